@@ -1,0 +1,30 @@
+"""Focal losses: one definition, exact numbers and gradients, and the way back to probabilities."""
+
+from parfocal import config, metrics
+from parfocal.functional import (
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    sparse_categorical_focal_crossentropy,
+)
+from parfocal.losses import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    Loss,
+    SparseCategoricalFocalCrossentropy,
+)
+from parfocal.weights import class_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BinaryFocalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "Loss",
+    "SparseCategoricalFocalCrossentropy",
+    "binary_focal_crossentropy",
+    "categorical_focal_crossentropy",
+    "class_weights",
+    "config",
+    "metrics",
+    "sparse_categorical_focal_crossentropy",
+]

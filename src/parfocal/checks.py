@@ -1,0 +1,205 @@
+"""One function for every mistake a caller can make.  Each says what was given, what is allowed and how to fix it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+# q^g is computed from a pair of floats that hold g v; past this the parts overflow long after the loss is 0.
+LARGEST_GAMMA = 1e30
+
+
+# -- parameters, at construction
+
+
+def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
+    """A number, or one number per class, as Python floats."""
+    try:
+        if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0:
+            return tuple(float(item) for item in value)
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number or a list of numbers, one per class; got {value!r}") from None
+
+
+def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...]:
+    """gamma >= 0: a number, or one per class; `classes` is set where their number is known at once."""
+    gammas = number_or_list("gamma", value)
+    for item in gammas if isinstance(gammas, tuple) else (gammas,):
+        if not 0 <= item <= LARGEST_GAMMA:
+            raise ValueError(
+                f"gamma must be a number from 0 (plain cross-entropy) to {LARGEST_GAMMA:g}; got {value!r}. "
+                "Lin et al. 2017 use 2."
+            )
+    if classes is not None and isinstance(gammas, tuple):
+        if len(gammas) != classes:
+            raise ValueError(
+                f"gamma must be one number or a pair (negatives, positives); got {len(gammas)} numbers: {value!r}"
+            )
+        if len(set(gammas)) == 1:
+            return gammas[0]
+    return gammas
+
+
+def binary_alpha(value: Any) -> float:
+    alpha = number_or_list("alpha", value)
+    if isinstance(alpha, tuple) or not 0 <= alpha <= 1:
+        raise ValueError(
+            f"alpha must be one number in [0, 1], the weight of label 1 (label 0 has 1 - alpha); got {value!r}"
+        )
+    return alpha
+
+
+def categorical_alpha(value: Any) -> float | tuple[float, ...]:
+    alphas = number_or_list("alpha", value)
+    for item in alphas if isinstance(alphas, tuple) else (alphas,):
+        if not 0 <= item < math.inf:
+            raise ValueError(f"alpha must be a number >= 0, or a list of them, one per class; got {value!r}")
+    return alphas
+
+
+def label_smoothing(value: Any) -> float:
+    smoothing = number_or_list("label_smoothing", value)
+    if isinstance(smoothing, tuple) or not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing must be one number in [0, 1]; got {value!r}")
+    return smoothing
+
+
+def one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+    return value
+
+
+def whole_number(name: str, value: Any) -> int:
+    try:
+        if int(value) == value:
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} must be a whole number; got {value!r}")
+
+
+def gamma_pair_with_soft_labels(soft_labels: str, gammas: Any) -> None:
+    """The rule "linear" has one exponent for both classes."""
+    if isinstance(gammas, tuple) and soft_labels == "linear":
+        raise ValueError(
+            f"a gamma pair {gammas} with labels between 0 and 1 (or label_smoothing) needs soft_labels='expected'; "
+            "with soft_labels='linear' gamma must be one number"
+        )
+
+
+# -- arrays, at each call
+
+
+def is_real(name: str, array: np.ndarray) -> None:
+    kind = array.dtype
+    if (kind.kind in "biuf" and kind.itemsize <= 8) or kind.name == "bfloat16":
+        return
+    raise TypeError(
+        f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or float64); got dtype {kind}"
+    )
+
+
+def first_bad(bad: np.ndarray, values: np.ndarray) -> str:
+    """Where the first bad value stands, and what it is."""
+    position = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    count = int(bad.sum())
+    others = f" ({count} such values in all)" if count > 1 else ""
+    return f"{values[position]!s} at position {position if len(position) != 1 else position[0]}{others}"
+
+
+def axis_in_range(axis: int, ndim: int, name: str) -> int:
+    """`axis` counted from 0."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is out of range for y_pred with {ndim} dimension(s); {name} needs at least one")
+    return axis % ndim
+
+
+def equal_shapes(y_true: np.ndarray, y_pred: np.ndarray, function: str, hint: str = "") -> None:
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"{function} needs y_true and y_pred of one shape (a trailing 1 may differ); "
+            f"got y_true {y_true.shape} and y_pred {y_pred.shape}.{hint}"
+        )
+
+
+def at_least_two_classes(shape: tuple[int, ...], axis: int, function: str) -> None:
+    if shape[axis] < 2:
+        raise ValueError(
+            f"{function} needs at least 2 classes along axis {axis}; y_pred has shape {shape}. "
+            "For one score per sample use binary_focal_crossentropy."
+        )
+
+
+def one_per_class(name: str, values: Any, classes: int) -> None:
+    if isinstance(values, tuple) and len(values) != classes:
+        raise ValueError(f"{name} has {len(values)} numbers and y_pred has {classes} classes; give one per class")
+
+
+def labels_in_unit_interval(labels: np.ndarray) -> None:
+    bad = ~((labels >= 0) & (labels <= 1))
+    if bad.any():
+        raise ValueError(f"labels must be numbers in [0, 1]; y_true holds {first_bad(bad, labels)}")
+
+
+def probabilities_in_unit_interval(probabilities: np.ndarray) -> None:
+    bad = (probabilities < 0) | (probabilities > 1)
+    if bad.any():
+        raise ValueError(
+            f"with from_logits=False y_pred must hold probabilities in [0, 1]; it holds "
+            f"{first_bad(bad, probabilities)}. For raw scores pass from_logits=True."
+        )
+
+
+def rows_have_a_sum(sums: np.ndarray) -> None:
+    """Class scores are divided by their sum."""
+    if (sums == 0).any():
+        row = np.argwhere(sums[..., 0] == 0)[0]
+        raise ValueError(
+            f"with from_logits=False the class probabilities of a sample are divided by their sum, "
+            f"which is 0 for the sample at {tuple(int(i) for i in row)}"
+        )
+
+
+def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None) -> None:
+    bad = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
+    if ignore_class is not None:
+        bad &= labels != ignore_class
+    if bad.any():
+        ignored = "" if ignore_class is None else f" or ignore_class={ignore_class}"
+        raise ValueError(
+            f"sparse labels must be whole numbers from 0 to {classes - 1}{ignored}; "
+            f"y_true holds {first_bad(bad, labels)}"
+        )
+
+
+def weight_shape(weights: tuple[int, ...], losses: tuple[int, ...], elements: tuple[int, ...] | None) -> None:
+    full = f", or {elements}, one weight for each element" if elements not in (None, losses) else ""
+    raise ValueError(
+        f"sample_weight of shape {weights} does not fit: it must broadcast to {losses}, one weight for each loss"
+        f"{full}. A weight per row of a longer array is written weight[:, None]."
+    )
+
+
+def class_weight_values(values: Sequence[float], what: str) -> None:
+    """Weights that a pull is multiplied by: a class without weight leaves no trace in the scores."""
+    if any(not 0 < value < math.inf for value in values):
+        raise ValueError(
+            f"the posterior needs every class to have a weight above 0, finite; got {what} = {tuple(values)}. "
+            "A class with weight 0 never pulled, so nothing can be said of it."
+        )
+
+
+def smoothing_below_one(smoothing: float) -> None:
+    if smoothing == 1:
+        raise ValueError("label_smoothing=1 trains on labels that say nothing, so there is no posterior to recover")
+
+
+def prior_inside(prior: np.ndarray) -> None:
+    bad = ~((prior > 0) & (prior < 1))
+    if bad.any():
+        raise ValueError(f"a prior is a probability strictly between 0 and 1; got {first_bad(bad, prior)}")

@@ -1,0 +1,335 @@
+"""The focal losses as objects: a reduction, a dtype, derivatives, posteriors and a config around the functions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parfocal import backends, checks, config, formula, functional, posterior
+from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal.reduction import BINARY_REDUCTIONS, REDUCTIONS, broadcast_weight, divisor
+
+__all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
+
+
+class WeightedLosses(NamedTuple):
+    """One loss per sample, already weighted, and what a mean over them needs to know."""
+
+    losses: np.ndarray
+    weights: np.ndarray | None
+    valid: np.ndarray | None
+    slopes: tuple[np.ndarray, ...]  # gradient and curvature of the sum of `losses`, in y_pred's shape
+
+
+class Loss:
+    """What every loss has: a name, a reduction, a dtype, sample weights and a config.
+
+    To write another loss, derive from this class and give it `call(y_true, y_pred)`, one loss per sample.
+
+    Parameters
+    ----------
+    name : any string; by default the name of the class.
+    reduction : "sum_over_batch_size" or "mean", the sum divided by the number of losses; "sum"; None or "none", one
+        loss per sample; "mean_with_sample_weight", the sum divided by the sum of the weights.
+    dtype : in which y_pred is taken and the loss is returned; None is `parfocal.config.floatx()`.
+
+    Raises
+    ------
+    ValueError for an unknown reduction or dtype.
+
+    >>> class Squared(Loss):
+    ...     def call(self, y_true, y_pred):
+    ...         return ((y_pred - y_true) ** 2).mean(axis=-1)
+    >>> print(Squared()([[0.0, 1.0]], [[1.0, 1.0]]))
+    0.5
+    """
+
+    reductions: tuple[str | None, ...] = REDUCTIONS
+
+    def __init__(
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+    ) -> None:
+        self.name = name or type(self).__name__
+        self.reduction = checks.one_of("reduction", reduction, self.reductions)
+        self.dtype = config.dtype_name(dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of every sample, neither weighted nor reduced."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method call(y_true, y_pred)")
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The reduced loss, in `self.dtype`.
+
+        sample_weight broadcasts to the losses, one per sample; a trailing axis of 1 may be missing on either side.
+        """
+        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0), y_true, y_pred)[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything `from_config` needs to build the same loss again; it goes through JSON unchanged."""
+        return {"name": self.name, "reduction": self.reduction, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """A loss from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def _scores(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, np.ndarray]:
+        """The backend, and y_pred in `self.dtype`."""
+        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        return backend, backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
+
+    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+        _, scores = self._scores(y_true, y_pred, sample_weight)
+        losses = np.asarray(self.call(np.asarray(y_true), scores), dtype=np.float64)
+        if sample_weight is None:
+            return WeightedLosses(losses, None, None, ())
+        weights, _ = broadcast_weight(sample_weight, losses.shape)
+        return WeightedLosses(formula.weighted(np, weights, losses), weights, None, ())
+
+    def _divisor(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> float:
+        return divisor(self.reduction, weighted.losses.shape, weighted.weights, weighted.valid)
+
+    def _reduced(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> tuple[Any, ...]:
+        """The loss after the reduction, in `self.dtype`, and the slopes of its sum."""
+        losses, by = weighted.losses, self._divisor(weighted, y_true, y_pred)
+        total = losses if self.reduction in (None, "none") else losses.sum() / by
+        return (backends.numpy.cast(total, self.dtype), *(slope / by for slope in weighted.slopes))
+
+
+class FocalLoss(Loss):
+    """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities."""
+
+    parameters: Any
+
+    def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
+        """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass."""
+        weighted = self._weighted(y_true, y_pred, sample_weight, order=1)
+        loss, gradient = self._reduced(weighted, y_true, y_pred)
+        return loss, self._like(gradient, y_pred)
+
+    def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The diagonal of the second derivative of the summed loss, in y_pred's shape and dtype.
+
+        It is the exact one: below 0 where a sample is badly wrong (p_t < 0.043 at gamma 1, < 0.057 at gamma 2).
+        """
+        weighted = self._weighted(y_true, y_pred, sample_weight, order=2)
+        return self._like(self._reduced(weighted, y_true, y_pred)[2], y_pred)
+
+    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+        """The probabilities that a model trained with this loss believes in, from its scores.
+
+        A focal score is no probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
+        smoothing.  Binary: strictly increasing, so the ranking of the samples is kept.  Softmax: with one alpha and
+        one gamma for all classes the order of the classes within a sample is kept; with lists, and between samples,
+        it may change.
+
+        y_pred : scores as the loss takes them, logits or probabilities.
+        class_weight : further weights that multiplied the loss in training, as a list or a dict per class.
+
+        Returns an array in y_pred's shape and dtype.  Raises ValueError where a class has weight 0 or label_smoothing
+        is 1: nothing can be said there.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2.0)
+        >>> print(loss.posterior([0.154, 0.5, 0.7]).round(3))
+        [0.01  0.5   0.906]
+        """
+        raise NotImplementedError
+
+    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+        """The posterior as logits: log-odds for the binary loss, log-probabilities for the softmax losses.
+
+        They keep their digits where the posterior itself rounds to 0 or 1.
+        """
+        raise NotImplementedError
+
+    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
+        """The best constant logit for a prior: a network's starting bias, a booster's init score.
+
+        Binary: `prior`, the share of label 1, is a number (a float is returned) or an array.  Softmax: a list of class
+        shares that sum to 1; the logits are log-probabilities, but any constant may be added.  The inverse of
+        `posterior`.  Raises ValueError for a prior that is not strictly between 0 and 1.
+
+        >>> round(BinaryFocalCrossentropy(gamma=2.0).optimal_logit(0.01), 3)
+        -1.706
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.parameters).items()}
+        return {**listed, **super().get_config()}
+
+    @property
+    def alpha(self) -> Any:
+        return self.parameters.alpha
+
+    @property
+    def gamma(self) -> Any:
+        return self.parameters.gamma
+
+    def _like(self, values: np.ndarray, y_pred: Any) -> np.ndarray:
+        return values.astype(backends.find(y_pred).float_array("y_pred", y_pred).dtype)
+
+    def _logits(self, y_pred: Any) -> np.ndarray:
+        """Scores as float64 logits.  Probabilities are clipped as the loss clips them; a softmax's logits are log p."""
+        backend = backends.find(y_pred)
+        return backend.logits(self.parameters, backend.float_array("y_pred", y_pred))
+
+
+class BinaryFocalCrossentropy(FocalLoss):
+    """`binary_focal_crossentropy` as a loss object, with its parameters.
+
+    Beyond those of `Loss`, reduction="mean_over_positives" divides the sum over all elements by the number of
+    positives, max(1, sum of y_true), as RetinaNet does.  sample_weight may also have y_pred's full shape.
+
+    >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+    >>> print(loss([0, 1, 0, 0], [-18.6, 0.51, 2.94, -12.8]).round(3))
+    0.691
+    """
+
+    reductions = BINARY_REDUCTIONS
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+        dtype: Any = None,
+        *,
+        soft_labels: str = "linear",
+    ) -> None:
+        super().__init__(name, reduction, dtype)
+        self.parameters = Binary(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return functional.binary_focal_crossentropy(y_true, y_pred, **asdict(self.parameters))
+
+    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+        with np.errstate(all="ignore"):
+            logit = posterior.binary_posterior_logit(self.parameters, self._logits(y_pred), class_weight)
+            return self._like(formula.link(np, logit).p, y_pred)
+
+    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+        with np.errstate(all="ignore"):
+            logit = posterior.binary_posterior_logit(self.parameters, self._logits(y_pred), class_weight)
+            return self._like(logit, y_pred)
+
+    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
+        shares = np.asarray(prior, dtype=np.float64)
+        logit = posterior.binary_optimal_logit(self.parameters, shares, class_weight)
+        return logit if shares.ndim else float(logit)
+
+    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+        backend, scores = self._scores(y_true, y_pred, sample_weight)
+        axis = checks.axis_in_range(self.parameters.axis, scores.ndim, "binary_focal_crossentropy")
+        elements, *slopes = backend.binary(self.parameters, y_true, scores, order)
+        count = max(scores.shape[axis], 1)
+        if sample_weight is None:
+            losses = functional.mean(elements, axis)
+            return WeightedLosses(losses, None, None, tuple(slope / count for slope in slopes))
+        shape = (*scores.shape[:axis], *scores.shape[axis + 1 :])
+        weights, per_element = broadcast_weight(sample_weight, shape, scores.shape)
+        element_weights = weights if per_element else np.expand_dims(weights, axis)
+        return WeightedLosses(
+            losses=functional.mean(formula.weighted(np, element_weights, elements), axis),
+            weights=functional.mean(weights, axis) if per_element else weights,
+            valid=None,
+            slopes=tuple(slope * element_weights / count for slope in slopes),
+        )
+
+    def _divisor(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> float:
+        if self.reduction != "mean_over_positives":
+            return super()._divisor(weighted, y_true, y_pred)
+        # The losses are means over the axis; the sum over all elements is that many times larger.
+        shape = np.shape(y_pred)
+        return max(1.0, float(np.sum(np.asarray(y_true, dtype=np.float64)))) / max(shape[self.parameters.axis], 1)
+
+
+class CategoricalFocalCrossentropy(FocalLoss):
+    """`categorical_focal_crossentropy` as a loss object, with its parameters.
+
+    >>> loss = CategoricalFocalCrossentropy()
+    >>> print(loss([[0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]]))
+    0.23315276
+    """
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name, reduction, dtype)
+        self.parameters = Categorical(alpha, gamma, from_logits, label_smoothing, axis)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return functional.per_sample(self.parameters, y_true, y_pred)
+
+    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+        return self._like(np.exp(self._posterior_log(y_pred, class_weight)), y_pred)
+
+    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+        return self._like(self._posterior_log(y_pred, class_weight), y_pred)
+
+    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
+        shares = np.asarray(prior, dtype=np.float64)
+        return posterior.categorical_optimal_logit(self.parameters, shares, class_weight)
+
+    def _posterior_log(self, y_pred: Any, class_weight: Any) -> np.ndarray:
+        axis = self.parameters.axis
+        with np.errstate(all="ignore"):
+            logits = np.moveaxis(self._logits(y_pred), axis, -1)
+            log_eta = posterior.categorical_posterior_log(self.parameters, logits, class_weight)
+            return np.moveaxis(log_eta, -1, axis)
+
+    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+        backend, scores = self._scores(y_true, y_pred, sample_weight)
+        (losses, *slopes), valid = backend.categorical(self.parameters, y_true, scores, order)
+        if sample_weight is None:
+            return WeightedLosses(losses, None, valid, tuple(slopes))
+        weights, _ = broadcast_weight(sample_weight, losses.shape)
+        row_weights = np.expand_dims(weights, self.parameters.axis)
+        return WeightedLosses(
+            formula.weighted(np, weights, losses), weights, valid, tuple(slope * row_weights for slope in slopes)
+        )
+
+
+class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
+    """`sparse_categorical_focal_crossentropy` as a loss object, with its parameters.
+
+    Samples whose label is `ignore_class` leave the mean: they count neither above nor below the line.
+
+    >>> loss = SparseCategoricalFocalCrossentropy(ignore_class=-1)
+    >>> print(loss([1, 2, -1], [[0.05, 0.95, 0], [0.1, 0.8, 0.1], [1, 0, 0]]))
+    0.23315276
+    """
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "sparse_categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super(CategoricalFocalCrossentropy, self).__init__(name, reduction, dtype)
+        self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class)

@@ -1,0 +1,145 @@
+"""The way back: from trained focal scores to class posteriors, and from a prior to the best constant score.
+
+Focal loss is classification-calibrated but not proper: the score that minimises it is no probability (Charoenphakdee
+et al. 2021, arXiv:2011.09172).  At a prior of 1 % and gamma 2 the best constant score is 0.154.  But at the minimum the
+pulls of the labels balance, each weighted by its posterior, so the posterior is the ratio of the pulls:
+
+    binary      eta / (1 - eta) = G_0 / -G_1              G_y = dL/dx at label y, after smoothing
+    softmax     eta_k ~ p_k q_k / |A_k| / alpha_k         at the margin m_k
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from parfocal import checks, formula
+from parfocal.parameters import Binary, Categorical
+
+
+def class_weight_list(class_weight: Any, classes: int) -> np.ndarray:
+    """`class_weight` as one number per class: None, a list, or a dict from class index to weight, as Keras takes it."""
+    if class_weight is None:
+        return np.ones(classes)
+    if isinstance(class_weight, Mapping):
+        class_weight = [class_weight.get(k, 1.0) for k in range(classes)]
+    weights = checks.number_or_list("class_weight", class_weight)
+    if not isinstance(weights, tuple) or len(weights) != classes:
+        raise ValueError(f"class_weight must hold one number for each of the {classes} classes; got {class_weight!r}")
+    checks.class_weight_values(weights, "class_weight")
+    return np.asarray(weights)
+
+
+# -- binary
+
+
+def binary_posterior_logit(parameters: Binary, x: np.ndarray, class_weight: Any = None) -> np.ndarray:
+    """log(eta / (1 - eta)) at the logits x.  Infinite where smoothed labels put eta at 0 or 1."""
+    checks.smoothing_below_one(parameters.label_smoothing)
+    checks.class_weight_values(parameters.weights, "(1 - alpha, alpha)")
+    weight_0, weight_1 = class_weight_list(class_weight, 2)
+    w_0, w_1 = parameters.weights
+    gamma_0, gamma_1 = parameters.gammas
+    if not parameters.label_smoothing:
+        pull_1 = formula.log_pull(np, x, gamma_1) + np.log(w_1 * weight_1)
+        pull_0 = formula.log_pull(np, -x, gamma_0) + np.log(w_0 * weight_0)
+        return pull_0 - pull_1
+    low = np.full_like(x, parameters.label_smoothing / 2)
+    gradient_0, gradient_1 = (
+        formula.binary_linear(np, x, y, gamma_1, w_1, w_0, 1)[1]
+        if parameters.soft_labels == "linear"
+        else formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, 1)[1]
+        for y in (low, 1 - low)
+    )
+    # Beyond the score that a smoothed label asks for, it pulls back: eta is 0 or 1 there.
+    pull_0, pull_1 = (np.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
+    return np.log(weight_0 * pull_0) - np.log(weight_1 * pull_1)
+
+
+def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
+    """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
+    checks.prior_inside(prior)
+    return solve_increasing(
+        lambda x: binary_posterior_logit(parameters, x, class_weight), np.log(prior) - np.log1p(-prior)
+    )
+
+
+# -- softmax
+
+
+def alphas(parameters: Categorical, classes: int) -> np.ndarray:
+    checks.one_per_class("alpha", parameters.alpha, classes)
+    checks.one_per_class("gamma", parameters.gamma, classes)
+    values = np.broadcast_to(np.asarray(parameters.alpha), (classes,))
+    checks.class_weight_values(values.tolist(), "alpha")
+    return values
+
+
+def log_share(
+    parameters: Categorical, m: np.ndarray, weights: np.ndarray, m_low: np.ndarray | None = None
+) -> np.ndarray:
+    """log(p q / |A| / weight), which the posterior is proportional to: -> exp(m) as gamma -> 0, increasing in m."""
+    gamma = parameters.gamma if isinstance(parameters.gamma, float) else np.asarray(parameters.gamma)
+    at = formula.link(np, m, m_low)
+    u, v = np.where(m < -formula.FAR, m, at.u), np.where(m > formula.FAR, -m, at.v)
+    return u + v - formula.log_pull(np, m, gamma, m_low) - np.log(weights)
+
+
+def categorical_posterior_log(parameters: Categorical, z: np.ndarray, class_weight: Any = None) -> np.ndarray:
+    """log eta at the logits z, classes on the last axis."""
+    checks.smoothing_below_one(parameters.label_smoothing)
+    classes, smoothing = z.shape[-1], parameters.label_smoothing
+    weights = alphas(parameters, classes) * class_weight_list(class_weight, classes)
+    at = formula.margins(np, z)
+    log_eta = log_normalised(log_share(parameters, at.m, weights, at.m_low))
+    if not smoothing:
+        return log_eta
+    # The score balances smoothed labels; what smoothing added is taken off again.
+    eta = np.clip((np.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None)
+    return np.log(eta / eta.sum(axis=-1, keepdims=True))
+
+
+def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
+    """log p of the constant prediction with the least expected loss where the classes have the shares `prior`.
+
+    Each class's margin follows from its share up to one common factor; the factor is the one that makes the p sum to 1.
+    """
+    checks.smoothing_below_one(parameters.label_smoothing)
+    checks.prior_inside(prior)
+    if prior.ndim != 1 or abs(prior.sum() - 1) > 1e-6:
+        raise ValueError(f"prior must be one list of class shares that sum to 1; got {prior.tolist()}")
+    classes, smoothing = len(prior), parameters.label_smoothing
+    weights = alphas(parameters, classes) * class_weight_list(class_weight, classes)
+    target = np.log(prior / prior.sum() * (1 - smoothing) + smoothing / classes)
+
+    def margins(factor: float) -> np.ndarray:
+        return solve_increasing(lambda m: log_share(parameters, m, weights), target + factor)
+
+    def excess(factor: np.ndarray) -> np.ndarray:
+        return np.asarray(formula.link(np, margins(float(factor))).p.sum() - 1)
+
+    return log_normalised(formula.link(np, margins(float(solve_increasing(excess, np.asarray(0.0))))).u)
+
+
+def log_normalised(log_values: np.ndarray) -> np.ndarray:
+    """Subtract the logsumexp over the last axis."""
+    shifted = log_values - log_values.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.ndarray) -> np.ndarray:
+    """x with function(x) = target, elementwise, for an increasing function: bisection to the last digit."""
+    low, high = np.full_like(target, -1.0), np.full_like(target, 1.0)
+    with np.errstate(all="ignore"):
+        while (above := function(low) >= target).any():
+            low = np.where(above, 2 * low, low)
+        while (below := function(high) < target).any():
+            high = np.where(below, 2 * high, high)
+        middle = (low + high) / 2
+        while (high - low > np.finfo(np.float64).eps * np.maximum(1.0, np.abs(middle))).any():
+            below = function(middle) < target
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+            middle = (low + high) / 2
+    return middle
