@@ -54,7 +54,7 @@ def binary_loss_of_probability(
     p: mpf, y: float, gamma: tuple[float, float], weights: tuple[float, float], rule: str
 ) -> mpf:
     label = mpf(y)
-    if rule == "expected":
+    if rule == "expected" or y in (0, 1):  # the rules agree at hard labels
         positive = weights[1] * focal_of_probability(p, gamma[1]) if y > 0 else mpf(0)
         negative = weights[0] * focal_of_probability(1 - p, gamma[0]) if y < 1 else mpf(0)
         return label * positive + (1 - label) * negative

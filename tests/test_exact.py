@@ -42,14 +42,15 @@ def assert_exact(got: Iterable[float], exact: Iterable[mpf], scales: Iterable[mp
 @GAMMA
 @pytest.mark.parametrize("label", [0, 1])
 def test_binary_hard_labels(gamma: float, label: int, dtype: type) -> None:
-    loss = parfocal.BinaryFocalCrossentropy(gamma=gamma, from_logits=True, reduction=None, dtype=dtype)
+    loss = parfocal.BinaryFocalCrossentropy(True, 0.25, gamma, from_logits=True, reduction=None, dtype=dtype)
+    weights = (0.75, 0.25)
     x = np.asarray(LOGITS, dtype=dtype)[:, None]
     got = everything(loss, np.full_like(x, label), x)
     for i, logit in enumerate(x[:, 0].tolist()):
-        exact = oracle.binary(logit, label, (gamma, gamma))
+        exact = oracle.binary(logit, label, (gamma, gamma), weights)
         with mp.workdps(oracle.digits_for(logit)):
             m = mpf(logit if label else -logit)
-            scales = abs(exact[0]), abs(exact[1]), oracle.curvature_scale(m, gamma)
+            scales = abs(exact[0]), abs(exact[1]), weights[label] * oracle.curvature_scale(m, gamma)
         assert_exact((got[0][i], got[1][i, 0], got[2][i, 0]), exact, scales, dtype, (logit, label, gamma))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,9 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
         weights[seen] = total / (classes * counts[seen])
         return weights
     # 1 - b^n = -expm1(n log b), which keeps its digits at n = 1 as well as at n = 1e9.
-    log_beta = np.log1p(-1 / total) if beta is None else np.log(beta) if beta else -np.inf
+    if beta is None:
+        beta = (total - 1) / total
+    log_beta = math.log(beta) if beta else -math.inf
     weights[seen] = 1 / -np.expm1(counts[seen] * log_beta)
     return weights * (classes / weights.sum())
 

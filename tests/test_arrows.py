@@ -1,0 +1,87 @@
+"""The house: who may import whom, and what `import parfocal` imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import parfocal
+
+SOURCE = Path(parfocal.__file__).parent
+
+# Lower floors first.  A module imports only from floors below its own, or beside it where the pair is listed.
+FLOORS = [
+    {"formula", "config", "checks"},
+    {"parameters", "weights", "reduction"},
+    {"backends"},
+    {"functional", "posterior"},
+    {"losses"},
+    {"metrics", "boosting"},
+    {"__init__"},
+    {"app"},
+]
+BESIDE = {("reduction", "checks")}
+FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}
+
+
+def room_of(path: Path) -> str:
+    """formula.py is the room "formula"; backends/numpy.py is in the room "backends"."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("parfocal"):
+            inside = (node.module or "").split(".")[1:]
+            rooms |= {inside[0]} if inside else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {
+                [*alias.name.split("."), "__init__"][1] for alias in node.names if alias.name.startswith("parfocal")
+            }
+    return rooms
+
+
+def floor_of(room: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_arrows_point_down(path: Path) -> None:
+    room = room_of(path)
+    for other in imported_rooms(path) - {room, "__version__"}:
+        if other in parfocal.__all__ and other not in ("config", "metrics"):
+            other = "__init__"  # from parfocal import BinaryFocalCrossentropy
+        assert floor_of(other) < floor_of(room), f"{room} imports {other}"
+
+
+def test_the_formula_imports_nothing_of_ours() -> None:
+    assert imported_rooms(SOURCE / "formula.py") == set()
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return {name.partition(".")[0] for name in output.split()}
+
+
+def test_import_parfocal_imports_numpy_alone() -> None:
+    ours = modules_after("import parfocal") - modules_after("import numpy")
+    ours = {name for name in ours if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert ours == {"parfocal"}
+    assert not modules_after("import parfocal, parfocal.boosting") & FRAMEWORKS
+
+
+def test_that_test_can_fail() -> None:
+    assert "sklearn" in modules_after("import parfocal, sklearn")
+
+
+def test_all_is_what_there_is() -> None:
+    for module in (parfocal, parfocal.metrics, parfocal.losses, parfocal.functional):
+        for name in module.__all__:
+            assert hasattr(module, name), (module.__name__, name)
+            assert getattr(module, name).__doc__, (module.__name__, name)

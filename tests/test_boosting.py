@@ -1,0 +1,66 @@
+"""Gradient and curvature as a booster gets them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import parfocal
+from parfocal.boosting import gradient_and_curvature
+
+LOSSES = [
+    {"gamma": 0.0},
+    {"gamma": 2.0, "apply_class_balancing": True},
+    {"gamma": (4.0, 1.0)},
+    {"gamma": 2.0, "label_smoothing": 0.1},
+    {"gamma": 2.0, "label_smoothing": 0.1, "soft_labels": "expected"},
+]
+
+
+@pytest.mark.parametrize("parameters", LOSSES, ids=str)
+def test_gradient_is_the_loss_s_and_curvature_is_positive(parameters: dict[str, object]) -> None:
+    loss = parfocal.BinaryFocalCrossentropy(**parameters, from_logits=True, reduction="sum", dtype="float64")
+    margins = np.linspace(-25, 25, 101)
+    for label in (0, 1):
+        labels = np.full(101, label)
+        gradient, curvature = gradient_and_curvature(loss, margins, labels)
+        expected = loss.value_and_grad(labels[:, None], margins[:, None])[1][:, 0]
+        np.testing.assert_array_equal(gradient, expected)
+        assert (curvature > 0).all()
+        if not loss.parameters.label_smoothing:
+            exact = loss.curvature(labels[:, None], margins[:, None])[:, 0]
+            assert (curvature >= exact * (1 - 1e-14)).all()
+
+
+def test_gamma_0_is_cross_entropy() -> None:
+    loss = parfocal.BinaryFocalCrossentropy(gamma=0, from_logits=True)
+    margins = np.linspace(-30, 30, 61)
+    p = 1 / (1 + np.exp(-margins))
+    gradient, curvature = gradient_and_curvature(loss, margins, np.ones(61))
+    np.testing.assert_allclose(gradient, -1 / (1 + np.exp(margins)), rtol=1e-14)
+    np.testing.assert_allclose(curvature, p / (1 + np.exp(margins)), rtol=1e-14)
+
+
+def test_weights_multiply_both() -> None:
+    loss = parfocal.BinaryFocalCrossentropy(gamma=2, from_logits=True)
+    plain = gradient_and_curvature(loss, [0.5, -1.0], [1, 0])
+    weighted = gradient_and_curvature(loss, [0.5, -1.0], [1, 0], [3.0, 0.0])
+    for a, b in zip(plain, weighted, strict=True):
+        np.testing.assert_array_equal(a * [3.0, 0.0], b)
+
+
+def test_the_init_score_is_where_the_pulls_balance() -> None:
+    loss = parfocal.BinaryFocalCrossentropy(True, 0.25, 2.0, from_logits=True)
+    labels = np.asarray([1.0] * 3 + [0.0] * 97)
+    gradient, _ = gradient_and_curvature(loss, np.full(100, loss.optimal_logit(0.03)), labels)
+    assert abs(gradient.sum()) < 1e-15
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="from_logits=True"):
+        gradient_and_curvature(parfocal.BinaryFocalCrossentropy(), [0.5], [1])
+    loss = parfocal.BinaryFocalCrossentropy(from_logits=True)
+    with pytest.raises(ValueError, match=r"\(2,\).*\(1,\)"):
+        gradient_and_curvature(loss, [0.5], [1, 0])
+    with pytest.raises(ValueError, match="position 1"):
+        gradient_and_curvature(loss, [0.5, 0.5], [1, -1])

@@ -1,0 +1,175 @@
+"""From scores back to probabilities: train on an endless sample by brute force, and ask for its posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+
+import oracle
+import parfocal
+
+Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
+
+BINARY = [
+    {"gamma": 0.0},
+    {"gamma": 2.0},
+    {"gamma": 0.5},
+    {"gamma": 5.0},
+    {"gamma": 2.0, "apply_class_balancing": True, "alpha": 0.25},
+    {"gamma": 2.0, "label_smoothing": 0.1},
+    {"gamma": 1.0, "label_smoothing": 0.2, "apply_class_balancing": True, "alpha": 0.8},
+    {"gamma": 2.0, "label_smoothing": 0.1, "soft_labels": "expected"},
+    {"gamma": (4.0, 1.0)},
+    {"gamma": (4.0, 1.0), "label_smoothing": 0.1, "soft_labels": "expected"},
+    {"gamma": (0.0, 3.0), "apply_class_balancing": True, "alpha": 0.1},
+]
+
+
+def trained_binary_logit(parameters: dict[str, object], eta: float, class_weight: tuple[float, float]) -> float:
+    """The logit with the least expected loss where label 1 has the probability eta."""
+    loss = Binary(**parameters).parameters
+    s, rule = loss.label_smoothing, loss.soft_labels
+
+    def risk(x: mpf) -> mpf:
+        at_1 = oracle.binary_loss(x, 1 - s / 2, loss.gammas, loss.weights, rule)
+        at_0 = oracle.binary_loss(x, s / 2, loss.gammas, loss.weights, rule)
+        return eta * class_weight[1] * at_1 + (1 - eta) * class_weight[0] * at_0
+
+    return float(oracle.trained_score(risk, -60, 60))
+
+
+@pytest.mark.parametrize("class_weight", [(1.0, 1.0), (0.6, 7.0)])
+@pytest.mark.parametrize("eta", [0.001, 0.0245, 0.3, 0.5, 0.97])
+@pytest.mark.parametrize("parameters", BINARY, ids=str)
+def test_binary(parameters: dict[str, object], eta: float, class_weight: tuple[float, float]) -> None:
+    x = np.asarray([trained_binary_logit(parameters, eta, class_weight)])
+    weights = None if class_weight == (1.0, 1.0) else class_weight
+    loss = Binary(**parameters, from_logits=True)
+    assert loss.posterior(x, class_weight=weights)[0] == pytest.approx(eta, rel=1e-6)
+    assert loss.posterior_logit(x, class_weight=weights)[0] == pytest.approx(np.log(eta / (1 - eta)), abs=1e-6)
+    assert loss.optimal_logit(eta, class_weight=weights) == pytest.approx(x[0], rel=1e-6, abs=1e-9)
+    if abs(x[0]) < 12:  # beyond, 1 - p has no six digits left
+        assert Binary(**parameters).posterior(1 / (1 + np.exp(-x)), weights)[0] == pytest.approx(eta, rel=1e-6)
+
+
+CATEGORICAL = [
+    {"alpha": 1.0, "gamma": 0.0},
+    {"alpha": 0.25, "gamma": 2.0},
+    {"alpha": [0.2, 1.0, 3.0], "gamma": 2.0},
+    {"alpha": [0.2, 1.0, 3.0], "gamma": [0.0, 1.0, 4.0]},
+    {"alpha": 1.0, "gamma": 2.0, "label_smoothing": 0.1},
+    {"alpha": [0.5, 1.0, 2.0], "gamma": [3.0, 0.5, 1.0], "label_smoothing": 0.2},
+]
+
+
+def trained_softmax_logits(parameters: dict[str, object], eta: list[float]) -> np.ndarray:
+    """The logits (the last is 0) with the least expected loss: a root of its numerical gradient."""
+    loss = Categorical(**parameters).parameters
+    s, classes = loss.label_smoothing, len(eta)
+    labels = [e * (1 - s) + s / classes for e in eta]
+    weights = (np.broadcast_to(loss.alpha, classes) * labels).tolist()
+    gammas = np.broadcast_to(loss.gamma, classes).tolist()
+
+    def risk(*z: mpf) -> mpf:
+        return oracle.softmax_loss([*z, mpf(0)], weights, gammas)
+
+    def gradient(*z: mpf) -> list[mpf]:
+        h = mpf(10) ** -20
+        return [
+            (risk(*(v + h * (i == j) for i, v in enumerate(z))) - risk(*(v - h * (i == j) for i, v in enumerate(z))))
+            / (2 * h)
+            for j in range(classes - 1)
+        ]
+
+    with mp.workdps(60):
+        start = [mp.log(mpf(a) / labels[-1]) / 2 for a in labels[:-1]]
+        root = mp.findroot(gradient, start, tol=1e-30, maxsteps=100)
+        return np.asarray([*(float(v) for v in root), 0.0])
+
+
+@pytest.mark.parametrize("eta", [[0.2, 0.3, 0.5], [0.02, 0.08, 0.9]], ids=str)
+@pytest.mark.parametrize("parameters", CATEGORICAL, ids=str)
+def test_softmax(parameters: dict[str, object], eta: list[float]) -> None:
+    z = trained_softmax_logits(parameters, eta)
+    loss = Categorical(**parameters, from_logits=True)
+    np.testing.assert_allclose(loss.posterior(z[None])[0], eta, rtol=1e-6)
+    np.testing.assert_allclose(loss.posterior_logit(z), np.log(eta), rtol=1e-6)
+    best = loss.optimal_logit(eta)
+    np.testing.assert_allclose(best - best[-1], z, rtol=1e-6, atol=1e-9)
+    assert np.exp(best).sum() == pytest.approx(1)
+    softmax = np.exp(z) / np.exp(z).sum()
+    np.testing.assert_allclose(Categorical(**parameters).posterior(softmax), eta, rtol=1e-6)
+    np.testing.assert_allclose(
+        Categorical(**parameters, from_logits=True, axis=0).posterior(z[:, None])[:, 0], eta, rtol=1e-6
+    )
+
+
+def test_class_weight_multiplies_alpha() -> None:
+    z = np.asarray([[0.3, -1.0, 2.0]])
+    weights = [0.5, 1.0, 4.0]
+    by_alpha = Categorical(weights, 2.0, from_logits=True).posterior(z)
+    by_class_weight = Categorical(1.0, 2.0, from_logits=True).posterior(z, class_weight=dict(enumerate(weights)))
+    np.testing.assert_allclose(by_alpha, by_class_weight, rtol=1e-14)
+    x = np.asarray([0.3])
+    np.testing.assert_allclose(
+        Binary(True, 0.8, 2.0, from_logits=True).posterior(x),
+        Binary(gamma=2.0, from_logits=True).posterior(x, class_weight={0: 0.2, 1: 0.8}),
+        rtol=1e-14,
+    )
+
+
+@pytest.mark.parametrize("parameters", BINARY, ids=str)
+def test_the_ranking_is_kept(parameters: dict[str, object]) -> None:
+    x = np.linspace(-800, 800, 4001)
+    loss = Binary(**parameters, from_logits=True)
+    logit = loss.posterior_logit(x)
+    inside = np.isfinite(logit)
+    assert inside.sum() > 3
+    assert (np.diff(logit[inside]) > 0).all()
+    assert (np.diff(loss.posterior(x)) >= 0).all()
+    assert not np.isnan(logit).any()
+
+
+def test_gamma_0_is_the_sigmoid_and_the_softmax() -> None:
+    x = np.linspace(-700, 700, 57)
+    np.testing.assert_allclose(Binary(gamma=0, from_logits=True).posterior_logit(x), x, rtol=1e-14, atol=1e-15)
+    z = np.random.default_rng(0).normal(size=(9, 5)) * 20
+    softmax = np.exp(z - np.logaddexp.reduce(z, axis=-1, keepdims=True))
+    np.testing.assert_allclose(Categorical(gamma=0, from_logits=True).posterior(z), softmax, rtol=1e-13)
+
+
+def test_two_classes_agree_with_one_logit() -> None:
+    x = np.linspace(-50, 50, 41)
+    two = np.stack([np.zeros_like(x), x], axis=-1)
+    for gamma in (0.5, 2.0, 4.4):
+        np.testing.assert_allclose(
+            Categorical(gamma=gamma, from_logits=True).posterior(two)[:, 1],
+            Binary(gamma=gamma, from_logits=True).posterior(x),
+            rtol=1e-13,
+        )
+
+
+def test_extremes() -> None:
+    loss = Binary(gamma=2.0, from_logits=True)
+    x = np.asarray([-np.inf, -1e4, 0.0, 1e4, np.inf, np.nan])
+    np.testing.assert_array_equal(loss.posterior(x), [0, 0, 0.5, 1, 1, np.nan])
+    assert loss.posterior(x.astype(np.float32)).dtype == np.float32
+    z = np.asarray([[1e4, 0.0, -1e4], [np.nan, 0.0, 0.0], [0.0, 0.0, -np.inf]])
+    np.testing.assert_allclose(
+        Categorical(from_logits=True).posterior(z), [[1, 0, 0], [np.nan] * 3, [0.5, 0.5, 0]], rtol=1e-15
+    )
+
+
+def test_documented_numbers() -> None:
+    """The best constant score at a prior of 1 % and gamma 2 is 0.154; a score of 0.7 means 0.906."""
+    loss = Binary(gamma=2.0, from_logits=True)
+    assert 1 / (1 + np.exp(-loss.optimal_logit(0.01))) == pytest.approx(0.154, abs=5e-4)
+    assert Binary(gamma=2.0).posterior([0.7])[0] == pytest.approx(0.906, abs=5e-4)
+    np.testing.assert_allclose(loss.posterior(loss.optimal_logit(np.asarray([0.1, 0.2]))), [0.1, 0.2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("prior", [1e-12, 1e-300])
+def test_a_tiny_prior_comes_back(prior: float) -> None:
+    loss = Binary(gamma=2.0, from_logits=True)
+    assert loss.posterior(np.asarray(loss.optimal_logit(prior))) == pytest.approx(prior, rel=1e-10)
