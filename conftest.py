@@ -1,9 +1,10 @@
-"""What every test file gets: the folder of the oracle and the cases on the path, and the settings as they were."""
+"""For tests and doctests alike: settings and print options are put back after each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import parfocal
@@ -11,6 +12,7 @@ import parfocal
 
 @pytest.fixture(autouse=True)
 def settings_stay() -> Iterator[None]:
-    yield
+    with np.printoptions():
+        yield
     parfocal.config.set_floatx("float32")
     parfocal.config.set_epsilon(1e-7)

@@ -22,7 +22,8 @@ Three things decide how it is written, because exact derivatives of badly rounde
 
     (h) No 1 - p from a p that was rounded.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
     (i) exp(g v) amplifies the rounding of g v: |g v| = 500 costs 500 half-ulps.  So v and g v carry a low part, and
-        q^g = exp(high) (1 + low).  Worst error over the test grid: 2.9e-14 without it, 8e-16 with it (float64).
+        q^g = exp(high) (1 + low).  Worst error over gamma 0 to 10 and |m| to 1e4, without the low part and with it:
+        3.0e-14 and 7.4e-16 in float64, 3.6e-6 and 3.1e-7 in float32.
     (j) z_j - z_k is rounded too, and exp() amplifies that the same way, so logit differences carry a low part as well.
 
 Every function takes the array namespace first, then arrays of one floating dtype, and broadcasts.  `gamma` is a
@@ -150,7 +151,7 @@ def focal(xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | 
 def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
     """C without its one negative term, p q^(g+1) g u: never below C, above 0 wherever p q is, and p q at gamma 0.
 
-    Boosters divide by it.  C itself is negative where p < 0.018 to 0.057, for gamma from 0.5 to 5.
+    Boosters divide by it.  C itself is negative where p < 0.018, 0.043, 0.058, 0.050 at gamma 0.5, 1, 2, 5.
     """
     return q_to_g * at.p * (at.q * (1 + 2 * g) - g * g * at.p * at.u)
 

@@ -116,7 +116,7 @@ class FocalLoss(Loss):
     def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The diagonal of the second derivative of the summed loss, in y_pred's shape and dtype.
 
-        It is the exact one: below 0 where a sample is badly wrong (p_t < 0.043 at gamma 1, < 0.057 at gamma 2).
+        It is the exact one: below 0 where a sample is badly wrong (p_t < 0.043 at gamma 1, < 0.058 at gamma 2).
         """
         weighted = self._weighted(y_true, y_pred, sample_weight, order=2)
         return self._like(self._reduced(weighted, y_true, y_pred)[2], y_pred)
