@@ -109,6 +109,7 @@ AT_THE_CALL: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Binary(label_smoothing=1).posterior([0.5]), ValueError, "label_smoothing=1"),
     (lambda: Binary().posterior([0.5], class_weight=[1, 0]), ValueError, "class_weight"),
     (lambda: Binary().posterior([0.5], class_weight=[1, 2, 3]), ValueError, "each of the 2 classes"),
+    (lambda: Binary().posterior([0.5], class_weight={1: 2.0, "yes": 3.0}), ValueError, "from 0 to 1 as keys.*yes"),
     (lambda: Binary().posterior([1.5]), ValueError, "from_logits=True"),
     (lambda: Categorical([0, 1, 1], from_logits=True).posterior(Z), ValueError, "alpha"),
     (lambda: Categorical([1, 1], from_logits=True).posterior(Z), ValueError, "alpha has 2 numbers.*3 classes"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import parfocal
+from parfocal import formula
 
 logits = arrays(np.float64, (4, 3), elements=st.floats(-800, 800))
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
@@ -188,3 +192,42 @@ def test_blocks_do_not_show() -> None:
     labels = rng.integers(0, 7, size=9_001)
     sparse = Sparse(**settings_of())
     np.testing.assert_array_equal(sparse(labels, z)[8_000:], sparse(labels[8_000:], z[8_000:]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 4.4])
+def test_the_formula_runs_in_any_array_namespace(gamma: float, dtype: str) -> None:
+    """The strictest namespace there is gives NumPy's bits, and in float32 the promised digits without float64."""
+    z = np.asarray([[0.3, -700.0, 2.0], [1e4, 1.0, -1e4], [np.inf, 0.0, -np.inf], [5.0, 5.0, -60.3]], dtype=dtype)
+    y = np.asarray([[0.2, 0.3, 0.5]] * 4, dtype=dtype)
+    target, one_hot = np.asarray([[True, False, False]] * 4), np.asarray([[1.0, 0.0, 0.0]] * 4, dtype=dtype)
+
+    def everything_on(xp: ModuleType) -> list[object]:
+        a, b, hard, t = (xp.asarray(array) for array in (z, y, one_hot, target))
+        return [
+            *formula.binary_hard(xp, a, hard, gamma, 0.25, 0.75, 2),
+            *formula.binary_expected(xp, a, b, gamma, 1.0, 0.25, 0.75, 2),
+            *formula.binary_linear(xp, a, b, gamma, 0.25, 0.75, 2),
+            *formula.softmax_hard(xp, a, t, gamma, 2),
+            *formula.softmax_dense(xp, a, b, gamma, 2),
+            *formula.focal_of_probability(xp, b, 1 - b, gamma, 2),
+            *formula.binary_linear_of_probability(xp, b, 1 - b, b, gamma, 0.25, 0.75, 2),
+            *formula.softmax_of_probability(xp, b, b, 1 - b, xp.sum(b, axis=-1, keepdims=True), b, gamma, 2),
+            formula.log_pull(xp, a, gamma),
+        ]
+
+    with np.errstate(all="ignore"):
+        for numpys, stricts in zip(everything_on(np), everything_on(array_api_strict), strict=True):
+            assert str(numpys.dtype) == dtype
+            np.testing.assert_array_equal(numpys, np.asarray(stricts))
+
+
+@pytest.mark.parametrize("gamma", [0.3, 2.0, 4.4, 10.0])
+def test_the_formula_itself_is_exact_in_float32(gamma: float) -> None:
+    """What NumPy computes in float64 other libraries compute in float32, from the same lines."""
+    m = np.linspace(-80, 80, 1601, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        exact = formula.focal(np, m.astype(np.float64), gamma, 1)
+        for narrow, wide in zip(formula.focal(np, m, gamma, 1), exact, strict=True):
+            normal = np.abs(wide) >= np.finfo(np.float32).tiny
+            np.testing.assert_allclose(narrow[normal], wide[normal], rtol=4e-7)

@@ -194,6 +194,12 @@ def class_weight_values(values: Sequence[float], what: str) -> None:
         )
 
 
+def class_weight_keys(keys: Iterable[Any], classes: int) -> None:
+    unknown = [key for key in keys if key not in range(classes)]
+    if unknown:
+        raise ValueError(f"class_weight must have class indices from 0 to {classes - 1} as keys; got {unknown}")
+
+
 def smoothing_below_one(smoothing: float) -> None:
     if smoothing == 1:
         raise ValueError("label_smoothing=1 trains on labels that say nothing, so there is no posterior to recover")

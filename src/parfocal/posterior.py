@@ -24,6 +24,7 @@ def class_weight_list(class_weight: Any, classes: int) -> np.ndarray:
     if class_weight is None:
         return np.ones(classes)
     if isinstance(class_weight, Mapping):
+        checks.class_weight_keys(class_weight, classes)
         class_weight = [class_weight.get(k, 1.0) for k in range(classes)]
     weights = checks.number_or_list("class_weight", class_weight)
     if not isinstance(weights, tuple) or len(weights) != classes:
