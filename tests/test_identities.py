@@ -75,7 +75,7 @@ def test_a_shift_of_all_logits_changes_nothing(z: np.ndarray, gamma: float) -> N
 def test_gradients_sum_to_zero(z: np.ndarray) -> None:
     for labels in (np.eye(3)[[0, 1, 2, 0]], np.asarray([[0.6, 0.1, 0.3]] * 4)):
         gradient = Categorical([0.2, 0.5, 3.0], [0.5, 1.0, 2.0], **settings_of()).value_and_grad(labels, z)[1]
-        assert (np.abs(gradient.sum(axis=-1)) <= 1e-14 * np.abs(gradient).sum(axis=-1)).all()
+        assert (np.abs(gradient.sum(axis=-1)) <= 1e-12 * np.abs(gradient).sum(axis=-1) + 1e-300).all()
 
 
 @given(arrays(np.float64, (3, 4, 2), elements=st.floats(-50, 50)))
