@@ -70,7 +70,7 @@ def binary_focal_crossentropy(
     """
     parameters = Binary(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
     backend = backends.find(y_pred, y_true=y_true)
-    y_pred = backend.float_array("y_pred", y_pred)
+    y_pred = backend.binary_scores(y_true, y_pred)
     axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "binary_focal_crossentropy")
     (loss,) = backend.binary(parameters, y_true, y_pred, 0)
     return mean(loss, axis).astype(y_pred.dtype)

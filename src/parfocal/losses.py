@@ -18,9 +18,10 @@ class WeightedLosses(NamedTuple):
     """One loss per sample, already weighted, and what a mean over them needs to know."""
 
     losses: np.ndarray
-    weights: np.ndarray | None
-    valid: np.ndarray | None
-    slopes: tuple[np.ndarray, ...]  # gradient and curvature of the sum of `losses`, in y_pred's shape
+    weights: np.ndarray | None = None
+    valid: np.ndarray | None = None  # which losses count; None: all
+    slopes: tuple[np.ndarray, ...] = ()  # gradient and curvature of the sum of `losses`, in the scores' shape
+    elements: int = 1  # that each loss is the mean of
 
 
 class Loss:
@@ -64,7 +65,7 @@ class Loss:
 
         sample_weight broadcasts to the losses, one per sample; a trailing axis of 1 may be missing on either side.
         """
-        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0), y_true, y_pred)[0]
+        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0), y_true)[0]
 
     def get_config(self) -> dict[str, Any]:
         """Everything `from_config` needs to build the same loss again; it goes through JSON unchanged."""
@@ -88,16 +89,16 @@ class Loss:
         _, scores = self._scores(y_true, y_pred, sample_weight)
         losses = np.asarray(self.call(np.asarray(y_true), scores), dtype=np.float64)
         if sample_weight is None:
-            return WeightedLosses(losses, None, None, ())
+            return WeightedLosses(losses)
         weights, _ = broadcast_weight(sample_weight, losses.shape)
-        return WeightedLosses(formula.weighted(np, weights, losses), weights, None, ())
+        return WeightedLosses(formula.weighted(np, weights, losses), weights)
 
-    def _divisor(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> float:
+    def _divisor(self, weighted: WeightedLosses, y_true: Any) -> float:
         return divisor(self.reduction, weighted.losses.shape, weighted.weights, weighted.valid)
 
-    def _reduced(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> tuple[Any, ...]:
+    def _reduced(self, weighted: WeightedLosses, y_true: Any) -> tuple[Any, ...]:
         """The loss after the reduction, in `self.dtype`, and the slopes of its sum."""
-        losses, by = weighted.losses, self._divisor(weighted, y_true, y_pred)
+        losses, by = weighted.losses, self._divisor(weighted, y_true)
         total = losses if self.reduction in (None, "none") else losses.sum() / by
         return (backends.numpy.cast(total, self.dtype), *(slope / by for slope in weighted.slopes))
 
@@ -110,7 +111,7 @@ class FocalLoss(Loss):
     def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
         """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass."""
         weighted = self._weighted(y_true, y_pred, sample_weight, order=1)
-        loss, gradient = self._reduced(weighted, y_true, y_pred)
+        loss, gradient = self._reduced(weighted, y_true)
         return loss, self._like(gradient, y_pred)
 
     def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -119,7 +120,7 @@ class FocalLoss(Loss):
         It is the exact one: below 0 where a sample is badly wrong (p_t < 0.043 at gamma 1, < 0.058 at gamma 2).
         """
         weighted = self._weighted(y_true, y_pred, sample_weight, order=2)
-        return self._like(self._reduced(weighted, y_true, y_pred)[2], y_pred)
+        return self._like(self._reduced(weighted, y_true)[2], y_pred)
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
@@ -173,7 +174,8 @@ class FocalLoss(Loss):
         return self.parameters.gamma
 
     def _like(self, values: np.ndarray, y_pred: Any) -> np.ndarray:
-        return values.astype(backends.find(y_pred).float_array("y_pred", y_pred).dtype)
+        given = backends.find(y_pred).float_array("y_pred", y_pred)
+        return values.astype(given.dtype).reshape(given.shape)
 
     def _logits(self, y_pred: Any) -> np.ndarray:
         """Scores as float64 logits.  Probabilities are clipped as the loss clips them; a softmax's logits are log p."""
@@ -230,29 +232,29 @@ class BinaryFocalCrossentropy(FocalLoss):
         return logit if shares.ndim else float(logit)
 
     def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
-        backend, scores = self._scores(y_true, y_pred, sample_weight)
+        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        scores = backend.cast(backend.binary_scores(y_true, y_pred), self.dtype)
         axis = checks.axis_in_range(self.parameters.axis, scores.ndim, "binary_focal_crossentropy")
         elements, *slopes = backend.binary(self.parameters, y_true, scores, order)
         count = max(scores.shape[axis], 1)
         if sample_weight is None:
             losses = functional.mean(elements, axis)
-            return WeightedLosses(losses, None, None, tuple(slope / count for slope in slopes))
+            return WeightedLosses(losses, slopes=tuple(slope / count for slope in slopes), elements=count)
         shape = (*scores.shape[:axis], *scores.shape[axis + 1 :])
         weights, per_element = broadcast_weight(sample_weight, shape, scores.shape)
         element_weights = weights if per_element else np.expand_dims(weights, axis)
         return WeightedLosses(
             losses=functional.mean(formula.weighted(np, element_weights, elements), axis),
             weights=functional.mean(weights, axis) if per_element else weights,
-            valid=None,
             slopes=tuple(slope * element_weights / count for slope in slopes),
+            elements=count,
         )
 
-    def _divisor(self, weighted: WeightedLosses, y_true: Any, y_pred: Any) -> float:
+    def _divisor(self, weighted: WeightedLosses, y_true: Any) -> float:
         if self.reduction != "mean_over_positives":
-            return super()._divisor(weighted, y_true, y_pred)
+            return super()._divisor(weighted, y_true)
         # The losses are means over the axis; the sum over all elements is that many times larger.
-        shape = np.shape(y_pred)
-        return max(1.0, float(np.sum(np.asarray(y_true, dtype=np.float64)))) / max(shape[self.parameters.axis], 1)
+        return max(1.0, float(np.sum(np.asarray(y_true, dtype=np.float64)))) / weighted.elements
 
 
 class CategoricalFocalCrossentropy(FocalLoss):

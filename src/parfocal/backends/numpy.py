@@ -40,6 +40,14 @@ def float_array(name: str, values: Any) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind in "biu" else array
 
 
+def binary_scores(y_true: Any, y_pred: Any) -> np.ndarray:
+    """y_pred as floats with an axis to average over: scores (N,) beside labels (N, 1) become (N, 1), as in Keras."""
+    scores = float_array("y_pred", y_pred)
+    if scores.ndim == 0 or (scores.ndim == 1 and as_array("y_true", y_true).shape == (*scores.shape, 1)):
+        return scores[..., None]
+    return scores
+
+
 def cast(array: np.ndarray, dtype: str) -> np.ndarray:
     """`array` in one of the four dtypes by name."""
     try:
