@@ -1,4 +1,4 @@
-"""For tests and doctests alike: settings and print options are put back after each."""
+"""For tests and doctests alike: settings and print options are put back after each, and no test is skipped in silence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import pytest
 
 import parfocal
 
+# node id: reason.  A skip that is not here turns the run red.
+ALLOWED_SKIPS: dict[str, str] = {}
+
+skipped: list[str] = []
+
 
 @pytest.fixture(autouse=True)
 def settings_stay() -> Iterator[None]:
@@ -16,3 +21,14 @@ def settings_stay() -> Iterator[None]:
         yield
     parfocal.config.set_floatx("float32")
     parfocal.config.set_epsilon(1e-7)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and report.nodeid not in ALLOWED_SKIPS:
+        skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if skipped:
+        print(f"\nskipped, but not in ALLOWED_SKIPS (conftest.py): {', '.join(skipped)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

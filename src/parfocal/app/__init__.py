@@ -1,0 +1,40 @@
+"""The command line: `parfocal fit` chooses a loss for a table and trains with it, `parfocal predict` scores tables.
+
+The rooms, in the order in which a table walks through them:
+
+    cli.py         the commands; every mistake becomes one line and exit status 2;  options.py  what they can ask
+    fitting.py     `fit`, step by step
+    predicting.py  `predict`, step by step
+    tables.py      CSV and Parquet files
+    columns.py     what a column is, and how it becomes numbers
+    sample.py      a table as labels, weights and a matrix
+    splits.py      folds and the final test
+    training.py    the candidates, and boosting with the focal loss
+    metrics.py     how good probabilities are
+    verdict.py     whether one loss beats another by more than noise
+    report.py      what is printed;  plots.py  what is drawn
+    model.py       the folder that a fit leaves;  files.py  writing all or nothing
+    errors.py      mistakes that the caller can put right;  progress.py  a bar for those who watch
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console command.  Returns the exit status: 0 done, 2 a mistake in what was given, 130 interrupted."""
+    try:
+        from parfocal.app.cli import run
+
+        return run(arguments)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "parfocal":
+            raise
+        print(
+            f"parfocal: the command line needs {error.name}, which is not installed; "
+            'run: python -m pip install "parfocal[app]"',
+            file=sys.stderr,
+        )
+        return 2

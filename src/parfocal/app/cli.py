@@ -1,0 +1,160 @@
+"""The commands, their options, and how mistakes are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from polars.exceptions import PanicException, PolarsError
+from rich.console import Console
+
+from parfocal.app.errors import BadInput, one_line
+from parfocal.app.model import versions
+from parfocal.app.options import DEFAULT_ALPHAS, DEFAULT_GAMMAS, Metric, Options, Roles
+
+LARGEST_SEED = 2**31 - 1  # LightGBM's
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        parfocal, *others = versions().items()
+        print(f"parfocal {parfocal[1]} ({', '.join(' '.join(other) for other in others)})")
+        raise typer.Exit
+
+
+@app.callback()
+def parfocal(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print versions and exit."),
+    ] = False,
+) -> None:
+    """Find a rare event in a table: choose a loss, train on it, and get calibrated probabilities."""
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted; two classes.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes.")],
+    positive: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="The class to find. [default: the rarer one]")
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column that the model must not use; repeatable."),
+    ] = None,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How much each row counts.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Train on the past, and test on what follows.")
+    ] = None,
+    gamma: Annotated[
+        list[float] | None, typer.Option(help="A gamma of the grid; repeatable. [default: 1 and 2]")
+    ] = None,
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(help="A weight of the positive class, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
+    ] = None,
+    select: Annotated[Metric, typer.Option(help="What the winner is chosen by.")] = Metric.average_precision,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
+) -> None:
+    """Compare cross-entropy and focal losses on a table, and train the best one."""
+    from parfocal.app import (
+        fitting,  # here, because predict need not wait for matplotlib
+    )
+
+    options = Options(
+        table=table,
+        out=out,
+        roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time),
+        gammas=gamma or DEFAULT_GAMMAS,
+        alphas=alpha or DEFAULT_ALPHAS,
+        select=select,
+        seed=seed,
+        force=force,
+    )
+    fitting.fit(options, Console(highlight=False), Console(stderr=True))
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `parfocal fit` wrote.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with the model's columns.")],
+    out: Annotated[Path, typer.Option(metavar="SCORES", help="A .csv, .tsv or .parquet file to write.")],
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column to carry over; repeatable.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that stands at --out.")] = False,
+) -> None:
+    """Score a table of any size: the columns to keep, then `probability` and `decision`.
+
+    decision is true where the probability reaches the threshold that gave the best F1 in the folds of the fit.
+    """
+    from parfocal.app import predicting
+
+    predicting.predict(folder, table, out, keep or (), force, Console(highlight=False), Console(stderr=True))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.  Whatever goes wrong is told in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that has no ± gets a question mark
+            stream.reconfigure(errors="replace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with termination_as_exit():
+            status = app(given or ["--help"], prog_name="parfocal", standalone_mode=False)
+    except BadInput as error:
+        return fail(str(error))
+    except ModuleNotFoundError:
+        raise
+    except OSError as error:
+        return fail(f"{error.filename or 'the system'}: {error.strerror or one_line(error)}")
+    except MemoryError:
+        return fail("out of memory; use fewer rows or columns (--drop)")
+    except (PolarsError, PanicException) as error:
+        return fail(f"the table can't be used: {one_line(error)}")
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line itself was wrong
+            return fail(f"{one_line(Exception(error.format_message()))} (parfocal --help shows the options)")
+        if os.environ.get("PARFOCAL_TRACEBACK"):
+            raise
+        trouble = f"internal error, please report it: {type(error).__name__}: {one_line(error)}"
+        return fail(f"{trouble} (PARFOCAL_TRACEBACK=1 shows where)", status=1)
+    if status == 130:
+        return fail("interrupted; nothing was written", status=130)
+    return int(status or 0)
+
+
+def fail(message: str, status: int = 2) -> int:
+    print(f"parfocal: {' '.join(message.splitlines())}", file=sys.stderr)  # a column's name may hold a line break
+    return status
+
+
+@contextmanager
+def termination_as_exit() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that unfinished folders are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,136 @@
+"""The folder that a fit leaves: the booster in LightGBM's text format, and everything else in model.json.
+
+No pickle: opening a model must not run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+import parfocal
+from parfocal import BinaryFocalCrossentropy
+from parfocal.app.columns import Column
+from parfocal.app.errors import BadInput, one_line
+from parfocal.app.files import staged
+
+FORMAT = 1
+BOOSTER, DESCRIPTION, PICTURE = "model.txt", "model.json", "report.png"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What prediction needs, and in `fit` what the user may want to know about how it came to be."""
+
+    booster: lgb.Booster
+    target: str
+    positive: str
+    negative: str
+    columns: tuple[Column, ...]
+    gamma: float
+    alpha: float
+    init_score: float
+    prior: float
+    threshold: float
+    rounds: int
+    fit: dict[str, Any]
+
+    @property
+    def loss(self) -> BinaryFocalCrossentropy:
+        return focal_loss(self.gamma, self.alpha)
+
+    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        """The recovered probability of the positive class, for each row."""
+        return np.asarray(self.loss.posterior(raw_margins(self.booster, matrix) + self.init_score))
+
+
+def focal_loss(gamma: float, alpha: float) -> BinaryFocalCrossentropy:
+    """Weight alpha for positives and 1 - alpha for negatives, on margins."""
+    return BinaryFocalCrossentropy(
+        apply_class_balancing=True, alpha=alpha, gamma=gamma, from_logits=True, dtype="float64"
+    )
+
+
+def raw_margins(booster: lgb.Booster, matrix: np.ndarray) -> np.ndarray:
+    return np.asarray(booster.predict(matrix, raw_score=True), dtype=np.float64)
+
+
+def is_model_or_empty(path: Path) -> bool:
+    """Whether --force may replace what is there."""
+    return path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir()))
+
+
+def write_model(model: Model, picture: bytes, folder: Path) -> None:
+    """Write the folder, all or nothing."""
+    booster = model.booster.model_to_string()
+    named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "fit")}
+    description = {
+        "format": FORMAT,
+        **named,
+        "columns": [asdict(column) for column in model.columns],
+        "booster_sha256": hashlib.sha256(booster.encode()).hexdigest(),
+        "fit": model.fit,
+        "versions": versions(),
+    }
+    with staged(folder) as new:
+        new.mkdir()
+        (new / BOOSTER).write_text(booster, encoding="utf-8", newline="\n")
+        (new / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (new / PICTURE).write_bytes(picture)
+
+
+def versions() -> dict[str, str]:
+    packages = ("numpy", "polars", "lightgbm", "scikit-learn")
+    return {
+        "parfocal": parfocal.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def read_model(folder: Path) -> Model:
+    """Read and check a folder that `parfocal fit` wrote."""
+    if not (folder / DESCRIPTION).is_file():
+        raise BadInput(f"{folder} is no parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        written = description["format"]
+        if not isinstance(written, int) or written > FORMAT:
+            raise BadInput(
+                f"{folder} was written by a newer parfocal (model format {written}, this one reads {FORMAT}); "
+                'run: python -m pip install --upgrade "parfocal[app]"'
+            )
+        booster = (folder / BOOSTER).read_bytes()
+        if hashlib.sha256(booster).hexdigest() != description["booster_sha256"]:
+            raise BadInput(f"{folder} is damaged: {BOOSTER} is not the one that {DESCRIPTION} describes; fit again")
+        names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns")]
+        model = Model(
+            booster=lgb.Booster(model_str=booster.decode()),
+            columns=tuple(
+                Column(**{**column, "categories": tuple(column["categories"])}) for column in description["columns"]
+            ),
+            **{name: description[name] for name in names},
+        )
+        check_numbers(model)
+        return model
+    except (OSError, ValueError, KeyError, TypeError, lgb.basic.LightGBMError) as error:
+        raise BadInput(f"{folder} is a damaged parfocal model ({one_line(error)}); fit again") from error
+
+
+def check_numbers(model: Model) -> None:
+    """Raise a TypeError or ValueError for numbers with which `predict` could not work."""
+    if not model.loss.posterior(np.array([model.init_score])) > 0:
+        raise ValueError(f"init_score {model.init_score!r} has no posterior")
+    if not 0 <= model.threshold <= 1:
+        raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
+    features = sum(len(column.features) for column in model.columns)
+    if model.booster.num_feature() != features:
+        raise ValueError(f"{BOOSTER} has {model.booster.num_feature()} features, {DESCRIPTION} {features}")

@@ -1,0 +1,282 @@
+"""A table as training sees it: labels, weights, times, and the columns that a model may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from parfocal.app import columns
+from parfocal.app.columns import Column, Kind
+from parfocal.app.errors import BadInput, counted, listed
+from parfocal.app.options import Roles
+from parfocal.app.tables import Table
+
+FEWEST_ROWS = 10  # of either class: five folds and a final test can't share fewer
+
+
+@dataclass(frozen=True)
+class Target:
+    """The two classes of the target column, by name, and what had to be guessed or left out."""
+
+    name: str
+    positive: str
+    negative: str
+    missing_rows: int
+    weightless_rows: int
+    tie: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows of a table that have a label and a weight.  `values` are the converted columns."""
+
+    target: Target
+    labels: np.ndarray
+    weights: np.ndarray | None
+    times: np.ndarray | None
+    values: dict[str, pl.Series]
+    columns: tuple[Column, ...]
+    left_out: dict[str, list[str]]  # reason: columns
+    notes: list[str]
+
+    def learn_categories(self, training: np.ndarray) -> Sample:
+        """The sample with the categories that occur in the training rows: the final test must not add any."""
+        learnt = tuple(
+            columns.with_categories(column, self.values[column.name].gather(training))
+            if column.kind == "category"
+            else column
+            for column in self.columns
+        )
+        return replace(self, columns=learnt)
+
+    def matrix(self) -> np.ndarray:
+        """One float64 column for each feature."""
+        features = [part for column in self.columns for part in columns.encode(self.values[column.name], column)]
+        return np.stack(features, axis=1)
+
+    @property
+    def features(self) -> list[str]:
+        return [feature for column in self.columns for feature in column.features]
+
+    @property
+    def categorical(self) -> list[int]:
+        """The places of the category columns among the features."""
+        categories = {column.name for column in self.columns if column.kind == "category"}
+        return [place for place, feature in enumerate(self.features) if feature in categories]
+
+
+def read_sample(table: Table, roles: Roles) -> Sample:
+    """Read a table and decide what each column is."""
+    check_roles(table, roles)
+    used = [name for name in table.names if name not in roles.drop or name in (roles.weight, roles.time)]
+    frame = table.read(used)
+    if frame.is_empty():
+        raise BadInput(f"{table.path} has column names but no rows")
+
+    named, labelled = read_classes(frame[roles.target], table)
+    missing_rows = len(frame) - int(labelled.sum())
+    weights = read_weights(frame, roles.weight, table, labelled)
+    kept = labelled & (weights > 0) if weights is not None else labelled
+    frame = frame.filter(pl.Series(kept))
+    positive, negative, tie = choose_positive(named.filter(pl.Series(kept)), roles, table)
+    target = Target(roles.target, positive, negative, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie)
+
+    features = read_features(frame, table, roles)
+    return Sample(
+        target=target,
+        labels=(named.filter(pl.Series(kept)) == positive).cast(pl.Float64).to_numpy(),
+        weights=None if weights is None else weights[kept],
+        times=read_times(frame, roles.time, table),
+        **vars(features),
+    )
+
+
+@dataclass
+class Features:
+    """The columns that a model may use, and why it may not use the others."""
+
+    values: dict[str, pl.Series]
+    columns: tuple[Column, ...]
+    left_out: dict[str, list[str]]
+    notes: list[str]
+
+
+def read_features(frame: pl.DataFrame, table: Table, roles: Roles) -> Features:
+    features = Features({}, (), {"--drop": list(roles.drop)} if roles.drop else {}, [])
+    for name in frame.columns:
+        if name in (roles.target, roles.weight, *roles.drop):
+            continue
+        column = columns.recognise(frame[name], table.as_text)
+        if column is None:
+            features.left_out.setdefault(f"of type {frame[name].dtype.base_type()}", []).append(name)
+            continue
+        # Time itself can't tell a booster about a later time than it has seen; its calendar can.
+        column = replace(column, days=name != roles.time)
+        values = columns.convert(frame[name], column).values
+        reason = why_useless(values, column, is_time=name == roles.time)
+        if reason is not None:
+            features.left_out.setdefault(reason, []).append(name)
+            continue
+        features.values[name] = values
+        features.columns += (column,)
+        if column.kind == "category" and table.as_text:
+            features.notes.extend(mostly_numbers(values))
+    if not features.columns:
+        raise BadInput(f"{table.path}: no column is left to learn from; left out: {told(features.left_out)}")
+    return features
+
+
+def check_roles(table: Table, roles: Roles) -> None:
+    for option, name in (("--target", roles.target), ("--weight", roles.weight), ("--time", roles.time)):
+        if name is not None:
+            table.check_column(name, option)
+        if name is not None and name == roles.target and option != "--target":
+            raise BadInput(f"{option} {name}: that is the target; name another column, or leave {option} out")
+    for name in roles.drop:
+        table.check_column(name, "--drop")
+    if roles.target in roles.drop:
+        raise BadInput(f"--drop {roles.target}: that is the target; take it out of --drop, or name another --target")
+    if roles.weight is not None and roles.weight == roles.time:
+        raise BadInput(f"--weight and --time are both {roles.time}; a column can't be both")
+
+
+def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
+    if values.n_unique() <= 1:
+        return "constant"
+    if is_time and column.kind not in ("date", "datetime"):
+        return "only orders the rows"
+    if column.kind == "category" and columns.looks_like_names(values):
+        return "a different text in nearly every row"
+    return None
+
+
+def told(left_out: dict[str, list[str]]) -> str:
+    return "; ".join(f"{listed(names)} ({reason})" for reason, names in left_out.items()) or "nothing"
+
+
+def mostly_numbers(values: pl.Series) -> list[str]:
+    """A warning for a column that a few words keep from being numbers."""
+    given = values.drop_nulls()
+    words = given.filter(given.cast(pl.Float64, strict=False).is_null())
+    if len(words) * 2 > len(given):
+        return []
+    examples = listed(map(repr, words.unique().sort()), 3)
+    return [f"{values.name} is text, not a number, because of {examples} in {counted(len(words), 'row')}"]
+
+
+# -- the target ------------------------------------------------------------------------------------
+
+
+def read_classes(values: pl.Series, table: Table) -> tuple[pl.Series, np.ndarray]:
+    """The name of each row's class, the same for CSV and Parquet, and which rows have one."""
+    column = columns.recognise(values, table.as_text)
+    if column is None:
+        raise BadInput(f"--target {values.name} holds {values.dtype}; it must be true/false, numbers or text")
+    if column.kind in ("date", "datetime"):
+        column = replace(column, kind="category")
+    converted = columns.convert(values, column).values
+    if column.kind == "number":
+        classes = converted.drop_nulls().unique()
+        names = {value: class_name(value) for value in classes}
+        named = converted.replace_strict(names, default=None, return_dtype=pl.String)
+    else:
+        named = converted.cast(pl.String)
+    return named, named.is_not_null().to_numpy()
+
+
+def class_name(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def choose_positive(named: pl.Series, roles: Roles, table: Table) -> tuple[str, str, bool]:
+    """The positive and the negative class, and whether they are equally frequent and nobody chose."""
+    where = f"--target {roles.target}"
+    counts = named.value_counts(name="rows").sort(named.name, nulls_last=True)
+    rows = dict(zip(counts[named.name], counts["rows"], strict=True))
+    if len(rows) == 0:
+        raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes")
+    if len(rows) == 1:
+        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {len(named):,} rows; it needs two")
+    if len(rows) > 2:
+        raise BadInput(
+            f"{where} has {len(rows):,} classes ({listed(map(repr, rows), 5)}); parfocal fits two: "
+            "make a column that is true for the class you want, and leave the rest false"
+        )
+    first, last = sorted(rows, key=sort_key)
+    tie = roles.positive is None and rows[first] == rows[last]
+    if roles.positive is None:
+        positive = first if rows[first] < rows[last] else last
+    else:
+        positive = match_class(roles.positive, [first, last], where)
+    negative = last if positive == first else first
+    for name, role in ((positive, "positive"), (negative, "negative")):
+        if rows[name] < FEWEST_ROWS:
+            raise BadInput(
+                f"{where}: only {rows[name]} {role} rows ({name!r}); parfocal needs at least {FEWEST_ROWS} of each "
+                "class to train and to test, so collect more, or choose another --target"
+            )
+    return positive, negative, tie
+
+
+def sort_key(name: str) -> tuple[float, str]:
+    try:
+        return float(name), name
+    except ValueError:
+        return float("inf"), name
+
+
+def match_class(given: str, names: list[str], where: str) -> str:
+    """The class that --positive names; True means true, and 1.0 means 1."""
+    for same in (
+        lambda name: name == given.strip(),
+        lambda name: name.lower() == given.strip().lower(),
+        lambda name: sort_key(name)[0] == sort_key(given)[0] != float("inf"),
+    ):
+        matches = [name for name in names if same(name)]
+        if len(matches) == 1:
+            return matches[0]
+    raise BadInput(f"--positive {given}: {where} has no such class; its classes are {names[0]!r} and {names[1]!r}")
+
+
+# -- weights and times -----------------------------------------------------------------------------
+
+
+def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: np.ndarray) -> np.ndarray | None:
+    """One weight >= 0 for each row; NaN only where there is no label."""
+    if name is None:
+        return None
+    column = columns.recognise(frame[name], table.as_text)
+    if column is None or column.kind not in ("number", "boolean"):
+        kind = frame[name].dtype if column is None else column.kind
+        raise BadInput(f"--weight {name}: weights must be numbers; the column is a {kind}")
+    weights = columns.floats(columns.convert(frame[name], column).values)
+    missing = int(np.isnan(weights[labelled]).sum())
+    if missing:
+        raise BadInput(f"--weight {name}: {counted(missing, 'row')} without a weight; fill it in, or remove the rows")
+    negative = weights[labelled] < 0
+    if negative.any():
+        first = weights[labelled][negative][0]
+        raise BadInput(
+            f"--weight {name}: {counted(int(negative.sum()), 'weight')} below 0 (first: {first:g}); use 0 or more"
+        )
+    if not weights[labelled].sum() > 0:
+        raise BadInput(f"--weight {name}: all weights are 0; at least some must be larger")
+    return weights
+
+
+def read_times(frame: pl.DataFrame, name: str | None, table: Table) -> np.ndarray | None:
+    """Numbers in the order of time."""
+    if name is None:
+        return None
+    allowed: tuple[Kind, ...] = ("number", "date", "datetime")
+    column = columns.recognise(frame[name], table.as_text)
+    if column is None or column.kind not in allowed:
+        kind = frame[name].dtype if column is None else column.kind
+        raise BadInput(f"--time {name}: times must be dates, times or numbers; the column is a {kind}")
+    values = columns.convert(frame[name], column).values
+    missing = values.null_count()
+    if missing:
+        raise BadInput(f"--time {name}: {counted(missing, 'row')} without a time; fill it in, or remove the rows")
+    return (values if column.kind == "number" else values.dt.epoch("us")).to_numpy()

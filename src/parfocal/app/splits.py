@@ -1,0 +1,83 @@
+"""Which rows train, which validate, and which are the final test that no choice may see.
+
+By time, each part follows the rows that it is judged by, and rows with equal times stay together:
+
+    training rows, 75 %                                   final test, 25 %
+    [ block 1 ][ block 2 ][ block 3 ][ block 4 ]          [              ]
+      train      validate                                   fold 1
+      train      train      validate                        fold 2
+      train      train      train      validate             fold 3
+
+Otherwise a stratified 20 % is the final test, and the rest makes five stratified folds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from parfocal.app.errors import BadInput
+
+BLOCKS = 4
+TIME_TEST_SHARE = 0.25
+TEST_SHARE = 0.20
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Fold:
+    training: np.ndarray
+    validation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers.  With `by_time` every part is in the order of time."""
+
+    folds: tuple[Fold, ...]
+    training: np.ndarray
+    test: np.ndarray
+    by_time: bool
+
+
+def split_by_time(times: np.ndarray, labels: np.ndarray) -> Split:
+    """Forward-rolling folds and the last quarter as the final test."""
+    order = np.argsort(times, kind="stable")
+    shares = [(1 - TIME_TEST_SHARE) * block / BLOCKS for block in range(1, BLOCKS + 1)]
+    ends = [nearest_change(times[order], round(len(order) * share)) for share in shares]
+    blocks = np.split(order, ends)
+    names = [f"block {number} of {BLOCKS} of the training rows" for number in range(1, BLOCKS + 1)] + ["final test"]
+    for name, block in zip(names, blocks, strict=True):
+        check_classes(name, block, labels)
+    folds = tuple(Fold(np.concatenate(blocks[:number]), blocks[number]) for number in range(1, BLOCKS))
+    return Split(folds, np.concatenate(blocks[:BLOCKS]), blocks[BLOCKS], by_time=True)
+
+
+def nearest_change(ordered_times: np.ndarray, place: int) -> int:
+    """The place nearest to `place` where the time changes."""
+    here = ordered_times[min(place, len(ordered_times) - 1)]
+    before, after = (int(np.searchsorted(ordered_times, here, side)) for side in ("left", "right"))
+    return before if place - before <= after - place else after
+
+
+def check_classes(name: str, rows: np.ndarray, labels: np.ndarray) -> None:
+    positives = int(labels[rows].sum())
+    negatives = len(rows) - positives
+    if positives == 0 or negatives == 0:
+        lacking = "positive" if positives == 0 else "negative"
+        raise BadInput(
+            f"--time: the {name} ({len(rows):,} rows) has no {lacking} row; every part needs both classes, "
+            "so use a table that covers more time, or leave --time out"
+        )
+
+
+def split_by_class(labels: np.ndarray, seed: int) -> Split:
+    """Stratified folds and a stratified final test."""
+    rows = np.arange(len(labels))
+    training, test = train_test_split(rows, test_size=TEST_SHARE, stratify=labels, random_state=seed)
+    training, test = np.sort(training), np.sort(test)
+    kept = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(training, labels[training])
+    folds = tuple(Fold(training[inner], training[outer]) for inner, outer in kept)
+    return Split(folds, training, test, by_time=False)
