@@ -38,6 +38,9 @@ MOST_ROUNDS = 500
 PATIENCE = 50
 SCORED_EVERY = 10
 LEARNING_RATE = 0.1
+# LightGBM draws its bins from 200,000 rows.  On flights (252,568) that luck alone moved the average precision of the
+# final test between 0.099 and 0.131 over five seeds, more than any loss did.
+BIN_SAMPLE = 2_000_000
 LEAVES = 31
 # A leaf of rare positives asks for a step of gradient / curvature = 1 / prior, 40 margins for flights, and one such
 # leaf spoils the ranking.  The longest step is one logit of the posterior, which moves 1 + gamma times as fast as the
@@ -118,6 +121,7 @@ def parameters(seed: int) -> dict[str, Any]:
         "metric": "none",
         "learning_rate": LEARNING_RATE,
         "num_leaves": LEAVES,
+        "bin_construct_sample_cnt": BIN_SAMPLE,
         "seed": seed,
         "deterministic": True,
         "force_col_wise": True,

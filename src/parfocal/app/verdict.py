@@ -14,7 +14,7 @@ import numpy as np
 from parfocal.app.metrics import TITLES, weighted_scorer
 from parfocal.app.options import Metric
 
-RESAMPLES = 200
+RESAMPLES = 500
 TIME_BLOCKS = 50
 
 
