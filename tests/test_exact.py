@@ -201,6 +201,54 @@ def test_categorical_probabilities(gamma: float) -> None:
                     assert oracle.relative_error(got, truth, max(abs(truth), mpf(0.1))) < 1e-13
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_a_dominant_probability_keeps_the_digits_of_the_others(gamma: float) -> None:
+    """1 - p of the true class is summed from the others, in the gradient and in the curvature."""
+    parfocal.config.set_epsilon(1e-14)
+    loss = parfocal.CategoricalFocalCrossentropy(1.0, gamma, reduction=None, dtype="float64")
+    for scores in ([3e-13, 2e-13, 0.9999], [0.5, 1e-9, 1e-8], [1e-9, 0.0, 0.0, 0.0, 1.0]):
+        for target in (0, len(scores) - 1):
+            labels = np.eye(len(scores))[[target]]
+            p = [mpf(s) / mp.fsum(mpf(x) for x in scores) for s in scores]
+            # The formula at the clip, and the normalisation without it.
+            clipped = min(max(float(p[target]), 1e-14), 1 - 1e-14)
+            f = oracle.derivatives(lambda t: oracle.focal_of_probability(t, gamma), clipped, 40)
+            _, gradient, curvature = everything(loss, labels, np.asarray([scores]))
+            total = mp.fsum(mpf(x) for x in scores)
+            for j in range(len(scores)):
+                share = 1 - p[target] if j == target else -p[target]
+                slope, bend = f[1] * share / total, (f[2] * share * share - 2 * f[1] * share) / total**2
+                scale = (abs(f[2]) * share * share + 2 * abs(f[1] * share)) / total**2
+                # q is rounded in float64, which costs what it costs; the share of the others must not add to that.
+                lost = (2 + gamma) * 3e-16 / min(clipped, 1 - clipped)
+                assert oracle.relative_error(gradient[0, j], slope) < 1e-14 + lost
+                assert oracle.relative_error(curvature[0, j], bend, scale) < 1e-14 + lost
+
+
+@pytest.mark.parametrize("epsilon", [1e-9, 1e-17, 1e-300])
+def test_an_epsilon_that_the_dtype_cannot_hold(epsilon: float) -> None:
+    """1 - epsilon would be 1, and a perfect prediction NaN."""
+    parfocal.config.set_epsilon(epsilon)
+    for dtype in ("float32", "float64"):
+        binary = parfocal.BinaryFocalCrossentropy(dtype=dtype)
+        value, gradient = binary.value_and_grad([[1, 0, 1]], np.asarray([[1.0, 0.0, 0.8]]))
+        assert value == pytest.approx(0.04 * -np.log(0.8) / 3, rel=1e-5)
+        assert np.isfinite(gradient).all()
+        categorical = parfocal.CategoricalFocalCrossentropy(dtype=dtype)
+        assert np.isfinite(categorical.value_and_grad([[1, 0]], np.asarray([[1.0, 0.0]]))[1]).all()
+        assert categorical.posterior([[1.0, 0.0]])[0, 0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("label", [5e-324, 1e-310, 1e-300, 1 - 2**-53])
+def test_labels_that_are_nearly_hard(label: float) -> None:
+    loss = parfocal.BinaryFocalCrossentropy(gamma=2.0, from_logits=True, reduction=None, dtype="float64")
+    x = np.asarray([-1e4, -1000.0, -800.0, -5.0, 0.0, 5.0, 800.0, 1e4])[:, None]
+    for a, b in zip(
+        everything(loss, np.full(x.shape, label), x), everything(loss, np.full(x.shape, round(label)), x), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
 def test_a_clipped_probability_keeps_its_gradient() -> None:
     """The hardest examples must keep learning: the gradient is the formula's at the clip, not zero."""
     binary = parfocal.BinaryFocalCrossentropy(gamma=0, dtype="float64")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import parfocal
-from parfocal import formula
+from parfocal import formula, probability
 
 logits = arrays(np.float64, (4, 3), elements=st.floats(-800, 800))
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
@@ -211,9 +211,9 @@ def test_the_formula_runs_in_any_array_namespace(gamma: float, dtype: str) -> No
             *formula.binary_linear(xp, a, b, gamma, 0.25, 0.75, 2),
             *formula.softmax_hard(xp, a, t, gamma, 2),
             *formula.softmax_dense(xp, a, b, gamma, 2),
-            *formula.focal_of_probability(xp, b, 1 - b, gamma, 2),
-            *formula.binary_linear_of_probability(xp, b, 1 - b, b, gamma, 0.25, 0.75, 2),
-            *formula.softmax_of_probability(xp, b, b, 1 - b, xp.sum(b, axis=-1, keepdims=True), b, gamma, 2),
+            *probability.focal(xp, b, 1 - b, gamma, 2),
+            *probability.binary_linear(xp, b, 1 - b, b, gamma, 0.25, 0.75, 2),
+            *probability.softmax(xp, b, b, 1 - b, xp.sum(b, axis=-1, keepdims=True), b, gamma, 2),
             formula.log_pull(xp, a, gamma),
         ]
 

@@ -56,8 +56,8 @@ MUTANTS = {
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
         "formula.py",
-        "smaller + (ties - 1), total - e",
-        "total - e, total - e",
+        "xp.where(largest, below, top + (below - values))",
+        "top + (below - values)",
     ),
     "the logit difference is rounded": (
         "exact::test_softmax_hard_labels",
@@ -68,14 +68,14 @@ MUTANTS = {
     "a term of the linear rule": (
         "exact::test_binary_soft_labels",
         "formula.py",
-        "gradient = weight * (d + g * (k_over_e * e)",
-        "gradient = weight * (d - g * (k_over_e * e)",
+        "gradient = weight * (d + g * k * cross_entropy)",
+        "gradient = weight * (d - g * k * cross_entropy)",
     ),
     "the clip stops the gradient": (
         "exact::test_categorical_probabilities",
-        "formula.py",
-        "(first - xp.sum(first * p,",
-        "(first - 0 * xp.sum(first * p,",
+        "probability.py",
+        "(first * rest - formula.sum_of_others(xp, first * p))",
+        "(first * rest)",
     ),
     "the gammas of the pair are swapped": (
         "exact::test_a_gamma_pair_is_negatives_then_positives",

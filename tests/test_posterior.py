@@ -63,11 +63,17 @@ CATEGORICAL = [
 ]
 
 
-def trained_softmax_logits(parameters: dict[str, object], eta: list[float]) -> np.ndarray:
-    """The logits (the last is 0) with the least expected loss: a root of its numerical gradient."""
+def trained_softmax_logits(
+    parameters: dict[str, object], eta: list[float], class_weight: list[float] | None
+) -> np.ndarray:
+    """The logits (the last is 0) with the least expected loss: a root of its numerical gradient.
+
+    A class weight multiplies the loss of a whole sample, by its true class, and alpha one class of a smoothed label.
+    """
     loss = Categorical(**parameters).parameters
     s, classes = loss.label_smoothing, len(eta)
-    labels = [e * (1 - s) + s / classes for e in eta]
+    counts = [e * c for e, c in zip(eta, class_weight or [1.0] * classes, strict=True)]
+    labels = [count * (1 - s) + s / classes * sum(counts) for count in counts]
     weights = (np.broadcast_to(loss.alpha, classes) * labels).tolist()
     gammas = np.broadcast_to(loss.gamma, classes).tolist()
 
@@ -89,19 +95,20 @@ def trained_softmax_logits(parameters: dict[str, object], eta: list[float]) -> n
 
 
 @pytest.mark.parametrize("eta", [[0.2, 0.3, 0.5], [0.02, 0.08, 0.9]], ids=str)
+@pytest.mark.parametrize("class_weight", [None, [1.0, 10.0, 0.5]], ids=str)
 @pytest.mark.parametrize("parameters", CATEGORICAL, ids=str)
-def test_softmax(parameters: dict[str, object], eta: list[float]) -> None:
-    z = trained_softmax_logits(parameters, eta)
+def test_softmax(parameters: dict[str, object], eta: list[float], class_weight: list[float] | None) -> None:
+    z = trained_softmax_logits(parameters, eta, class_weight)
     loss = Categorical(**parameters, from_logits=True)
-    np.testing.assert_allclose(loss.posterior(z[None])[0], eta, rtol=1e-6)
-    np.testing.assert_allclose(loss.posterior_logit(z), np.log(eta), rtol=1e-6)
-    best = loss.optimal_logit(eta)
+    np.testing.assert_allclose(loss.posterior(z[None], class_weight)[0], eta, rtol=1e-6)
+    np.testing.assert_allclose(loss.posterior_logit(z, class_weight), np.log(eta), rtol=1e-6)
+    best = loss.optimal_logit(eta, class_weight)
     np.testing.assert_allclose(best - best[-1], z, rtol=1e-6, atol=1e-9)
     assert np.exp(best).sum() == pytest.approx(1)
     softmax = np.exp(z) / np.exp(z).sum()
-    np.testing.assert_allclose(Categorical(**parameters).posterior(softmax), eta, rtol=1e-6)
+    np.testing.assert_allclose(Categorical(**parameters).posterior(softmax, class_weight), eta, rtol=1e-6)
     np.testing.assert_allclose(
-        Categorical(**parameters, from_logits=True, axis=0).posterior(z[:, None])[:, 0], eta, rtol=1e-6
+        Categorical(**parameters, from_logits=True, axis=0).posterior(z[:, None], class_weight)[:, 0], eta, rtol=1e-6
     )
 
 
@@ -155,10 +162,13 @@ def test_extremes() -> None:
     x = np.asarray([-np.inf, -1e4, 0.0, 1e4, np.inf, np.nan])
     np.testing.assert_array_equal(loss.posterior(x), [0, 0, 0.5, 1, 1, np.nan])
     assert loss.posterior(x.astype(np.float32)).dtype == np.float32
-    z = np.asarray([[1e4, 0.0, -1e4], [np.nan, 0.0, 0.0], [0.0, 0.0, -np.inf]])
-    np.testing.assert_allclose(
-        Categorical(from_logits=True).posterior(z), [[1, 0, 0], [np.nan] * 3, [0.5, 0.5, 0]], rtol=1e-15
-    )
+    z = np.asarray([[1e4, 0.0, -1e4], [np.nan, 0.0, 0.0], [0.0, 0.0, -np.inf], [np.inf, 0.0, 1.0]])
+    expected = np.asarray([[1, 0, 0], [np.nan] * 3, [0.5, 0.5, 0], [1, 0, 0]])
+    for gamma in (0.0, 2.0):
+        softmax = Categorical(gamma=gamma, from_logits=True)
+        np.testing.assert_allclose(softmax.posterior(z), expected, rtol=1e-15)
+        np.testing.assert_array_equal(softmax.posterior_logit(z)[2:] == -np.inf, [[0, 0, 1], [0, 1, 1]])
+    assert loss.optimal_logit(0.5) == 0
 
 
 def test_documented_numbers() -> None:

@@ -120,6 +120,9 @@ def test_ignored_samples_leave_the_mean() -> None:
             np.testing.assert_allclose(gradient[[0, 2]], kept.value_and_grad([0, 2], z[[0, 2]], rest)[1])
             assert (gradient[1] == 0).all()
     assert make("sparse", ignore_class=-1)([-1, -1], X) == 0
+    assert make("sparse", ignore_class=-1)([0, -1], X, [1.0, np.nan]) == make("sparse")([0], X[:1])
+    padded = make("sparse", ignore_class=-1, from_logits=False)
+    assert padded([0, -1], [[0.1, 0.1, 0.8], [0.0, 0.0, 9.0]]) == padded([0], [[0.1, 0.1, 0.8]])
     smoothed = make("sparse", ignore_class=-1, label_smoothing=0.1)
     assert smoothed([0, -1], X) == pytest.approx(make("sparse", label_smoothing=0.1)([0], X[:1]))
 
@@ -226,5 +229,18 @@ def test_a_metric_forgets_ignored_samples() -> None:
     metric = metrics.SparseCategoricalFocalCrossentropy(from_logits=True, ignore_class=-1)
     metric.update_state([0, -1], X, [0.5, 9.0])
     assert metric.result() == Sparse(from_logits=True)([0], X[:1])
+    with pytest.raises(ValueError, match="only a metric with the same parameters"):
+        metric.merge_state([metrics.SparseCategoricalFocalCrossentropy(gamma=1.0)])
     assert metrics.binary_focal_crossentropy is parfocal.binary_focal_crossentropy
     assert metrics.categorical_focal_crossentropy is parfocal.categorical_focal_crossentropy
+
+
+def test_nothing_warns_where_the_answer_is_right() -> None:
+    """pytest turns warnings into errors: too large for the dtype is infinite, and 0 times infinity is 0."""
+    assert Binary(from_logits=True)([[1.0]], [[-1e300]]) == np.inf
+    assert Binary().value_and_grad([[1]], np.asarray([[0.0]], dtype=np.float16))[1] == -np.inf
+    assert parfocal.binary_focal_crossentropy(
+        [1], np.asarray([-6e4], dtype=np.float16), from_logits=True
+    ) == np.float16(6e4)
+    infinite = make("binary")
+    assert infinite([[1], [0]], [[-np.inf], [0.0]], [0.0, 1.0]) == infinite([[0]], [[0.0]]) / 2

@@ -77,3 +77,21 @@ def test_one_class_only() -> None:
 def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parfocal.class_weights(*arguments)
+
+
+@pytest.mark.parametrize(
+    "labels", ["abc", 5, [[0, 1], [1, 0]], {1: 3, "b": 2}, {"a": [1, 2]}, {"a": "x"}, [None, 1]], ids=str
+)
+def test_what_is_no_list_of_labels(labels: object) -> None:
+    with pytest.raises(TypeError, match=r"labels must be one list|counts must be a mapping"):
+        parfocal.class_weights(labels)
+
+
+def test_a_label_of_each_is_no_mistake() -> None:
+    assert parfocal.class_weights([0, 1]).tolist() == [1, 1]
+    assert parfocal.class_weights([2, 0, 1]).tolist() == [1, 1, 1]
+
+
+def test_counts_that_floats_cannot_tell_apart() -> None:
+    assert parfocal.class_weights({0: 1e20, 1: 1}, "effective_number").tolist() == pytest.approx([0, 2])
+    assert np.isfinite(parfocal.class_weights({0: 0.5, 1: 0.25}, "effective_number")).all()

@@ -11,6 +11,7 @@ from parfocal import checks, formula
 from parfocal.backends import numpy
 from parfocal.losses import BinaryFocalCrossentropy
 from parfocal.parameters import Binary
+from parfocal.reduction import broadcast_weight
 
 
 def gradient_and_curvature(
@@ -19,14 +20,14 @@ def gradient_and_curvature(
     """First and second derivative of every sample's loss with respect to its margin, for one round of boosting.
 
     The gradient is the loss's own.  The curvature is the exact one without its negative term, since a booster divides
-    by it: the exact curvature is below 0 for badly wrong samples, and boosters take that in silence.  At gamma 0 both
-    are exactly those of cross-entropy.
+    by it: the exact curvature is below 0 for badly wrong samples, and boosters take that in silence.  It is 0 only
+    where it underflows.  At gamma 0 both are exactly those of cross-entropy.
 
     Parameters
     ----------
     loss : built with `from_logits=True`; its gamma, alpha and label smoothing count, its reduction does not.
     margins : (N,) raw scores, the init score (`loss.optimal_logit(prior)`) included.
-    labels : (N,) of 0 and 1; soft labels and label smoothing work too, with the same bound for each of both labels.
+    labels : (N,) of 0 and 1; with soft labels or label smoothing the curvature is the mean of both labels' own.
     sample_weight : (N,), multiplies both.
 
     Returns
@@ -36,17 +37,21 @@ def gradient_and_curvature(
     Raises
     ------
     ValueError for a loss that takes probabilities, for shapes that differ, and for labels outside [0, 1].
+    TypeError for another loss, and for arrays that hold no real numbers.
 
     >>> loss = BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
     >>> gradient, curvature = gradient_and_curvature(loss, [-4.0, 0.0, 4.0], [1, 1, 1])
     >>> print(gradient.round(3), curvature.round(3))
     [-1.086 -0.298 -0.   ] [0.09  0.486 0.   ]
     """
-    margins, labels = np.asarray(margins, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    margins, labels = (
+        numpy.as_array(name, values).astype(np.float64) for name, values in (("margins", margins), ("labels", labels))
+    )
     check(loss, margins, labels)
     gradient, curvature = numpy.blockwise(partial(of_block, loss.parameters), margins, labels)
     if sample_weight is not None:
-        gradient, curvature = gradient * sample_weight, curvature * sample_weight
+        weights, _ = broadcast_weight(sample_weight, margins.shape)
+        gradient, curvature = gradient * weights, curvature * weights
     return gradient, curvature
 
 
@@ -69,7 +74,11 @@ def of_block(parameters: Binary, margins: np.ndarray, labels: np.ndarray) -> tup
 
 
 def check(loss: BinaryFocalCrossentropy, margins: np.ndarray, labels: np.ndarray) -> None:
+    if not isinstance(loss, BinaryFocalCrossentropy):
+        raise TypeError(f"gradient_and_curvature takes a BinaryFocalCrossentropy; got {loss!r}")
     if not loss.parameters.from_logits:
         raise ValueError("a booster's margins are logits; build the loss with from_logits=True")
+    if margins.ndim != 1:
+        raise ValueError(f"margins must have one axis, one margin per sample; got shape {margins.shape}")
     checks.equal_shapes(labels, margins, "gradient_and_curvature")
     checks.labels_in_unit_interval(labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,19 @@ LARGEST_GAMMA = 1e30
 def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one number per class, as Python floats."""
     try:
+        if isinstance(value, str | bytes | Mapping | Set):
+            raise TypeError  # a set has no order, and the numbers of a mapping are not what iterating it gives
         if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0:
             return tuple(float(item) for item in value)
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number or a list of numbers, one per class; got {value!r}") from None
 
 
 def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...]:
     """gamma >= 0: a number, or one per class; `classes` is set where their number is known at once."""
     gammas = number_or_list("gamma", value)
+    at_least_one("gamma", gammas)
     for item in gammas if isinstance(gammas, tuple) else (gammas,):
         if not 0 <= item <= LARGEST_GAMMA:
             raise ValueError(
@@ -44,6 +47,17 @@ def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...]:
     return gammas
 
 
+def at_least_one(name: str, values: float | tuple[float, ...]) -> None:
+    if values == ():
+        raise ValueError(f"{name} is an empty list; give one number, or one per class")
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_) and (not isinstance(value, int) or value not in (0, 1)):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
 def binary_alpha(value: Any) -> float:
     alpha = number_or_list("alpha", value)
     if isinstance(alpha, tuple) or not 0 <= alpha <= 1:
@@ -55,6 +69,7 @@ def binary_alpha(value: Any) -> float:
 
 def categorical_alpha(value: Any) -> float | tuple[float, ...]:
     alphas = number_or_list("alpha", value)
+    at_least_one("alpha", alphas)
     for item in alphas if isinstance(alphas, tuple) else (alphas,):
         if not 0 <= item < math.inf:
             raise ValueError(f"alpha must be a number >= 0, or a list of them, one per class; got {value!r}")
@@ -69,7 +84,7 @@ def label_smoothing(value: Any) -> float:
 
 
 def one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    if value not in allowed:
+    if not (value is None or isinstance(value, str)) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
     return value
 
@@ -109,7 +124,8 @@ def first_bad(bad: np.ndarray, values: np.ndarray) -> str:
     position = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
     count = int(bad.sum())
     others = f" ({count} such values in all)" if count > 1 else ""
-    return f"{values[position]!s} at position {position if len(position) != 1 else position[0]}{others}"
+    where = f" at position {position if len(position) != 1 else position[0]}" if position else ""
+    return f"{values[position]!s}{where}{others}"
 
 
 def axis_in_range(axis: int, ndim: int, name: str) -> int:
@@ -122,7 +138,7 @@ def axis_in_range(axis: int, ndim: int, name: str) -> int:
 def equal_shapes(y_true: np.ndarray, y_pred: np.ndarray, function: str, hint: str = "") -> None:
     if y_true.shape != y_pred.shape:
         raise ValueError(
-            f"{function} needs y_true and y_pred of one shape (a trailing 1 may differ); "
+            f"{function} needs y_true and y_pred of one shape; "
             f"got y_true {y_true.shape} and y_pred {y_pred.shape}.{hint}"
         )
 
@@ -158,10 +174,9 @@ def probabilities_in_unit_interval(probabilities: np.ndarray) -> None:
 def rows_have_a_sum(sums: np.ndarray) -> None:
     """Class scores are divided by their sum."""
     if (sums == 0).any():
-        row = np.argwhere(sums[..., 0] == 0)[0]
         raise ValueError(
-            f"with from_logits=False the class probabilities of a sample are divided by their sum, "
-            f"which is 0 for the sample at {tuple(int(i) for i in row)}"
+            "with from_logits=False the class probabilities of a sample are divided by their sum, which is "
+            f"{first_bad(sums == 0, sums)}"
         )
 
 
@@ -201,8 +216,10 @@ def class_weight_keys(keys: Iterable[Any], classes: int) -> None:
 
 
 def smoothing_below_one(smoothing: float) -> None:
-    if smoothing == 1:
-        raise ValueError("label_smoothing=1 trains on labels that say nothing, so there is no posterior to recover")
+    if smoothing > 1 - 1e-12:  # closer to 1, what is left of the labels is rounding
+        raise ValueError(
+            f"label_smoothing={smoothing!r} trains on labels that say nothing, so there is no posterior to recover"
+        )
 
 
 def prior_inside(prior: np.ndarray) -> None:

@@ -23,6 +23,8 @@ def set_floatx(dtype: str) -> None:
     >>> set_floatx("float32")
     """
     global _floatx
+    if dtype is None:
+        raise ValueError("floatx must be a dtype; got None")
     _floatx = dtype_name(dtype)
 
 
@@ -34,12 +36,14 @@ def epsilon() -> float:
 def set_epsilon(value: float) -> None:
     """Set the clip of probabilities, a number in (0, 0.5).  Logits are never clipped.
 
+    Where 1 - epsilon would round to 1 in the dtype of the probabilities, they are clipped to the last number before it.
+
     >>> set_epsilon(1e-9); epsilon()
     1e-09
     >>> set_epsilon(1e-7)
     """
     global _epsilon
-    if not 0 < value < 0.5:
+    if not isinstance(value, int | float) or not 0 < value < 0.5:
         raise ValueError(f"epsilon must be a number in (0, 0.5); got {value!r}")
     _epsilon = float(value)
 

@@ -16,15 +16,13 @@ The rest of the file brings labels and logits to a margin and the slopes back to
                         true class t    dL/dz_t = A,      dL/dz_j = -A r_j
                                         d2L/dz_t2 = C,    d2L/dz_j2 = C r_j^2 - A r_j (1 - r_j)
                         labels y        the sum over k of a_k y_k times these
-    (g) probabilities   the same loss as a function of p, for models that end in a sigmoid or a softmax.
-
 Three things decide how it is written, because exact derivatives of badly rounded parts are badly rounded:
 
-    (h) No 1 - p from a p that was rounded.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
-    (i) exp(g v) amplifies the rounding of g v: |g v| = 500 costs 500 half-ulps.  So v and g v carry a low part, and
+    (g) No 1 - p from a p that was rounded.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
+    (h) exp(g v) amplifies the rounding of g v: |g v| = 500 costs 500 half-ulps.  So v and g v carry a low part, and
         q^g = exp(high) (1 + low).  Worst error over gamma 0 to 10 and |m| to 1e4, without the low part and with it:
         5.7e-14 and 7.4e-16 in float64, 5.0e-6 and 5.2e-7 in float32.
-    (j) z_j - z_k is rounded too, and exp() amplifies that the same way, so logit differences carry a low part as well.
+    (i) z_j - z_k is rounded too, and exp() amplifies that the same way, so logit differences carry a low part as well.
 
 Every function takes the array namespace first, then arrays of one floating dtype, and broadcasts.  `gamma` is a
 number, or an array that broadcasts against the margins.  `order` says how far to go: 0 the loss, 1 and its
@@ -149,7 +147,7 @@ def focal(xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | 
 
 
 def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
-    """C without its one negative term, p q^(g+1) g u: never below C, above 0 wherever p q is, and p q at gamma 0.
+    """C without its one negative term, p q^(g+1) g u: never below C, 0 only by underflow, and p q at gamma 0.
 
     Boosters divide by it.  C itself is negative where p < 0.018, 0.043, 0.058, 0.050 at gamma 0.5, 1, 2, 5.
     """
@@ -200,10 +198,8 @@ def binary_linear(
     at = link(xp, x)
     p, q, e, g = at.p, at.q, at.e, gamma
     w = y * w_1 + (1 - y) * w_0
-    near, far = (
-        xp.where(x < 0, y, 1 - y),
-        xp.where(x < 0, 1 - y, y),
-    )  # the weights of the larger and the smaller of p, q
+    # The label's shares of the larger and of the smaller of p and q.
+    near, far = xp.where(x < 0, y, 1 - y), xp.where(x < 0, 1 - y, y)
     mixture = near + far * e  # n (1 + e)
     n = mixture / (1 + e)
     weight, log1p_e = w * n**g, xp.log1p(e)
@@ -212,21 +208,40 @@ def binary_linear(
         return (loss,)
     cross_entropy = near * xp.clip(xp.abs(x), 0.0, FAR) + log1p_e
     d = (1 - y) * p - y * q
-    k_over_e = (1 - 2 * y) / ((1 + e) * mixture)
-    gradient = weight * (d + g * (k_over_e * e) * cross_entropy)
+    k = (1 - 2 * y) / (1 + e) * (e / mixture)
+    gradient = weight * (d + g * k * cross_entropy)
     if order == 1:
         return loss, gradient
     s = (y * q * q - (1 - y) * p * p) / n
-    bracket = 1 / ((1 + e) * (1 + e)) + g * k_over_e * (2 * d + cross_entropy * (s + g * k_over_e * e))
-    root = xp.exp(xp.abs(x) / -2)  # e may underflow before the result does
-    return loss, gradient, (weight * bracket * root) * root
+    # As in `focal`, e may underflow before the result does: divide the bracket by its root, and multiply at the end.
+    root = xp.exp(xp.abs(x) / -2)
+    k_over_root = (1 - 2 * y) / (1 + e) * (root / mixture)
+    bracket = root / ((1 + e) * (1 + e)) + g * k_over_root * (2 * d + cross_entropy * (s + g * k))
+    return loss, gradient, (weight * bracket) * root
 
 
 # -- softmax: logits z, classes on the last axis
 
 
+def sum_of_others(xp: Namespace, values: Array) -> Array:
+    """For each entry of a row the sum of the other ones.
+
+    Subtraction from the total loses digits for the largest alone, so its others are summed apart.
+    """
+    largest = xp.arange(values.shape[-1]) == xp.argmax(xp.abs(values), axis=-1, keepdims=True)
+    zero = xp.zeros_like(values)
+    top = xp.sum(xp.where(largest, values, zero), axis=-1, keepdims=True)
+    below = xp.sum(xp.where(largest, zero, values), axis=-1, keepdims=True)
+    return xp.where(largest, below, top + (below - values))
+
+
+def or_one(xp: Namespace, total: Array) -> Array:
+    """A divisor: 1 in place of 0, where all exponentials above it are 0 as well."""
+    return xp.where(total == 0, xp.ones_like(total), total)
+
+
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]:
-    """The other logits of each row, `out` left out: (exp(z_j - top), their sum, top), kept as a last axis of 1.
+    """The other logits of each row, `out` left out: (exp(z_j - top), their sum, top), the last two with an axis of 1.
 
     The class left out, and every class of a row of nothing but -inf, has exponential 0.
     """
@@ -254,15 +269,11 @@ def softmax_hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: in
     if order == 0:
         return (loss,)
     a = slopes[0]
-    r = e / xp.where(total == 0, xp.ones_like(total), total)
+    r = e / or_one(xp, total)
     gradient = xp.where(target, a, -a * r)
     if order == 1:
         return loss, gradient
-    # 1 - r_j: total - e_j is at least 1 unless j alone is on top; then the sum of the smaller ones is the answer.
-    is_top = e == 1
-    ties = xp.sum(xp.where(is_top, e, xp.zeros_like(e)), axis=-1, keepdims=True)
-    smaller = xp.sum(xp.where(is_top, xp.zeros_like(e), e), axis=-1, keepdims=True)
-    one_minus_r = xp.where(is_top, smaller + (ties - 1), total - e) / xp.where(total == 0, xp.ones_like(total), total)
+    one_minus_r = sum_of_others(xp, e) / or_one(xp, total)
     others = slopes[1] * r * r - a * r * one_minus_r
     return loss, gradient, xp.where(target, slopes[1], others)
 
@@ -276,6 +287,7 @@ class Margins(NamedTuple):
     total: Array  # of e, with the class itself left out
     first: Array  # boolean one-hot
     r_first: Array  # exp(z_j - rest_first)
+    others_first: Array  # 1 - r_first, summed
 
 
 def margins(xp: Namespace, z: Array) -> Margins:
@@ -286,8 +298,7 @@ def margins(xp: Namespace, z: Array) -> Margins:
     z_first = xp.max(z, axis=-1, keepdims=True)
     high, low = logit_difference(xp, z, z_first)
     e = xp.exp(high) * (1 + low)
-    below = xp.sum(xp.where(first, xp.zeros_like(e), e), axis=-1, keepdims=True)
-    total = 1 + (below - e)
+    total = sum_of_others(xp, e)
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, xp.where(first, xp.ones_like(e), total))
     m_first, m_first_low = margin(xp, z_first, z_second, total_second)
@@ -297,102 +308,38 @@ def margins(xp: Namespace, z: Array) -> Margins:
         e=e,
         total=xp.where(first, xp.ones_like(e), total),
         first=first,
-        r_first=e_second / xp.where(total_second == 0, xp.ones_like(total_second), total_second),
+        r_first=e_second / or_one(xp, total_second),
+        others_first=sum_of_others(xp, e_second) / or_one(xp, total_second),
     )
 
 
 def softmax_dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
     """(f) for labels with weight on several classes: w holds a_k y_k.  The loss keeps a last axis of 1."""
     at = margins(xp, z)
-    loss, *slopes = focal(xp, at.m, gamma, min(order, 1), at.m_low)
+    loss, *slopes = focal(xp, at.m, gamma, order, at.m_low)
     loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
     if order == 0:
         return (loss,)
+
+    def of_first(values: Array) -> Array:
+        return xp.sum(xp.where(at.first, values, xp.zeros_like(values)), axis=-1, keepdims=True)
+
+    def of_others(values: Array) -> Array:
+        return sum_of_others(xp, xp.where(at.first, xp.zeros_like(values), values))
+
+    # r_kj is e_j / total_k for every class k but the first, whose r is at hand.
+    e, total, r = at.e, at.total, at.r_first
     own = w * slopes[0]
-    # The sum over k of w_k A_k r_kj: r_kj = e_j / total_k for all k but the first, whose r is at hand.
-    pull = xp.where(at.first, xp.zeros_like(own), own / at.total)
-    own_first = xp.sum(xp.where(at.first, own, xp.zeros_like(own)), axis=-1, keepdims=True)
-    gradient = own - at.e * (xp.sum(pull, axis=-1, keepdims=True) - pull) - own_first * at.r_first
+    gradient = own - e * of_others(own / total) - of_first(own) * r
     if order == 1:
         return loss, gradient
-    # The simple sum, one class after the other: quadratic in the classes, but each term is exact.
-    curvature = xp.zeros_like(z)
-    for k in range(z.shape[-1]):
-        target = xp.broadcast_to(xp.arange(z.shape[-1]) == k, z.shape)
-        gamma_k = gamma if isinstance(gamma, float) else gamma[..., k : k + 1]
-        curvature = curvature + w[..., k : k + 1] * softmax_hard(xp, z, target, gamma_k, 2)[2]
-    return loss, gradient, curvature
-
-
-# -- probabilities: the loss as a function of p, with 1 - p beside it as the caller rounded it ------------------------
-
-
-def focal_of_probability(xp: Namespace, p: Array, q: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
-    """(g): -q^g log p for q = 1 - p, and its first two derivatives in p.  Both p and q are above 0."""
-    q_to_g, log_p, g = q**gamma, xp.log(p), gamma
-    loss = -q_to_g * log_p
-    if order == 0:
-        return (loss,)
-    first = q_to_g * (g * log_p / q - 1 / p)
-    if order == 1:
-        return loss, first
-    second = q_to_g * (g * (1 - g) * log_p / (q * q) + 2 * g / (p * q) + 1 / (p * p))
-    return loss, first, second
-
-
-def binary_expected_of_probability(
-    xp: Namespace, p: Array, q: Array, y: Array, gamma_1: Gamma, gamma_0: Gamma, w_1: float, w_0: float, order: int
-) -> tuple[Array, ...]:
-    """The rule "expected" as a function of p.  Hard labels are its special case."""
-    terms_1 = focal_of_probability(xp, p, q, gamma_1, order)
-    terms_0 = focal_of_probability(xp, q, p, gamma_0, order)
-    return tuple(
-        y * w_1 * a + (1 - y) * w_0 * (-b if i == 1 else b)
-        for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))
-    )
-
-
-def binary_linear_of_probability(
-    xp: Namespace, p: Array, q: Array, y: Array, gamma: float, w_1: float, w_0: float, order: int
-) -> tuple[Array, ...]:
-    """The rule "linear" as a function of p: w n^g CE with n = y q + (1 - y) p."""
-    n = y * q + (1 - y) * p
-    cross_entropy = -(y * xp.log(p) + (1 - y) * xp.log(q))
-    weight, g = (y * w_1 + (1 - y) * w_0) * n**gamma, gamma
-    if order == 0:
-        return (weight * cross_entropy,)
-    k = (1 - 2 * y) / n
-    d = (1 - y) / q - y / p
-    gradient = weight * (g * k * cross_entropy + d)
-    if order == 1:
-        return weight * cross_entropy, gradient
-    d_prime = (1 - y) / (q * q) + y / (p * p)
-    second = weight * (g * (g - 1) * k * k * cross_entropy + 2 * g * k * d + d_prime)
-    return weight * cross_entropy, gradient, second
-
-
-def softmax_of_probability(
-    xp: Namespace, p: Array, p_clipped: Array, q: Array, scale: Array, w: Array, gamma: Gamma, order: int
-) -> tuple[Array, ...]:
-    """The softmax loss as a function of class scores s that were normalised to p = s / scale, then clipped.
-
-    The clip does not stop the gradient: the hardest examples must keep learning.  f is the loss of one class:
-
-        dL/ds_j   = (w_j f'_j - sum_k w_k f'_k p_k) / scale
-        d2L/ds_j2 = (sum_k w_k [f''_k (delta_kj - p_k)^2 - 2 f'_k (delta_kj - p_k)]) / scale^2
-    """
-    terms = focal_of_probability(xp, p_clipped, q, gamma, order)
-    loss = xp.sum(weighted(xp, w, terms[0]), axis=-1, keepdims=True)
-    if order == 0:
-        return (loss,)
-    first = w * terms[1]
-    gradient = (first - xp.sum(first * p, axis=-1, keepdims=True)) / scale
-    if order == 1:
-        return loss, gradient
-    second = w * terms[2]
-    everywhere = second * p * p + 2 * first * p  # what class k gives to every j
-    own = second * (1 - 2 * p) - 2 * first  # what it gives to j = k beside that
-    return loss, gradient, (xp.sum(everywhere, axis=-1, keepdims=True) + own) / (scale * scale)
+    # r (1 - r) is expanded for j below the first class, where r is at most 1/2, and taken apart for the first.
+    bend = w * slopes[1]
+    below = e * e * of_others((bend + own) / (total * total)) - e * of_others(own / total)
+    rest = of_others(e)  # of the classes below the first, with k itself left out
+    top = xp.where(at.first, xp.zeros_like(e), bend / (total * total) - own / total * (rest / total))
+    by_first = of_first(bend) * r * r - of_first(own) * r * at.others_first
+    return loss, gradient, bend + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
 
 
 # -- the way back: the pull of a label on its margin

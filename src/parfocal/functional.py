@@ -73,7 +73,7 @@ def binary_focal_crossentropy(
     y_pred = backend.binary_scores(y_true, y_pred)
     axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "binary_focal_crossentropy")
     (loss,) = backend.binary(parameters, y_true, y_pred, 0)
-    return mean(loss, axis).astype(y_pred.dtype)
+    return backend.cast(mean(loss, axis), y_pred.dtype)
 
 
 def categorical_focal_crossentropy(
@@ -162,7 +162,7 @@ def per_sample(parameters: Categorical, y_true: Any, y_pred: Any) -> Any:
     backend = backends.find(y_pred, y_true=y_true)
     y_pred = backend.float_array("y_pred", y_pred)
     (loss,), _ = backend.categorical(parameters, y_true, y_pred, 0)
-    return loss.astype(y_pred.dtype)
+    return backend.cast(loss, y_pred.dtype)
 
 
 def mean(values: np.ndarray, axis: int) -> np.ndarray:

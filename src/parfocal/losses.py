@@ -22,6 +22,7 @@ class WeightedLosses(NamedTuple):
     valid: np.ndarray | None = None  # which losses count; None: all
     slopes: tuple[np.ndarray, ...] = ()  # gradient and curvature of the sum of `losses`, in the scores' shape
     elements: int = 1  # that each loss is the mean of
+    positives: float = 0.0  # sum of the labels, where a reduction asks for it
 
 
 class Loss:
@@ -65,7 +66,7 @@ class Loss:
 
         sample_weight broadcasts to the losses, one per sample; a trailing axis of 1 may be missing on either side.
         """
-        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0), y_true)[0]
+        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0))[0]
 
     def get_config(self) -> dict[str, Any]:
         """Everything `from_config` needs to build the same loss again; it goes through JSON unchanged."""
@@ -80,47 +81,59 @@ class Loss:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
-    def _scores(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, np.ndarray]:
-        """The backend, and y_pred in `self.dtype`."""
-        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
-        return backend, backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
-
     def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
-        _, scores = self._scores(y_true, y_pred, sample_weight)
+        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
         losses = np.asarray(self.call(np.asarray(y_true), scores), dtype=np.float64)
         if sample_weight is None:
             return WeightedLosses(losses)
         weights, _ = broadcast_weight(sample_weight, losses.shape)
         return WeightedLosses(formula.weighted(np, weights, losses), weights)
 
-    def _divisor(self, weighted: WeightedLosses, y_true: Any) -> float:
+    def _divisor(self, weighted: WeightedLosses) -> float:
         return divisor(self.reduction, weighted.losses.shape, weighted.weights, weighted.valid)
 
-    def _reduced(self, weighted: WeightedLosses, y_true: Any) -> tuple[Any, ...]:
+    def _reduced(self, weighted: WeightedLosses) -> tuple[Any, ...]:
         """The loss after the reduction, in `self.dtype`, and the slopes of its sum."""
-        losses, by = weighted.losses, self._divisor(weighted, y_true)
+        losses, by = weighted.losses, self._divisor(weighted)
         total = losses if self.reduction in (None, "none") else losses.sum() / by
         return (backends.numpy.cast(total, self.dtype), *(slope / by for slope in weighted.slopes))
 
 
 class FocalLoss(Loss):
-    """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities."""
+    """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities.
+
+    Their formula is fixed: derive a loss of another formula from `Loss`.
+    """
 
     parameters: Any
 
     def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
-        """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass."""
+        """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass.
+
+        The arguments are those of a call, and so are the errors.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+        >>> value, gradient = loss.value_and_grad([[1], [0]], np.array([[-40.0], [1.0]]))
+        >>> print(value.round(4), gradient[:, 0].round(4))
+        20.3509 [-0.5     0.3841]
+        """
         weighted = self._weighted(y_true, y_pred, sample_weight, order=1)
-        loss, gradient = self._reduced(weighted, y_true)
+        loss, gradient = self._reduced(weighted)
         return loss, self._like(gradient, y_pred)
 
     def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The diagonal of the second derivative of the summed loss, in y_pred's shape and dtype.
 
-        It is the exact one: below 0 where a sample is badly wrong (p_t < 0.043 at gamma 1, < 0.058 at gamma 2).
+        The arguments are those of a call, and so are the errors.  It is the exact one: below 0 where a sample is badly
+        wrong (p_t < 0.043 at gamma 1, < 0.058 at gamma 2).
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+        >>> print(loss.curvature([[1], [1]], np.array([[0.0], [-4.0]]))[:, 0].round(4))
+        [ 0.1...  -0.0...]
         """
         weighted = self._weighted(y_true, y_pred, sample_weight, order=2)
-        return self._like(self._reduced(weighted, y_true)[2], y_pred)
+        return self._like(self._reduced(weighted)[2], y_pred)
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
@@ -130,7 +143,8 @@ class FocalLoss(Loss):
         one gamma for all classes the order of the classes within a sample is kept; with lists, and between samples,
         it may change.
 
-        y_pred : scores as the loss takes them, logits or probabilities.
+        y_pred : scores as the loss takes them, logits or probabilities, of any shape; softmax scores with the classes
+            on the loss's `axis`.
         class_weight : further weights that multiplied the loss in training, as a list or a dict per class.
 
         Returns an array in y_pred's shape and dtype.  Raises ValueError where a class has weight 0 or label_smoothing
@@ -145,7 +159,12 @@ class FocalLoss(Loss):
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The posterior as logits: log-odds for the binary loss, log-probabilities for the softmax losses.
 
-        They keep their digits where the posterior itself rounds to 0 or 1.
+        They keep their digits where the posterior itself rounds to 0 or 1.  Arguments and errors are those of
+        `posterior`.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
+        >>> print(loss.posterior_logit([-400.0, 0.0]))
+        [-1198.90138771     0.        ]
         """
         raise NotImplementedError
 
@@ -174,8 +193,9 @@ class FocalLoss(Loss):
         return self.parameters.gamma
 
     def _like(self, values: np.ndarray, y_pred: Any) -> np.ndarray:
-        given = backends.find(y_pred).float_array("y_pred", y_pred)
-        return values.astype(given.dtype).reshape(given.shape)
+        backend = backends.find(y_pred)
+        given = backend.float_array("y_pred", y_pred)
+        return backend.cast(values, given.dtype).reshape(given.shape)
 
     def _logits(self, y_pred: Any) -> np.ndarray:
         """Scores as float64 logits.  Probabilities are clipped as the loss clips them; a softmax's logits are log p."""
@@ -236,25 +256,32 @@ class BinaryFocalCrossentropy(FocalLoss):
         scores = backend.cast(backend.binary_scores(y_true, y_pred), self.dtype)
         axis = checks.axis_in_range(self.parameters.axis, scores.ndim, "binary_focal_crossentropy")
         elements, *slopes = backend.binary(self.parameters, y_true, scores, order)
-        count = max(scores.shape[axis], 1)
+        count, positives = max(scores.shape[axis], 1), 0.0
+        if self.reduction == "mean_over_positives":
+            positives = float(np.sum(backend.as_array("y_true", y_true), dtype=np.float64))
         if sample_weight is None:
             losses = functional.mean(elements, axis)
-            return WeightedLosses(losses, slopes=tuple(slope / count for slope in slopes), elements=count)
+            return WeightedLosses(
+                losses, slopes=tuple(slope / count for slope in slopes), elements=count, positives=positives
+            )
         shape = (*scores.shape[:axis], *scores.shape[axis + 1 :])
         weights, per_element = broadcast_weight(sample_weight, shape, scores.shape)
         element_weights = weights if per_element else np.expand_dims(weights, axis)
+        with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
+            losses = functional.mean(formula.weighted(np, element_weights, elements), axis)
         return WeightedLosses(
-            losses=functional.mean(formula.weighted(np, element_weights, elements), axis),
+            losses=losses,
             weights=functional.mean(weights, axis) if per_element else weights,
             slopes=tuple(slope * element_weights / count for slope in slopes),
             elements=count,
+            positives=positives,
         )
 
-    def _divisor(self, weighted: WeightedLosses, y_true: Any) -> float:
+    def _divisor(self, weighted: WeightedLosses) -> float:
         if self.reduction != "mean_over_positives":
-            return super()._divisor(weighted, y_true)
+            return super()._divisor(weighted)
         # The losses are means over the axis; the sum over all elements is that many times larger.
-        return max(1.0, float(np.sum(np.asarray(y_true, dtype=np.float64)))) / weighted.elements
+        return max(1.0, weighted.positives) / weighted.elements
 
 
 class CategoricalFocalCrossentropy(FocalLoss):
@@ -300,15 +327,18 @@ class CategoricalFocalCrossentropy(FocalLoss):
             return np.moveaxis(log_eta, -1, axis)
 
     def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
-        backend, scores = self._scores(y_true, y_pred, sample_weight)
+        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
         (losses, *slopes), valid = backend.categorical(self.parameters, y_true, scores, order)
         if sample_weight is None:
             return WeightedLosses(losses, None, valid, tuple(slopes))
         weights, _ = broadcast_weight(sample_weight, losses.shape)
+        if valid is not None:
+            weights = np.where(valid, weights, 0.0)
         row_weights = np.expand_dims(weights, self.parameters.axis)
-        return WeightedLosses(
-            formula.weighted(np, weights, losses), weights, valid, tuple(slope * row_weights for slope in slopes)
-        )
+        with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
+            losses = formula.weighted(np, weights, losses)
+        return WeightedLosses(losses, weights, valid, tuple(slope * row_weights for slope in slopes))
 
 
 class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):

@@ -56,8 +56,10 @@ class FocalMetric:
         self.total = self.count = 0.0
 
     def merge_state(self, metrics: Iterable[FocalMetric]) -> None:
-        """Add what other metrics have seen."""
+        """Add what other metrics of the same loss have seen.  Raises ValueError for any other."""
         for other in metrics:
+            if not isinstance(other, FocalMetric) or other.loss.parameters != self.loss.parameters:
+                raise ValueError(f"only a metric with the same parameters can be merged into {self!r}; got {other!r}")
             self.total += other.total
             self.count += other.count
 

@@ -27,6 +27,8 @@ class Binary:
         set_checked(self, "gamma", checks.gamma(self.gamma, classes=2))
         set_checked(self, "label_smoothing", checks.label_smoothing(self.label_smoothing))
         set_checked(self, "axis", checks.whole_number("axis", self.axis))
+        set_checked(self, "apply_class_balancing", checks.flag("apply_class_balancing", self.apply_class_balancing))
+        set_checked(self, "from_logits", checks.flag("from_logits", self.from_logits))
         checks.one_of("soft_labels", self.soft_labels, SOFT_LABEL_RULES)
         if self.label_smoothing:
             checks.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
@@ -54,6 +56,7 @@ class Categorical:
 
     def __post_init__(self) -> None:
         set_checked(self, "alpha", checks.categorical_alpha(self.alpha))
+        set_checked(self, "from_logits", checks.flag("from_logits", self.from_logits))
         set_checked(self, "gamma", checks.gamma(self.gamma))
         set_checked(self, "label_smoothing", checks.label_smoothing(self.label_smoothing))
         set_checked(self, "axis", checks.whole_number("axis", self.axis))

@@ -18,6 +18,9 @@ import numpy as np
 from parfocal import checks, formula
 from parfocal.parameters import Binary, Categorical
 
+# Stands for an infinite logit: far beyond all others, and still finite after a difference and a product with gamma.
+INFINITE = 1e30
+
 
 def class_weight_list(class_weight: Any, classes: int) -> np.ndarray:
     """`class_weight` as one number per class: None, a list, or a dict from class index to weight, as Keras takes it."""
@@ -92,14 +95,15 @@ def categorical_posterior_log(parameters: Categorical, z: np.ndarray, class_weig
     """log eta at the logits z, classes on the last axis."""
     checks.smoothing_below_one(parameters.label_smoothing)
     classes, smoothing = z.shape[-1], parameters.label_smoothing
-    weights = alphas(parameters, classes) * class_weight_list(class_weight, classes)
-    at = formula.margins(np, z)
-    log_eta = log_normalised(log_share(parameters, at.m, weights, at.m_low))
-    if not smoothing:
-        return log_eta
-    # The score balances smoothed labels; what smoothing added is taken off again.
-    eta = np.clip((np.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None)
-    return np.log(eta / eta.sum(axis=-1, keepdims=True))
+    weights = class_weight_list(class_weight, classes)
+    at = formula.margins(np, np.clip(z, -INFINITE, INFINITE))
+    log_eta = log_normalised(log_share(parameters, at.m, alphas(parameters, classes), at.m_low))
+    if smoothing:
+        # The score balances smoothed labels; what smoothing added is taken off again.
+        log_eta = np.log(np.clip((np.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None))
+    # alpha weighs each class of a label after smoothing, class_weight the whole sample: it comes off last.
+    log_eta = log_normalised(log_eta - np.log(weights))
+    return np.where(log_eta < -INFINITE / 2, -np.inf, log_eta)
 
 
 def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
@@ -112,8 +116,9 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
     if prior.ndim != 1 or abs(prior.sum() - 1) > 1e-6:
         raise ValueError(f"prior must be one list of class shares that sum to 1; got {prior.tolist()}")
     classes, smoothing = len(prior), parameters.label_smoothing
-    weights = alphas(parameters, classes) * class_weight_list(class_weight, classes)
-    target = np.log(prior / prior.sum() * (1 - smoothing) + smoothing / classes)
+    weights = alphas(parameters, classes)
+    weighted = prior * class_weight_list(class_weight, classes)
+    target = np.log(weighted / weighted.sum() * (1 - smoothing) + smoothing / classes)
 
     def margins(factor: float) -> np.ndarray:
         return solve_increasing(lambda m: log_share(parameters, m, weights), target + factor)
@@ -139,8 +144,8 @@ def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.nd
         while (below := function(high) < target).any():
             high = np.where(below, 2 * high, high)
         middle = (low + high) / 2
-        while (high - low > np.finfo(np.float64).eps * np.maximum(1.0, np.abs(middle))).any():
+        while (high - low > np.finfo(np.float64).eps * np.maximum(1e-12, np.abs(middle))).any():
             below = function(middle) < target
             low, high = np.where(below, middle, low), np.where(below, high, middle)
             middle = (low + high) / 2
-    return middle
+        return np.where(function(np.zeros_like(middle)) == target, 0.0, middle)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from parfocal import checks
+from parfocal.backends import numpy
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", None, "none", "mean_with_sample_weight")
 BINARY_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")
@@ -21,9 +22,7 @@ def broadcast_weight(
     Keras's rule: a trailing axis of 1 that only one side has is added or dropped, so that (N, 1) on (N,) stays (N,);
     then each axis is equal or 1.  The losses are never enlarged.
     """
-    weight = np.asarray(sample_weight)
-    checks.is_real("sample_weight", weight)
-    weight = weight.astype(np.float64)
+    weight = numpy.as_array("sample_weight", sample_weight).astype(np.float64)
     if elements is not None and weight.shape == elements and weight.shape != losses:
         return weight, True
     shape = weight.shape

@@ -33,7 +33,9 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     Raises
     ------
     ValueError for an unknown scheme, a beta outside [0, 1), counts that are negative or not finite, no samples at
-    all, or an array in which every value differs, which are most likely counts: counts are given as a mapping.
+    all, or numbers that all differ and are larger than their list is long: those are counts, not labels, and
+    counts are given as a mapping.
+    TypeError for anything that is no list of labels and no mapping.
 
     >>> class_weights(["no"] * 90 + ["yes"] * 10)
     array([0.55555556, 5.        ])
@@ -53,9 +55,11 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
         weights[seen] = total / (classes * counts[seen])
         return weights
     # 1 - b^n = -expm1(n log b), which keeps its digits at n = 1 as well as at n = 1e9.
-    if beta is None:
-        beta = (total - 1) / total
-    log_beta = math.log(beta) if beta else -math.inf
+    log_beta = -math.inf
+    if beta is None and total > 1:
+        log_beta = math.log1p(-1 / total)
+    elif beta:
+        log_beta = math.log(beta)
     weights[seen] = 1 / -np.expm1(counts[seen] * log_beta)
     return weights * (classes / weights.sum())
 
@@ -63,15 +67,26 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
 def count_classes(labels_or_counts: Any) -> np.ndarray:
     """Samples per class as float64, classes sorted."""
     if isinstance(labels_or_counts, Mapping):
-        counts = np.asarray([labels_or_counts[label] for label in sorted(labels_or_counts)], dtype=np.float64)
+        try:
+            given = [float(labels_or_counts[label]) for label in sorted(labels_or_counts)]
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(
+                f"counts must be a mapping from classes of one type to numbers; got {dict(labels_or_counts)!r}"
+            ) from None
+        counts = np.asarray(given, dtype=np.float64)
         if not (np.isfinite(counts) & (counts >= 0)).all():
             raise ValueError(f"counts must be finite and not negative; got {dict(labels_or_counts)!r}")
         return counts
     labels = np.asarray(labels_or_counts)
-    if labels.dtype.kind in "fc" and not np.isfinite(labels).all():
+    if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
+        raise TypeError(
+            "labels must be one list of numbers, strings or booleans, one per sample; "
+            f"got {type(labels_or_counts).__name__} of shape {labels.shape} and dtype {labels.dtype}"
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("labels must not be NaN or infinite")
     samples = np.unique(labels, return_counts=True)[1]
-    if len(samples) > 1 and labels.dtype.kind in "iuf" and samples.max() == 1:
+    if len(samples) > 1 and labels.dtype.kind in "iuf" and samples.max() == 1 and labels.max() > len(labels):
         raise ValueError(
             f"every one of the {len(samples)} labels differs. If these are counts, pass them as a mapping from class "
             "to count, e.g. class_weights({0: 990, 1: 10}) or class_weights(dict(enumerate(counts)))"

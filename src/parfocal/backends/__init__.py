@@ -40,8 +40,8 @@ def find(y_pred: Any, **others: Any) -> ModuleType:
     for name, array in others.items():
         if library_of(array) not in (library, "numpy"):
             raise TypeError(
-                f"{name} is a {library_of(array)} array and y_pred a {library} one; convert {name} to {library}, "
-                "or to NumPy, which goes with any y_pred"
+                f"{name} is a {library_of(array)} array and y_pred a {library} one; convert both to one library, or "
+                f"{name} to NumPy, which goes with any y_pred"
             )
     backend = BACKENDS.get(library)
     if backend is None:

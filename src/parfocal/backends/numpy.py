@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula
+from parfocal import checks, config, formula, probability
 from parfocal.parameters import Binary, Categorical, SparseCategorical
 
 Terms = tuple[np.ndarray, ...]
@@ -26,6 +26,8 @@ BLOCK = 1 << 14
 
 def as_array(name: str, values: Any) -> np.ndarray:
     """`values` as an array of real numbers; nothing is copied that need not be."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; leave samples out with sample_weight=0, or with ignore_class")
     try:
         array = np.asarray(values)
     except ValueError as error:  # lists of different lengths
@@ -48,23 +50,28 @@ def binary_scores(y_true: Any, y_pred: Any) -> np.ndarray:
     return scores
 
 
-def cast(array: np.ndarray, dtype: str) -> np.ndarray:
-    """`array` in one of the four dtypes by name."""
+def cast(array: np.ndarray, dtype: str | np.dtype) -> np.ndarray:
+    """`array` in another dtype; what is too large for it becomes infinite."""
     try:
-        return array.astype(dtype)
+        with np.errstate(over="ignore"):
+            return array.astype(dtype)
     except TypeError:
         raise TypeError(f"NumPy has no {dtype} of its own; install ml_dtypes and import it, or use float32") from None
 
 
 def logits(parameters: Binary | Categorical, y_pred: np.ndarray) -> np.ndarray:
     """Scores as float64 logits.  Probabilities are treated as the loss treats them; a softmax's logits are log p."""
+    if isinstance(parameters, Categorical):
+        axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "posterior")
+        checks.at_least_two_classes(y_pred.shape, axis, "posterior")
     if parameters.from_logits:
         return y_pred.astype(np.float64)
     checks.probabilities_in_unit_interval(y_pred)
     scores = working(y_pred)
     if isinstance(parameters, Categorical):
-        axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "posterior")
-        return np.log(clipped(scores / scores.sum(axis=axis, keepdims=True))[0])
+        sums = scores.sum(axis=parameters.axis, keepdims=True)
+        checks.rows_have_a_sum(sums)
+        return np.log(clipped(scores / sums)[0])
     p, q = clipped(scores)
     return np.log(p) - np.log(q)
 
@@ -76,7 +83,8 @@ def working(probabilities: np.ndarray) -> np.ndarray:
 
 def clipped(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """p clipped to [epsilon, 1 - epsilon], and 1 - p as it is rounded in p's own dtype; both then in float64."""
-    dtype, epsilon = probabilities.dtype.type, config.epsilon()
+    dtype = probabilities.dtype.type
+    epsilon = max(config.epsilon(), float(np.finfo(dtype).epsneg))  # or 1 - epsilon would be 1
     p = np.clip(probabilities, dtype(epsilon), dtype(1) - dtype(epsilon))
     return p.astype(np.float64), (1 - p).astype(np.float64)
 
@@ -141,10 +149,10 @@ def binary_from_probabilities(parameters: Binary, order: int, y_pred: np.ndarray
     gamma_0, gamma_1 = parameters.gammas
     w_0, w_1 = parameters.weights
     if parameters.soft_labels == "linear" and gamma_0 == gamma_1:
-        return formula.binary_linear_of_probability(np, p, q, y, gamma_1, w_1, w_0, order)
+        return probability.binary_linear(np, p, q, y, gamma_1, w_1, w_0, order)
     if ((y != 0) & (y != 1)).any():
         checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    return formula.binary_expected_of_probability(np, p, q, y, gamma_1, gamma_0, w_1, w_0, order)
+    return probability.binary_expected(np, p, q, y, gamma_1, gamma_0, w_1, w_0, order)
 
 
 # -- categorical
@@ -178,7 +186,10 @@ def categorical(
         rows = dense_rows(parameters, y_true, y_pred, axis)
     scores = np.moveaxis(y_pred, axis, -1)
     if not parameters.from_logits:
-        checks.probabilities_in_unit_interval(y_pred)
+        if rows.valid is not None:  # whatever an ignored row holds, it is no mistake
+            scores = np.where(rows.valid[..., None], scores, scores.dtype.type(1))
+        checks.probabilities_in_unit_interval(scores)
+        checks.rows_have_a_sum(working(scores).sum(axis=-1))
     compute = rows_from_logits if parameters.from_logits else rows_from_probabilities
     flat = [scores.reshape(-1, classes), rows.weights.reshape(-1, classes)]
     if rows.target is not None:
@@ -247,9 +258,8 @@ def rows_from_probabilities(
 ) -> Terms:
     scores = working(scores)
     scale = scores.sum(axis=-1, keepdims=True)
-    checks.rows_have_a_sum(scale)
     probabilities = scores / scale
     p, q = clipped(probabilities)
     gamma = parameters.gamma if isinstance(parameters.gamma, float) else np.asarray(parameters.gamma)
     exact, scale = probabilities.astype(np.float64), scale.astype(np.float64)
-    return formula.softmax_of_probability(np, exact, p, q, scale, weights, gamma, order)
+    return probability.softmax(np, exact, p, q, scale, weights, gamma, order)
