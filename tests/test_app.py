@@ -404,14 +404,19 @@ def test_force_replaces_models_and_empty_folders_only(
     out.mkdir()
     assert fit(folder / "table.csv", out) == 2
     shutil.copytree(folder / "model", out, dirs_exist_ok=True)
-    (out / "old").touch()
+    (out / "notes").touch()
+    assert fit(folder / "table.csv", out, "--force") == 2
+    assert (out / "notes").exists()
+    (out / "notes").unlink()
     assert fit(folder / "table.csv", out, "--force") == 0
     assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.txt", "report.png"]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "data").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.json").write_text("{}")
     (tmp_path / "file").touch()
     capsys.readouterr()
-    for name in ("precious", "file"):
+    for name in ("precious", "other", "file"):
         assert fit(folder / "table.csv", tmp_path / name, "--force") == 2
         assert "is not a parfocal model" in capsys.readouterr().err
     assert (tmp_path / "precious" / "data").exists()
@@ -508,7 +513,7 @@ GOOD = columns_of(x=X, y=Y, t=X, c=["a", "b"] * 100)
         (GOOD, "t.csv", ["--weight", "x", "--time", "x"], "can't be both"),
         (GOOD, "t.csv", ["--drop", "x", "--drop", "t", "--drop", "c"], "no column is left to learn from"),
         (GOOD, "t.csv", ["--positive", "maybe"], "--positive maybe: .* 'false' and 'true'"),
-        (GOOD, "t.csv", ["--gamma", "-1"], "--gamma -1: gamma must be a number >= 0"),
+        (GOOD, "t.csv", ["--gamma", "-1"], "--gamma -1: gamma must be a number from 0 to 50"),
         (GOOD, "t.csv", ["--gamma", "nan"], "--gamma nan"),
         (GOOD, "t.csv", ["--gamma", "inf"], "--gamma inf"),
         (GOOD, "t.csv", ["--gamma", "two"], "--gamma.* valid number"),
@@ -534,7 +539,7 @@ GOOD = columns_of(x=X, y=Y, t=X, c=["a", "b"] * 100)
         (columns_of(x=X, y=Y, w=[None, *X[1:]]), "t.csv", ["--weight", "w"], "1 row without a weight"),
         (columns_of(x=X, y=Y, w=[0] * 200), "t.csv", ["--weight", "w"], "all weights are 0"),
         (columns_of(x=X, y=Y, t=[None, *X[1:]]), "t.csv", ["--time", "t"], "1 row without a time"),
-        (columns_of(x=X, y=Y, t=[1] * 200), "t.csv", ["--time", "t"], "every part needs both classes"),
+        (columns_of(x=X, y=Y, t=[1] * 200), "t.csv", ["--time", "t"], "all times are equal"),
         (
             columns_of(x=[n > 50 for n in X], y=Y, t=X),  # x is constant in the first of four blocks
             "t.csv",
@@ -623,6 +628,56 @@ def test_all_problems_of_a_table_are_told_at_once(
     assert [path.name for path in tmp_path.iterdir() if "scores" in path.name] == []
 
 
+def test_predict_does_not_write_over_its_own_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_bytes((folder / "table.csv").read_bytes())
+    assert predict(folder / "model", mine, mine, "--force") == 2
+    assert "is the table itself" in capsys.readouterr().err
+    assert mine.read_bytes() == (folder / "table.csv").read_bytes()
+
+
+def test_a_line_with_too_many_fields_is_refused_by_both(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (folder / "table.csv").read_text().splitlines()
+    lines[700] = "1,5," + lines[700].partition(",")[2]
+    (tmp_path / "shifted.csv").write_text("\n".join(lines) + "\n")
+    assert fit(tmp_path / "shifted.csv", tmp_path / "model") == 2
+    assert predict(folder / "model", tmp_path / "shifted.csv", tmp_path / "scores.csv") == 2
+    assert capsys.readouterr().err.count("can't be read as CSV") == 2
+
+
+def test_names_with_quotes_and_commas(folder: Path, tmp_path: Path) -> None:
+    table = made_table().rename({"x": 'x "q"', "town": "town, state "})
+    table.write_csv(tmp_path / "t.csv")
+    table.write_parquet(tmp_path / "t.parquet")
+    for kind in ("csv", "parquet"):
+        assert fit(tmp_path / f"t.{kind}", tmp_path / kind) == 0
+    assert (tmp_path / "csv" / "model.txt").read_bytes() == (tmp_path / "parquet" / "model.txt").read_bytes()
+    # The names do not matter to the model.
+    assert (tmp_path / "csv" / "model.txt").read_bytes() == (folder / "model" / "model.txt").read_bytes()
+
+
+def test_the_best_focal_loss_reaches_the_final_test(folder: Path) -> None:
+    facts = described(folder / "model")["fit"]
+    assert {"cross-entropy", "focal (gamma 2, alpha 0.25), raw", "focal (gamma 2, alpha 0.25), recovered"} <= set(
+        facts["final_test"]
+    )
+    assert "focal" in facts["verdict"]
+    assert facts["winner"] in facts["verdict"].lower()
+
+
+@pytest.mark.parametrize("weight", [5e-324, 1e300])
+def test_only_the_ratios_of_weights_count(folder: Path, tmp_path: Path, weight: float) -> None:
+    made_table().with_columns(weight=pl.lit(weight)).write_parquet(tmp_path / "t.parquet")
+    made_table().with_columns(weight=pl.lit(1.0)).write_parquet(tmp_path / "one.parquet")
+    for name in ("t", "one"):
+        assert fit(tmp_path / f"{name}.parquet", tmp_path / name, "--weight", "weight") == 0
+    assert (tmp_path / "t" / "model.txt").read_bytes() == (tmp_path / "one" / "model.txt").read_bytes()
+
+
 def edit(folder: Path, **changes: Any) -> None:
     facts = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**facts, **changes}))
@@ -643,9 +698,16 @@ def cut_booster(folder: Path) -> None:
         (lambda folder: (folder / "model.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "damaged"),
-        (lambda folder: edit(folder, format=2), "written by a newer parfocal"),
+        (lambda folder: edit(folder, format=2), "has the model format 2"),
         (lambda folder: edit(folder, columns=[{"name": "x"}]), "damaged"),
         (lambda folder: edit(folder, gamma="two"), "damaged"),
+        (lambda folder: edit(folder, gamma=True), "damaged"),
+        (lambda folder: edit(folder, init_score=float("inf")), "damaged"),
+        (lambda folder: edit(folder, format=-5), "has the model format -5"),
+        (lambda folder: edit(folder, positive=None), "damaged"),
+        (lambda folder: edit(folder, columns=[{**c, "kind": "x"} for c in described(folder)["columns"]]), "damaged"),
+        (lambda folder: edit(folder, columns=described(folder)["columns"][:1] * 2), "damaged"),
+        (lambda folder: (folder / "model.json").write_text("[" * 100_000), "damaged"),
         (delete_booster, "damaged"),
         (cut_booster, "damaged"),
     ],

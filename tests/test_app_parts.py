@@ -16,6 +16,7 @@ from parfocal.app import columns, files, metrics, splits, verdict
 from parfocal.app.errors import BadInput, counted, listed, nearest
 from parfocal.app.fitting import Trial, choose, threshold_from_folds
 from parfocal.app.options import Metric
+from parfocal.app.sample import Sample, Target
 from parfocal.app.training import Candidate, FoldFit, Rows, candidates
 
 
@@ -150,6 +151,8 @@ def test_split_by_time_says_which_part_lacks_a_class() -> None:
     with pytest.raises(BadInput, match=r"block 2 of 4 .* no negative row"):
         splits.split_by_time(times, (times % 10 == 0) | ((times >= 75) & (times < 150)))
     with pytest.raises(BadInput, match="block 1 of 4"):
+        splits.split_by_time(times // 399, times % 10 == 0)
+    with pytest.raises(BadInput, match="all times are equal"):
         splits.split_by_time(np.zeros(400), times % 10 == 0)
 
 
@@ -243,7 +246,8 @@ def test_winner_has_the_best_mean_and_of_equals_the_first_is_taken() -> None:
 
 
 def comparison(differences: list[float], low: float, high: float, metric: Metric) -> verdict.Comparison:
-    return verdict.Comparison(metric, "focal", np.array(differences), (low + high) / 2, (low, high))
+    winner = "focal" if metric.sign * sum(differences) > 0 else "cross-entropy"
+    return verdict.Comparison(metric, "focal", winner, np.array(differences), (low + high) / 2, (low, high))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +269,28 @@ def test_verdict(metric: Metric, differences: list[float], interval: tuple[float
     assert says in sentence
     assert ("does not" in sentence) == (says == "does not beat")
     assert ("less is better" in sentence) == (metric is not Metric.average_precision)
+
+
+def test_verdict_of_a_focal_loss_beside_another_winner() -> None:
+    beside = verdict.Comparison(
+        Metric.brier, "focal", "balanced cross-entropy", np.array([1e-6, -2e-6]), 1e-6, (-3e-6, 4e-6)
+    )
+    assert beside.sentence.startswith("The best focal loss, focal, does not beat cross-entropy by more than noise")
+    assert "+0.0000 " not in beside.sentence  # small differences keep two digits
+    winner = verdict.Comparison(Metric.brier, "focal", "focal", np.array([-0.01, -0.03]), 0.01, (-0.01, 0.02))
+    assert winner.sentence.endswith("so it was saved; cross-entropy would do as well.")
+
+
+def test_features_that_share_a_name_are_told_apart() -> None:
+    frame = {
+        "when month": pl.Series(["a", "b"]),
+        "when": pl.Series([dt.date(2020, 1, 1), dt.date(2020, 2, 1)]),
+        "colour ": pl.Series(["red", "blue"]),
+    }
+    found = tuple(columns.recognise(values.rename(name), as_text=False) for name, values in frame.items())
+    target = Target("y", "1", "0", 0, 0, False)
+    sample = Sample(target, np.empty(0), None, None, {}, found, {}, [])
+    assert sample.categorical == [0, 4]
 
 
 def test_standard_error_by_hand() -> None:

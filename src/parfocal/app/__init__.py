@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from parfocal.app.cli import run
 
         return run(arguments)
+    except KeyboardInterrupt:  # while the libraries were still loading
+        print("parfocal: interrupted; nothing was written", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "parfocal":
             raise

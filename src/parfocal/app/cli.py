@@ -16,7 +16,6 @@ from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
 from parfocal.app.errors import BadInput, one_line
-from parfocal.app.model import versions
 from parfocal.app.options import DEFAULT_ALPHAS, DEFAULT_GAMMAS, Metric, Options, Roles
 
 LARGEST_SEED = 2**31 - 1  # LightGBM's
@@ -26,6 +25,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 def print_version(wanted: bool) -> None:
     if wanted:
+        from parfocal.app.model import versions  # here, because --help need not wait for LightGBM
+
         parfocal, *others = versions().items()
         print(f"parfocal {parfocal[1]} ({', '.join(' '.join(other) for other in others)})")
         raise typer.Exit
@@ -69,9 +70,7 @@ def fit(
     force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
 ) -> None:
     """Compare cross-entropy and focal losses on a table, and train the best one."""
-    from parfocal.app import (
-        fitting,  # here, because predict need not wait for matplotlib
-    )
+    from parfocal.app import fitting  # here, because predict need not wait for matplotlib
 
     options = Options(
         table=table,
@@ -145,7 +144,7 @@ def fail(message: str, status: int = 2) -> int:
 
 @contextmanager
 def termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, as Ctrl-C does, so that unfinished folders are removed."""
+    """Let SIGTERM and a closing terminal unwind the stack, as Ctrl-C does, so that unfinished folders are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -153,8 +152,10 @@ def termination_as_exit() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    endings = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = [signal.signal(ending, leave) for ending in endings]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for ending, handler in zip(endings, before, strict=True):
+            signal.signal(ending, handler)

@@ -60,10 +60,6 @@ class Column:
             *(["days"] if self.days else []),
         )
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return tuple(f"{self.name} {part}".rstrip() for part in self.parts)
-
 
 @dataclass(frozen=True)
 class Converted:

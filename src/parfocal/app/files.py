@@ -14,6 +14,8 @@ from parfocal.app.errors import BadInput
 
 def check_free(path: Path, force: bool, replaceable: Callable[[Path], bool], allowed: str) -> None:
     """Refuse, before any work, an output that exists (unless forced) or that can't be written."""
+    if not path.name or path.absolute() == Path.cwd():
+        raise BadInput(f"--out {path}: that is the folder you are in; choose a new name")
     if not path.parent.is_dir():
         raise BadInput(f"--out {path}: there is no folder {path.parent}; create it first, or choose another place")
     if not os.access(path.parent, os.W_OK):
@@ -33,7 +35,8 @@ def staged(path: Path) -> Iterator[Path]:
     It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What stood
     at `path` before is kept until the new one stands there.
     """
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent))
+    path = path.absolute()
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", suffix=".unfinished", dir=path.parent))
     try:
         new, old = staging / path.name, staging / "replaced"
         yield new

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from parfocal.app import files, plots, report
-from parfocal.app.metrics import TITLES, best_f1_threshold, score, scores
+from parfocal.app.metrics import TITLES, best_f1_threshold, scores
 from parfocal.app.model import Model, is_model_or_empty, write_model
 from parfocal.app.options import Metric, Options, check_grid
 from parfocal.app.progress import progress
@@ -30,7 +30,7 @@ from parfocal.app.training import (
 from parfocal.app.verdict import Comparison, bootstrap_interval, resampling_blocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A candidate and its fits, in the order of folds."""
 
@@ -46,23 +46,25 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class FinalTest:
-    """Probabilities of the final test."""
+class Curve:
+    """What a candidate says of the final test, raw or recovered."""
 
-    baseline: np.ndarray
-    rival_raw: np.ndarray
-    rival: np.ndarray
+    candidate: Candidate
+    recovered: bool
+    probabilities: np.ndarray
+    scores: dict[str, float]
 
-    def named(self, rival: str) -> dict[str, np.ndarray]:
-        return {
-            CROSS_ENTROPY.name: self.baseline,
-            f"{rival}, raw": self.rival_raw,
-            f"{rival}, recovered": self.rival,
-        }
+    @property
+    def name(self) -> str:
+        if self.candidate == CROSS_ENTROPY:
+            return self.candidate.name
+        return f"{self.candidate.name}, {'recovered' if self.recovered else 'raw'}"
 
 
 def fit(options: Options, console: Console, progress_console: Console) -> None:
-    files.check_free(options.out, options.force, is_model_or_empty, "a parfocal model or an empty folder")
+    files.check_free(
+        options.out, options.force, is_model_or_empty, "a parfocal model with nothing else in it, nor an empty folder"
+    )
     check_grid(options.gammas, options.alphas)
     table = open_table(options.table)
     sample = read_sample(table, options.roles)
@@ -78,31 +80,27 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     with progress(progress_console, "comparing losses", len(tried) * len(split.folds) + 2) as advance:
         fits = fit_folds(tried, rows, split, options.select, options.seed, advance)
         trials = [Trial(candidate, in_fold_order(fits, candidate)) for candidate in tried]
-        # Cross-entropy and its best rival meet on the final test; the better one of the two is the winner.
-        finalists = baseline, rival = trials[0], choose(trials[1:], options.select)
-        winner = choose(finalists, options.select)
+        winner = choose(trials, options.select)
+        finalists = choose_finalists(trials, winner, options.select)
         chosen = [(trial.candidate, trial.mean_rounds) for trial in finalists]
         finals = fit_finally(chosen, rows.part(split.training), options.seed, advance)
     report.print_trials(console, trials, winner, options.select, split)
 
     test = rows.part(split.test)
-    curves = FinalTest(
-        baseline=finals[0].probabilities(test.matrix),
-        rival_raw=finals[1].raw_probabilities(test.matrix),
-        rival=finals[1].probabilities(test.matrix),
-    )
-    named_curves = curves.named(rival.candidate.name)
-    test_scores = {name: scores(test.labels, curve, test.weights) for name, curve in named_curves.items()}
-    report.print_test(console, test_scores, test)
+    curves = [curve for final in finals for curve in judge(final, test)]
+    report.print_test(console, curves, winner.candidate, test)
 
     threshold = threshold_from_folds(winner, rows, split)
-    verdict = compare(baseline, rival, curves, test, options, split).sentence
+    verdict = [
+        compare(trials[0], rival, winner, curves, test, options, split).sentence
+        for rival in sorted(finalists[1:], key=lambda trial: trial is not winner)
+    ]
     report.print_verdict(console, verdict)
 
-    facts = told(options, trials, winner, test_scores, verdict, sample, split)
+    facts = fit_record(options, trials, winner, curves, verdict, sample, split)
     model = to_model(finals[finalists.index(winner)], sample, threshold, facts)
     title = f"{options.roles.target} = {sample.target.positive}: the final test of {len(test.labels):,} rows"
-    write_model(model, plots.draw_report(test.labels, test.weights, named_curves, title), options.out)
+    write_model(model, plots.draw_report(test.labels, test.weights, curves, title), options.out)
     report.print_folder(console, options.table, options.out, threshold, sample.target)
 
 
@@ -115,6 +113,23 @@ def choose(trials: Sequence[Trial], select: Metric) -> Trial:
     return max(trials, key=lambda trial: select.sign * float(trial.per_fold(select).mean()))
 
 
+def choose_finalists(trials: Sequence[Trial], winner: Trial, select: Metric) -> list[Trial]:
+    """Who meets on the final test: cross-entropy, the best focal loss (what the user asks about), and the winner."""
+    focal = [trial for trial in trials if trial.candidate.gamma > 0]
+    asked_about = choose(focal or trials[1:], select)
+    return list(dict.fromkeys([trials[0], asked_about, winner]))
+
+
+def judge(final: FinalFit, test: Rows) -> list[Curve]:
+    """The final test of a fit, by raw scores and by recovered probabilities, which are one for cross-entropy."""
+    kinds = [(True, final.probabilities(test.matrix))]
+    if final.candidate != CROSS_ENTROPY:
+        kinds.insert(0, (False, final.raw_probabilities(test.matrix)))
+    return [
+        Curve(final.candidate, recovered, said, scores(test.labels, said, test.weights)) for recovered, said in kinds
+    ]
+
+
 def threshold_from_folds(winner: Trial, rows: Rows, split: Split) -> float:
     """The threshold with the best F1 on the validation rows of all folds: the final test must not choose it."""
     validation = rows.part(np.concatenate([fold.validation for fold in split.folds]))
@@ -122,19 +137,37 @@ def threshold_from_folds(winner: Trial, rows: Rows, split: Split) -> float:
     return best_f1_threshold(validation.labels, probabilities, validation.weights)
 
 
-def compare(baseline: Trial, rival: Trial, curves: FinalTest, test: Rows, options: Options, split: Split) -> Comparison:
+def compare(
+    baseline: Trial,
+    rival: Trial,
+    winner: Trial,
+    curves: Sequence[Curve],
+    test: Rows,
+    options: Options,
+    split: Split,
+) -> Comparison:
     """The rival against cross-entropy, on the folds and on the final test."""
     metric = options.select
-    on_test = [score(metric, test.labels, curve, test.weights) for curve in (curves.rival, curves.baseline)]
+    of_rival, of_baseline = (
+        next(curve for curve in curves if curve.candidate == trial.candidate and curve.recovered)
+        for trial in (rival, baseline)
+    )
     blocks = resampling_blocks(len(test.labels), split.by_time)
     interval = bootstrap_interval(
-        metric, test.labels, curves.rival, curves.baseline, test.weights, blocks, options.seed
+        metric,
+        test.labels,
+        of_rival.probabilities,
+        of_baseline.probabilities,
+        test.weights,
+        blocks,
+        options.seed,
     )
     return Comparison(
         metric=metric,
         rival=rival.candidate.name,
+        winner=winner.candidate.name,
         fold_differences=rival.per_fold(metric) - baseline.per_fold(metric),
-        test_difference=on_test[0] - on_test[1],
+        test_difference=of_rival.scores[metric] - of_baseline.scores[metric],
         test_interval=interval,
     )
 
@@ -156,12 +189,12 @@ def to_model(final: FinalFit, sample: Sample, threshold: float, facts: dict[str,
     )
 
 
-def told(
+def fit_record(
     options: Options,
     trials: Sequence[Trial],
     winner: Trial,
-    test_scores: dict[str, dict[str, float]],
-    verdict: str,
+    curves: Sequence[Curve],
+    verdict: Sequence[str],
     sample: Sample,
     split: Split,
 ) -> dict[str, Any]:
@@ -174,7 +207,7 @@ def told(
         "seed": options.seed,
         "rows": {"training": len(split.training), "final_test": len(split.test)},
         "winner": winner.candidate.name,
-        "verdict": verdict,
+        "verdict": " ".join(verdict),
         "candidates": [
             {
                 "name": trial.candidate.name,
@@ -186,5 +219,5 @@ def told(
             }
             for trial in trials
         ],
-        "final_test": test_scores,
+        "final_test": {curve.name: curve.scores for curve in curves},
     }

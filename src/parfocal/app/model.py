@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightgbm as lgb
 import numpy as np
 
 import parfocal
 from parfocal import BinaryFocalCrossentropy
-from parfocal.app.columns import Column
+from parfocal.app.columns import Column, Kind
 from parfocal.app.errors import BadInput, one_line
 from parfocal.app.files import staged
 
@@ -64,8 +65,17 @@ def raw_margins(booster: lgb.Booster, matrix: np.ndarray) -> np.ndarray:
 
 
 def is_model_or_empty(path: Path) -> bool:
-    """Whether --force may replace what is there."""
-    return path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir()))
+    """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
+    if not path.is_dir():
+        return False
+    found = {entry.name for entry in path.iterdir()}
+    if not found:
+        return True
+    try:
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+        return found <= {BOOSTER, DESCRIPTION, PICTURE} and {"format", "booster_sha256"} <= set(description)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_model(model: Model, picture: bytes, folder: Path) -> None:
@@ -103,9 +113,9 @@ def read_model(folder: Path) -> Model:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         written = description["format"]
-        if not isinstance(written, int) or written > FORMAT:
+        if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= FORMAT:
             raise BadInput(
-                f"{folder} was written by a newer parfocal (model format {written}, this one reads {FORMAT}); "
+                f"{folder} has the model format {written!r}, this parfocal reads 1 to {FORMAT}; if it is newer, "
                 'run: python -m pip install --upgrade "parfocal[app]"'
             )
         booster = (folder / BOOSTER).read_bytes()
@@ -121,16 +131,32 @@ def read_model(folder: Path) -> Model:
         )
         check_numbers(model)
         return model
-    except (OSError, ValueError, KeyError, TypeError, lgb.basic.LightGBMError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, lgb.basic.LightGBMError) as error:
         raise BadInput(f"{folder} is a damaged parfocal model ({one_line(error)}); fit again") from error
 
 
 def check_numbers(model: Model) -> None:
-    """Raise a TypeError or ValueError for numbers with which `predict` could not work."""
+    """Raise a TypeError or ValueError for values with which `predict` could not work."""
+    for name in ("gamma", "alpha", "init_score", "prior", "threshold"):
+        value = getattr(model, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r}, not a number")
+    if not all(isinstance(name, str) for name in (model.target, model.positive, model.negative)):
+        raise ValueError("target, positive and negative must be text")
+    names = [column.name for column in model.columns]
+    if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+        raise ValueError("column names must be different texts")
+    for column in model.columns:
+        if column.kind not in get_args(Kind):
+            raise ValueError(f"column {column.name!r} is a {column.kind!r}")
+        if len(set(column.categories)) < len(column.categories) or not all(
+            isinstance(category, str) for category in column.categories
+        ):
+            raise ValueError(f"the categories of column {column.name!r} must be different texts")
     if not model.loss.posterior(np.array([model.init_score])) > 0:
         raise ValueError(f"init_score {model.init_score!r} has no posterior")
     if not 0 <= model.threshold <= 1:
         raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
-    features = sum(len(column.features) for column in model.columns)
+    features = sum(len(column.parts) for column in model.columns)
     if model.booster.num_feature() != features:
         raise ValueError(f"{BOOSTER} has {model.booster.num_feature()} features, {DESCRIPTION} {features}")

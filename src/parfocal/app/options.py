@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from parfocal.app.errors import BadInput
 
 DEFAULT_GAMMAS = (1.0, 2.0)
 DEFAULT_ALPHAS = (0.25, 0.5)
+LARGEST_GAMMA = 50.0  # beyond, the curvature of all but the worst samples underflows, and nothing is learnt
 
 
 class Metric(StrEnum):
@@ -52,8 +52,11 @@ class Options:
 
 def check_grid(gammas: Sequence[float], alphas: Sequence[float]) -> None:
     for gamma in gammas:
-        if not (gamma >= 0 and math.isfinite(gamma)):
-            raise BadInput(f"--gamma {gamma:g}: gamma must be a number >= 0; 0 is cross-entropy, 1 to 3 are usual")
+        if not 0 <= gamma <= LARGEST_GAMMA:
+            raise BadInput(
+                f"--gamma {gamma:g}: gamma must be a number from 0 to {LARGEST_GAMMA:g}; 0 is cross-entropy, 1 to 3 "
+                "are usual"
+            )
     for alpha in alphas:
         if not 0 < alpha < 1:
             raise BadInput(f"--alpha {alpha:g}: alpha must lie between 0 and 1; it is the weight of positives")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,22 +13,25 @@ from sklearn.metrics import precision_recall_curve
 
 from parfocal.app.metrics import equal_count_bins
 
-# Blue, orange and green of Okabe and Ito, which colour-blind readers can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
-STYLES = ("-", ":", "--")
+if TYPE_CHECKING:
+    from parfocal.app.fitting import Curve
+
+# Of Okabe and Ito, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+STYLES = ("-", ":", "--", ":", "-.")
 
 
-def draw_report(labels: np.ndarray, weights: np.ndarray | None, curves: Mapping[str, np.ndarray], title: str) -> bytes:
+def draw_report(labels: np.ndarray, weights: np.ndarray | None, curves: Sequence[Curve], title: str) -> bytes:
     """A PNG of the precision-recall and the reliability curve of each kind of probabilities."""
     weights = np.ones(len(labels)) if weights is None else weights
     figure = Figure(figsize=(11, 5), layout="constrained")
     ranking, reliability = figure.subplots(1, 2)
-    for (name, probabilities), colour, style in zip(curves.items(), COLOURS, STYLES, strict=False):
-        if not name.endswith(", raw"):  # recovered probabilities rank the rows alike
-            precision, recall, _ = precision_recall_curve(labels, probabilities, sample_weight=weights)
-            ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=name.removesuffix(", recovered"))
-        said, happened = reliability_points(labels, probabilities, weights)
-        reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=name)
+    for curve, colour, style in zip(curves, COLOURS, STYLES, strict=False):
+        said, happened = reliability_points(labels, curve.probabilities, weights)
+        reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=curve.name)
+        if curve.recovered:  # raw scores rank the rows alike
+            precision, recall, _ = precision_recall_curve(labels, curve.probabilities, sample_weight=weights)
+            ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=curve.candidate.name)
     finish_ranking(ranking, float(np.average(labels, weights=weights)))
     finish_reliability(reliability)
     figure.suptitle(title)
@@ -39,12 +43,15 @@ def draw_report(labels: np.ndarray, weights: np.ndarray | None, curves: Mapping[
 def reliability_points(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean probability and share of positives in each of the bins of the calibration error."""
+    """Mean probability and share of positives in each of the bins of the calibration error.
+
+    A bin without positives has no place on a logarithmic axis: its share is NaN, which leaves a gap.
+    """
     bins = equal_count_bins(probabilities)
     total = np.bincount(bins, weights)
     filled = total > 0
     said, happened = (np.bincount(bins, weights * values)[filled] / total[filled] for values in (probabilities, labels))
-    return said, happened
+    return said, np.where(happened > 0, happened, np.nan)
 
 
 def finish_ranking(axes: Axes, prior: float) -> None:
@@ -54,7 +61,7 @@ def finish_ranking(axes: Axes, prior: float) -> None:
 
 
 def finish_reliability(axes: Axes) -> None:
-    # Rare events crowd near 0, so the axes are logarithmic; a bin without positives has no place on them.
+    # Rare events crowd near 0, so the axes are logarithmic.
     axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = max(min(axes.get_xlim()[0], axes.get_ylim()[0]), 1e-5), 1.0

@@ -45,6 +45,8 @@ def predict(
     console: Console,
     progress_console: Console,
 ) -> None:
+    if out.exists() and table_path.exists() and out.samefile(table_path):
+        raise BadInput(f"--out {out} is the table itself; choose another name")
     files.check_free(out, force, Path.is_file, "a file")
     if not (is_parquet(out) or out.suffix.lower() in (".csv", ".tsv")):
         raise BadInput(f"--out {out}: the name must end in .csv, .tsv or .parquet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ from parfocal.app.options import Metric, Roles
 from parfocal.app.sample import Sample, Target
 from parfocal.app.splits import Split
 from parfocal.app.tables import Table
-from parfocal.app.training import CROSS_ENTROPY, Rows
+from parfocal.app.training import CROSS_ENTROPY, Candidate, Rows
 from parfocal.app.verdict import mean_and_error
 
 if TYPE_CHECKING:
-    from parfocal.app.fitting import Trial
+    from parfocal.app.fitting import Curve, Trial
 
 NAMES_SHOWN = 16
 
@@ -96,7 +96,8 @@ def describe_training(sample: Sample, split: Split, roles: Roles) -> str:
 
 def describe_test(sample: Sample, split: Split) -> str:
     how = "the last in time" if split.by_time else "stratified"
-    return f"{len(split.test):,} rows, {int(sample.labels[split.test].sum()):,} positive, {how}; no choice sees them"
+    counts = f"{len(split.test):,} rows, {int(sample.labels[split.test].sum()):,} positive"
+    return f"{counts}, {how}; no choice of loss, rounds or threshold sees them"
 
 
 def print_trials(console: Console, trials: Sequence[Trial], winner: Trial, select: Metric, split: Split) -> None:
@@ -114,13 +115,13 @@ def print_trials(console: Console, trials: Sequence[Trial], winner: Trial, selec
     console.print(Text(f"calibration error: expected, over {BINS} bins of equal count\n", style="dim"))
 
 
-def print_test(console: Console, test_scores: Mapping[str, Mapping[str, float]], test: Rows) -> None:
-    """The final test, for cross-entropy and the winner."""
+def print_test(console: Console, curves: Sequence[Curve], winner: Candidate, test: Rows) -> None:
+    """The final test of those that came so far."""
     grid = metric_grid(f"Final test, {len(test.labels):,} rows, trained on all training rows")
-    for curve, of_curve in test_scores.items():
-        name, _, kind = curve.rpartition(", ") if curve != CROSS_ENTROPY.name else (curve, "", "")
-        cell = name_cell(name, kind != "", kind == "recovered", wins=False)
-        grid.add_row(cell, *(number(of_curve[metric]) for metric in TITLES))
+    for curve in curves:
+        wins = curve.candidate == winner and curve.recovered
+        cell = name_cell(curve.candidate.name, curve.candidate != CROSS_ENTROPY, curve.recovered, wins)
+        grid.add_row(cell, *(number(curve.scores[metric]) for metric in TITLES), style="bold" if wins else "")
     console.print(grid)
 
 
@@ -147,8 +148,9 @@ def number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def print_verdict(console: Console, verdict: str) -> None:
-    console.print(Text(verdict, style="bold"))
+def print_verdict(console: Console, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        console.print(Text(sentence, style="bold"))
     console.print()
 
 

@@ -57,14 +57,10 @@ class Sample:
         return np.stack(features, axis=1)
 
     @property
-    def features(self) -> list[str]:
-        return [feature for column in self.columns for feature in column.features]
-
-    @property
     def categorical(self) -> list[int]:
         """The places of the category columns among the features."""
-        categories = {column.name for column in self.columns if column.kind == "category"}
-        return [place for place, feature in enumerate(self.features) if feature in categories]
+        kinds = [column.kind for column in self.columns for _ in column.parts]
+        return [place for place, kind in enumerate(kinds) if kind == "category"]
 
 
 def read_sample(table: Table, roles: Roles) -> Sample:
@@ -124,7 +120,9 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles) -> Features:
         if column.kind == "category" and table.as_text:
             features.notes.extend(mostly_numbers(values))
     if not features.columns:
-        raise BadInput(f"{table.path}: no column is left to learn from; left out: {told(features.left_out)}")
+        raise BadInput(
+            f"{table.path}: no column is left to learn from; left out: {left_out_in_words(features.left_out)}"
+        )
     return features
 
 
@@ -152,7 +150,7 @@ def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
     return None
 
 
-def told(left_out: dict[str, list[str]]) -> str:
+def left_out_in_words(left_out: dict[str, list[str]]) -> str:
     return "; ".join(f"{listed(names)} ({reason})" for reason, names in left_out.items()) or "nothing"
 
 
@@ -261,9 +259,9 @@ def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: 
         raise BadInput(
             f"--weight {name}: {counted(int(negative.sum()), 'weight')} below 0 (first: {first:g}); use 0 or more"
         )
-    if not weights[labelled].sum() > 0:
+    if not weights[labelled].max() > 0:
         raise BadInput(f"--weight {name}: all weights are 0; at least some must be larger")
-    return weights
+    return weights / weights[labelled].max()  # only their ratios count, and no product of theirs under- or overflows
 
 
 def read_times(frame: pl.DataFrame, name: str | None, table: Table) -> np.ndarray | None:

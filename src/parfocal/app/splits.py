@@ -49,6 +49,8 @@ def split_by_time(times: np.ndarray, labels: np.ndarray) -> Split:
     ends = [nearest_change(times[order], round(len(order) * share)) for share in shares]
     blocks = np.split(order, ends)
     names = [f"block {number} of {BLOCKS} of the training rows" for number in range(1, BLOCKS + 1)] + ["final test"]
+    if times.min() == times.max():
+        raise BadInput("--time: all times are equal, so nothing comes before or after; leave --time out")
     for name, block in zip(names, blocks, strict=True):
         check_classes(name, block, labels)
     folds = tuple(Fold(np.concatenate(blocks[:number]), blocks[number]) for number in range(1, BLOCKS))

@@ -44,14 +44,17 @@ class Table:
 
     def read(self, names: list[str]) -> pl.DataFrame:
         try:
-            return self.rows.select(names).collect()
+            return (self.rows if self.as_text else self.rows.select(names)).collect().select(names)
         except READ_ERRORS as error:
             raise self.unreadable(error) from error
 
     def batches(self, names: list[str], rows: int) -> Iterator[pl.DataFrame]:
         """The rows in order, some at a time, so that the table may be larger than memory."""
+        # Of a CSV all columns are read: for fewer, polars would let a line with too many fields pass, and shift.
+        wanted = self.rows if self.as_text else self.rows.select(names)
         try:
-            yield from self.rows.select(names).collect_batches(chunk_size=rows, maintain_order=True, lazy=True)
+            for batch in wanted.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
+                yield batch.select(names)
         except READ_ERRORS as error:
             raise self.unreadable(error) from error
 
@@ -98,9 +101,10 @@ def open_csv(path: Path) -> Table:
     if twice:  # polars would rename the second one in silence
         raise BadInput(f"{path}: column names must differ; {listed(map(repr, twice))} is there more than once")
     rows = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-    types = dict(rows.collect_schema())
-    if list(types) != names:
+    if len(rows.collect_schema()) != len(names):
         raise BadInput(f"{path} is no CSV file with a line of column names at its head")
+    rows = rows.rename(dict(zip(rows.collect_schema(), names, strict=True)))  # polars keeps doubled quotes in names
+    types = dict(rows.collect_schema())
     return Table(path, rows, types, as_text=True)
 
 
@@ -119,7 +123,7 @@ def read_header(path: Path) -> tuple[str, list[str]]:
             text.seek(0)
             names = next(csv.reader(text, delimiter=separator))
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, StopIteration) as error:
-        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}") from error
+        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
     if not names or any("\0" in name for name in names):
         raise BadInput(f"{path} is no CSV file with a line of column names at its head")
     return separator, names

@@ -139,7 +139,12 @@ class Boosting:
         self.init_score = self.loss.optimal_logit(rows.prior)
         self.labels, self.weights = rows.labels, rows.weights
         start = np.full(len(rows.labels), self.init_score)
-        self.scale = 1 / gradient_and_curvature(self.loss, start, self.labels, self.weights)[1].mean()
+        curvature = float(gradient_and_curvature(self.loss, start, self.labels, self.weights)[1].mean())
+        if not curvature > np.finfo(np.float64).tiny:
+            raise BadInput(
+                f"{candidate.name} does not learn here: its curvature is {curvature:.1e}; use a smaller gamma"
+            )
+        self.scale = 1 / curvature
         step = LONGEST_STEP / (1 + candidate.gamma)
         self.booster = lgb.Booster({**parameters(seed), "max_delta_step": step}, binned)
 

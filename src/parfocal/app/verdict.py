@@ -13,6 +13,7 @@ import numpy as np
 
 from parfocal.app.metrics import TITLES, weighted_scorer
 from parfocal.app.options import Metric
+from parfocal.app.training import CROSS_ENTROPY
 
 RESAMPLES = 500
 TIME_BLOCKS = 50
@@ -24,14 +25,10 @@ class Comparison:
 
     metric: Metric
     rival: str
+    winner: str  # the best on the folds: the rival, cross-entropy, or a third
     fold_differences: np.ndarray
     test_difference: float
     test_interval: tuple[float, float]
-
-    @property
-    def rival_wins(self) -> bool:
-        """Chosen by the folds alone; cross-entropy, the simpler, is kept when both are equal."""
-        return self.metric.sign * float(self.fold_differences.mean()) > 0
 
     @property
     def beyond_noise(self) -> bool:
@@ -40,20 +37,40 @@ class Comparison:
         return mean > 2 * error and worst_on_test > 0
 
     @property
-    def sentence(self) -> str:
+    def evidence(self) -> str:
         mean, error = mean_and_error(self.fold_differences)
+        digits = decimals(error, *self.test_interval)
         low, high = self.test_interval
-        evidence = (
-            f"{TITLES[self.metric]} {mean:+.4f} ± {error:.4f} over {len(self.fold_differences)} folds, "
-            f"{self.test_difference:+.4f} on the final test (95 % interval {low:+.4f} to {high:+.4f})"
+        less = "; less is better" if self.metric.sign < 0 else ""
+        return (
+            f"{TITLES[self.metric]} {mean:+.{digits}f} ± {error:.{digits}f} over {len(self.fold_differences)} folds, "
+            f"{self.test_difference:+.{digits}f} on the final test "
+            f"(95 % interval {low:+.{digits}f} to {high:+.{digits}f}){less}"
         )
-        if self.metric.sign < 0:
-            evidence += "; less is better"
-        if not self.rival_wins:
-            return f"Cross-entropy won, focal loss bought nothing here; the next best was {self.rival}: {evidence}."
+
+    @property
+    def sentence(self) -> str:
+        if self.winner == CROSS_ENTROPY.name:
+            if self.rival.startswith("focal"):
+                return (
+                    f"Cross-entropy won, focal loss bought nothing here; the best focal loss was {self.rival}: "
+                    f"{self.evidence}."
+                )
+            return f"Cross-entropy won, and no focal loss was tried; the next was {self.rival}: {self.evidence}."
+        who = f"The winner, {self.rival}," if self.winner == self.rival else f"The best focal loss, {self.rival},"
         if self.beyond_noise:
-            return f"The winner, {self.rival}, beats cross-entropy by more than noise: {evidence}."
-        return f"The winner, {self.rival}, does not beat cross-entropy by more than noise: {evidence}."
+            return f"{who} beats cross-entropy by more than noise: {self.evidence}."
+        saved = " The folds preferred it, so it was saved; cross-entropy would do as well."
+        return (
+            f"{who} does not beat cross-entropy by more than noise: {self.evidence}."
+            f"{saved if self.winner == self.rival else ''}"
+        )
+
+
+def decimals(*sizes: float) -> int:
+    """Enough of them to show two digits of the smallest of these that is not 0, and at least four."""
+    smallest = min((abs(size) for size in sizes if size), default=1.0)
+    return int(np.clip(1 - np.floor(np.log10(smallest)), 4, 8))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
