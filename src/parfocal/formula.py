@@ -16,6 +16,7 @@ The rest of the file brings labels and logits to a margin and the slopes back to
                         true class t    dL/dz_t = A,      dL/dz_j = -A r_j
                                         d2L/dz_t2 = C,    d2L/dz_j2 = C r_j^2 - A r_j (1 - r_j)
                         labels y        the sum over k of a_k y_k times these
+
 Three things decide how it is written, because exact derivatives of badly rounded parts are badly rounded:
 
     (g) No 1 - p from a p that was rounded.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
