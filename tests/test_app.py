@@ -784,3 +784,15 @@ def test_a_bug_of_ours_is_one_line_too(
     said = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: oops" in said
     assert said.count("\n") == 1
+
+
+def test_a_reader_that_leaves_does_not_stop_the_fit(folder: Path, tmp_path: Path) -> None:
+    """`parfocal fit ... | head -1`"""
+    command = "import sys; from parfocal.app import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["fit", str(folder / "table.csv"), "--target", "event", "--out", str(tmp_path / "model"), *QUICK]
+    with subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait() == 0
+    assert (tmp_path / "model" / "model.json").is_file()

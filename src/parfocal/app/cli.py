@@ -23,6 +23,13 @@ LARGEST_SEED = 2**31 - 1  # LightGBM's
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+class Output(Console):
+    """Standard output that may lose its reader: `parfocal fit ... | head` still writes the model."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_version(wanted: bool) -> None:
     if wanted:
         from parfocal.app.model import versions  # here, because --help need not wait for LightGBM
@@ -82,7 +89,7 @@ def fit(
         seed=seed,
         force=force,
     )
-    fitting.fit(options, Console(highlight=False), Console(stderr=True))
+    fitting.fit(options, Output(highlight=False), Console(stderr=True))
 
 
 @app.command()
@@ -101,7 +108,7 @@ def predict(
     """
     from parfocal.app import predicting
 
-    predicting.predict(folder, table, out, keep or (), force, Console(highlight=False), Console(stderr=True))
+    predicting.predict(folder, table, out, keep or (), force, Output(highlight=False), Console(stderr=True))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ class Model:
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
         """The recovered probability of the positive class, for each row."""
-        return np.asarray(self.loss.posterior(raw_margins(self.booster, matrix) + self.init_score))
+        return recovered(self.booster, self.loss, self.init_score, matrix)
 
 
 def focal_loss(gamma: float, alpha: float) -> BinaryFocalCrossentropy:
@@ -62,6 +62,11 @@ def focal_loss(gamma: float, alpha: float) -> BinaryFocalCrossentropy:
 
 def raw_margins(booster: lgb.Booster, matrix: np.ndarray) -> np.ndarray:
     return np.asarray(booster.predict(matrix, raw_score=True), dtype=np.float64)
+
+
+def recovered(booster: lgb.Booster, loss: BinaryFocalCrossentropy, init_score: float, matrix: np.ndarray) -> np.ndarray:
+    """The probability of the positive class: the same for the model that is tested and the one that is read again."""
+    return np.asarray(loss.posterior(raw_margins(booster, matrix) + init_score))
 
 
 def is_model_or_empty(path: Path) -> bool:

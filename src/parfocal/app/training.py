@@ -25,7 +25,7 @@ import numpy as np
 from parfocal import BinaryFocalCrossentropy
 from parfocal.app.errors import BadInput
 from parfocal.app.metrics import score, scores
-from parfocal.app.model import focal_loss, raw_margins
+from parfocal.app.model import focal_loss, raw_margins, recovered
 from parfocal.app.options import Metric
 from parfocal.app.splits import Split
 from parfocal.boosting import gradient_and_curvature
@@ -196,7 +196,7 @@ class FinalFit:
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
         """Recovered."""
-        return np.asarray(self.loss.posterior(raw_margins(self.booster, matrix) + self.init_score))
+        return recovered(self.booster, self.loss, self.init_score, matrix)
 
 
 def sigmoid(margins: np.ndarray) -> np.ndarray:
