@@ -80,8 +80,8 @@ MUTANTS = {
     "the gammas of the pair are swapped": (
         "exact::test_a_gamma_pair_is_negatives_then_positives",
         "parameters.py",
-        "return self.gamma if isinstance",
-        "return self.gamma[::-1] if isinstance",
+        "= self.gamma if isinstance",
+        "= self.gamma[::-1] if isinstance",
     ),
     "the class axis is the last": (
         "identities::test_the_class_axis_may_lie_anywhere",

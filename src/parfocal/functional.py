@@ -153,7 +153,7 @@ def sparse_categorical_focal_crossentropy(
     >>> sparse_categorical_focal_crossentropy([1, 2], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]])
     array([3.20583090e-05, 4.66273481e-01])
     """
-    parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class)
+    parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)
     return per_sample(parameters, y_true, y_pred)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +180,7 @@ class FocalLoss(Loss):
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.parameters).items()}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.as_dict().items()}
         return {**listed, **super().get_config()}
 
     @property
@@ -234,7 +233,7 @@ class BinaryFocalCrossentropy(FocalLoss):
         self.parameters = Binary(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return functional.binary_focal_crossentropy(y_true, y_pred, **asdict(self.parameters))
+        return functional.binary_focal_crossentropy(y_true, y_pred, **self.parameters.as_dict())
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         with np.errstate(all="ignore"):
@@ -364,4 +363,4 @@ class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
         dtype: Any = None,
     ) -> None:
         super(CategoricalFocalCrossentropy, self).__init__(name, reduction, dtype)
-        self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class)
+        self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)

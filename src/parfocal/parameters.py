@@ -1,35 +1,50 @@
-"""What a focal loss is: its parameters, checked once, and read by every backend."""
+"""What a focal loss is: its parameters, checked once, and read by every backend.
+
+Plain classes: dataclasses would add a twentieth to the time of `import parfocal`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from parfocal import checks
 
 SOFT_LABEL_RULES = ("linear", "expected")
+Numbers = float | tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Binary:
+class Parameters:
+    """Named values, in the order of the loss's arguments.  Nothing changes them after they were checked."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and used as no key
+
+
+class Binary(Parameters):
     """The parameters of `binary_focal_crossentropy`."""
 
-    apply_class_balancing: bool = False
-    alpha: Any = 0.25
-    gamma: Any = 2.0
-    from_logits: bool = False
-    label_smoothing: float = 0.0
-    axis: int = -1
-    soft_labels: str = "linear"
-
-    def __post_init__(self) -> None:
-        set_checked(self, "alpha", checks.binary_alpha(self.alpha))
-        set_checked(self, "gamma", checks.gamma(self.gamma, classes=2))
-        set_checked(self, "label_smoothing", checks.label_smoothing(self.label_smoothing))
-        set_checked(self, "axis", checks.whole_number("axis", self.axis))
-        set_checked(self, "apply_class_balancing", checks.flag("apply_class_balancing", self.apply_class_balancing))
-        set_checked(self, "from_logits", checks.flag("from_logits", self.from_logits))
-        checks.one_of("soft_labels", self.soft_labels, SOFT_LABEL_RULES)
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        soft_labels: str = "linear",
+    ) -> None:
+        self.apply_class_balancing = checks.flag("apply_class_balancing", apply_class_balancing)
+        self.alpha = checks.binary_alpha(alpha)
+        self.gamma: Numbers = checks.gamma(gamma, classes=2)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.label_smoothing = checks.label_smoothing(label_smoothing)
+        self.axis = checks.whole_number("axis", axis)
+        self.soft_labels: str = checks.one_of("soft_labels", soft_labels, SOFT_LABEL_RULES)
         if self.label_smoothing:
             checks.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
 
@@ -41,39 +56,31 @@ class Binary:
     @property
     def gammas(self) -> tuple[float, float]:
         """(gamma of the negatives, gamma of the positives)."""
-        return self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        gamma_0, gamma_1 = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        return gamma_0, gamma_1
 
 
-@dataclass(frozen=True)
-class Categorical:
+class Categorical(Parameters):
     """The parameters of `categorical_focal_crossentropy`."""
 
-    alpha: Any = 0.25
-    gamma: Any = 2.0
-    from_logits: bool = False
-    label_smoothing: float = 0.0
-    axis: int = -1
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+    ) -> None:
+        self.alpha: Numbers = checks.categorical_alpha(alpha)
+        self.gamma: Numbers = checks.gamma(gamma)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.label_smoothing = checks.label_smoothing(label_smoothing)
+        self.axis = checks.whole_number("axis", axis)
 
-    def __post_init__(self) -> None:
-        set_checked(self, "alpha", checks.categorical_alpha(self.alpha))
-        set_checked(self, "from_logits", checks.flag("from_logits", self.from_logits))
-        set_checked(self, "gamma", checks.gamma(self.gamma))
-        set_checked(self, "label_smoothing", checks.label_smoothing(self.label_smoothing))
-        set_checked(self, "axis", checks.whole_number("axis", self.axis))
 
-
-@dataclass(frozen=True)
 class SparseCategorical(Categorical):
-    """The parameters of `sparse_categorical_focal_crossentropy`."""
+    """The parameters of `sparse_categorical_focal_crossentropy`: those of the dense one, and a class to ignore."""
 
-    ignore_class: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ignore_class is not None:
-            set_checked(self, "ignore_class", checks.whole_number("ignore_class", self.ignore_class))
-
-
-def set_checked(parameters: Binary | Categorical, name: str, value: Any) -> None:
-    """Put the checked value in place; a frozen dataclass allows it this way only."""
-    object.__setattr__(parameters, name, value)
+    def __init__(self, *dense: Any, ignore_class: int | None = None) -> None:
+        super().__init__(*dense)
+        self.ignore_class = None if ignore_class is None else checks.whole_number("ignore_class", ignore_class)
