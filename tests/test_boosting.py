@@ -69,6 +69,6 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="sample_weight of shape"):
         gradient_and_curvature(loss, [0.5, 0.5], [1, 0], [1.0, 2.0, 3.0])
     with pytest.raises(TypeError, match="BinaryFocalCrossentropy"):
-        gradient_and_curvature(parfocal.CategoricalFocalCrossentropy(from_logits=True), [0.5], [1])  # type: ignore[arg-type]
+        gradient_and_curvature(parfocal.CategoricalFocalCrossentropy(from_logits=True), [0.5], [1])
     column = gradient_and_curvature(loss, [0.5, 0.5], [1, 0], [[1.0], [2.0]])[0]
     np.testing.assert_array_equal(column, gradient_and_curvature(loss, [0.5, 0.5], [1, 0], [1.0, 2.0])[0])
