@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 GAMMAS = (0.0, 0.3, 0.5, 1 - 1e-10, 1.0, 1 + 1e-10, 1.5, 2.0, 3.0, 4.4, 5.0, 10.0)
@@ -33,7 +31,3 @@ TOLERANCE = {np.float32: 1e-6, np.float64: 1e-14}
 
 def smallest_normal(dtype: type) -> float:
     return float(np.finfo(dtype).tiny)
-
-
-def is_close(got: float, exact: float, rtol: float) -> bool:
-    return math.isclose(got, exact, rel_tol=rtol, abs_tol=0.0)

@@ -237,7 +237,7 @@ def sum_of_others(xp: Namespace, values: Array) -> Array:
 
 
 def or_one(xp: Namespace, total: Array) -> Array:
-    """A divisor: 1 in place of 0, where all exponentials above it are 0 as well."""
+    """A divisor: 1 in place of 0, where what is above it is 0 as well, or the quotient is not used."""
     return xp.where(total == 0, xp.ones_like(total), total)
 
 
@@ -353,5 +353,5 @@ def log_pull(xp: Namespace, m: Array, gamma: Gamma, m_low: Array | None = None) 
     -u / q -> 1 as q -> 0.
     """
     at = link(xp, m, m_low)
-    ratio = xp.where(at.q == 0, xp.ones_like(at.q), -at.u / xp.where(at.q == 0, xp.ones_like(at.q), at.q))
+    ratio = xp.where(at.q == 0, xp.ones_like(at.q), -at.u / or_one(xp, at.q))
     return (gamma + 1) * xp.where(m > FAR, -m, at.v) + xp.log1p(gamma * at.p * ratio)

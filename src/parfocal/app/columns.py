@@ -33,7 +33,6 @@ CLOCK_FORMATS = (
     "",
     *(t + clock + zone for t in " T" for clock in ("%H:%M:%S%.f", "%H:%M") for zone in ("", "%#z")),
 )
-EPOCH = pl.datetime(1970, 1, 1)
 DAY = 86_400_000_000  # microseconds
 
 
