@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 import parfocal
+from parfocal import kernel
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -22,8 +23,11 @@ skipped: list[str] = []
 
 @pytest.fixture(autouse=True)
 def settings_stay() -> Iterator[None]:
+    before = parfocal.kernel_info()
     with np.printoptions():
         yield
+    kernel.use(before["kernel"])
+    parfocal.set_num_threads(before["threads"])
     parfocal.config.set_floatx("float32")
     parfocal.config.set_epsilon(1e-7)
 

@@ -12,6 +12,7 @@ the closed forms, against which a quantity that changes sign is judged; no value
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import mpmath
 from mpmath import mp, mpf
@@ -91,6 +92,7 @@ def derivatives(f: Callable[[mpf], mpf], x: float, digits: int) -> tuple[mpf, mp
         return middle, (above - below) / (2 * h), (above - 2 * middle + below) / (h * h)
 
 
+@cache
 def binary(
     x: float, y: float, gamma: tuple[float, float], weights: tuple[float, float] = (1, 1), rule: str = "linear"
 ) -> tuple[mpf, mpf, mpf]:
@@ -102,6 +104,13 @@ def categorical(
     z: Sequence[float], weights: Sequence[float], gammas: Sequence[float]
 ) -> tuple[mpf, list[mpf], list[mpf]]:
     """Loss, gradient and diagonal of the second derivative of one softmax row."""
+    return categorical_row(tuple(z), tuple(weights), tuple(gammas))
+
+
+@cache
+def categorical_row(
+    z: tuple[float, ...], weights: tuple[float, ...], gammas: tuple[float, ...]
+) -> tuple[mpf, list[mpf], list[mpf]]:
     digits = digits_for(*z)
     rows = []
     for j in range(len(z)):

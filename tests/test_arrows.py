@@ -15,7 +15,8 @@ SOURCE = Path(parfocal.__file__).parent
 
 # Lower floors first.  A module imports only from floors below its own.
 FLOORS = [
-    {"formula", "config", "checks"},
+    {"_native"},
+    {"formula", "config", "checks", "kernel"},
     {"parameters", "probability", "weights"},
     {"backends"},
     {"functional", "posterior", "reduction"},

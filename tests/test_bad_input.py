@@ -12,6 +12,8 @@ import pytest
 
 import parfocal
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
 binary, categorical = parfocal.binary_focal_crossentropy, parfocal.categorical_focal_crossentropy

@@ -145,22 +145,22 @@ def test_documented_number_that_keras_cut_off() -> None:
 
 
 # (computed, float32 digits as printed, units of float32 rounding that they may be apart).  The binary losses start
-# from logits, where Keras's own 1 - p costs it two units.
+# from logits, where Keras's own 1 - p costs it up to four units, and float32 costs us one.
 FLOAT32 = [
     (lambda: categorical(), "0.23315276", 1),
     (lambda: categorical([0.3, 0.7]), "0.16320053", 1),
     (lambda: categorical(reduction="sum"), "0.46630552", 1),
     (lambda: categorical(reduction=None), "3.2058331e-05 4.6627346e-01", 1),
-    (lambda: binary(FOUR, FOUR_LOGITS, gamma=2), "0.6912122", 2),
-    (lambda: balanced(FOUR, FOUR_LOGITS, gamma=2), "0.5101333", 2),
-    (lambda: binary(TWO, TWO_LOGITS, gamma=3), "0.6469951", 2),
-    (lambda: balanced(TWO, TWO_LOGITS, gamma=3), "0.48214132", 2),
-    (lambda: binary(TWO, TWO_LOGITS, [0.8, 0.2], gamma=3), "0.13312504", 2),
-    (lambda: balanced(TWO, TWO_LOGITS, [0.8, 0.2], gamma=3), "0.09735977", 2),
-    (lambda: binary(TWO, TWO_LOGITS, gamma=4, reduction="sum"), "1.2218808", 2),
-    (lambda: balanced(TWO, TWO_LOGITS, gamma=4, reduction="sum"), "0.9140807", 2),
-    (lambda: binary(TWO, TWO_LOGITS, gamma=5, reduction=None)[1], "1.1561027", 2),
-    (lambda: balanced(TWO, TWO_LOGITS, gamma=5, reduction=None), "4.3709317e-04 8.6707699e-01", 2),
+    (lambda: binary(FOUR, FOUR_LOGITS, gamma=2), "0.6912122", 5),
+    (lambda: balanced(FOUR, FOUR_LOGITS, gamma=2), "0.5101333", 5),
+    (lambda: binary(TWO, TWO_LOGITS, gamma=3), "0.6469951", 5),
+    (lambda: balanced(TWO, TWO_LOGITS, gamma=3), "0.48214132", 5),
+    (lambda: binary(TWO, TWO_LOGITS, [0.8, 0.2], gamma=3), "0.13312504", 5),
+    (lambda: balanced(TWO, TWO_LOGITS, [0.8, 0.2], gamma=3), "0.09735977", 5),
+    (lambda: binary(TWO, TWO_LOGITS, gamma=4, reduction="sum"), "1.2218808", 5),
+    (lambda: balanced(TWO, TWO_LOGITS, gamma=4, reduction="sum"), "0.9140807", 5),
+    (lambda: binary(TWO, TWO_LOGITS, gamma=5, reduction=None)[1], "1.1561027", 5),
+    (lambda: balanced(TWO, TWO_LOGITS, gamma=5, reduction=None), "4.3709317e-04 8.6707699e-01", 5),
 ]
 
 

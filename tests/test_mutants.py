@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import nanobind
 import pytest
 
 import parfocal
 
 SOURCE = Path(parfocal.__file__).parent
 TESTS = Path(__file__).parent
+NATIVE = TESTS.parent / "native"
 
 MUTANTS = {
     "a sign in the slope": (
@@ -92,8 +96,8 @@ MUTANTS = {
     "the mean counts ignored samples": (
         "reduction::test_ignored_samples_leave_the_mean",
         "reduction.py",
-        "if valid is None else valid.sum())",
-        "if True else valid.sum())",
+        "if valid is None else np.count_nonzero(valid))",
+        "if True else np.count_nonzero(valid))",
     ),
     "alpha is left out of the posterior": (
         "posterior::test_softmax",
@@ -110,13 +114,86 @@ MUTANTS = {
 }
 
 
-def run_check(check: str, package: Path) -> int:
+# The same in C++: (check, file in native/, original, broken).
+NATIVE_MUTANTS = {
+    "a sign in the slope": ("exact::test_binary_hard_labels", "focal.hpp", "near(at.u) - at.q)", "near(at.u) + at.q)"),
+    "a sign in the curvature": (
+        "exact::test_binary_hard_labels",
+        "focal.hpp",
+        "- g * g * at.p * u;",
+        "+ g * g * at.p * u;",
+    ),
+    "gamma 3 is 2": ("exact::test_binary_hard_labels", "focal.hpp", "at.q * at.q * at.q;", "at.q * at.q;"),
+    "the low part is lost": (
+        "exact::test_binary_hard_labels",
+        "focal.hpp",
+        "return exponential(exponent.high, exponent.low);",
+        "return exponential(exponent.high);",
+    ),
+    "the weights are swapped": (
+        "exact::test_binary_hard_labels",
+        "focal.hpp",
+        "select(positive, with.slope_1, with.slope_0)",
+        "select(positive, with.slope_0, with.slope_1)",
+    ),
+    "a term of the linear rule": (
+        "exact::test_binary_soft_labels",
+        "focal.hpp",
+        "by * (d + g * k * cross_entropy)",
+        "by * (d - g * k * cross_entropy)",
+    ),
+    "a coefficient of the exponential": (
+        "exact::test_binary_hard_labels",
+        "elementary.hpp",
+        "4.166655462e-2f",
+        "4.16e-2f",
+    ),
+    "the softmax forgets the others' sign": (
+        "exact::test_softmax_hard_labels",
+        "rows.hpp",
+        "b.share[r] = -(by",
+        "b.share[r] = (by",
+    ),
+    "1 - r by subtraction": (
+        "exact::test_softmax_hard_labels",
+        "rows.hpp",
+        "select(is_first, below, 1.0 + (below - e))",
+        "(1.0 + (below - e))",
+    ),
+    "the logit difference is rounded": (
+        "exact::test_softmax_hard_labels",
+        "focal.hpp",
+        "select(!equal && finite(sum.low), sum.low, T(0))",
+        "T(0)",
+    ),
+    "rows are columns": (
+        "kernels::test_softmax",
+        "rows.hpp",
+        "load(rows.data, rows.type, start + ptrdiff_t(k) * rows.of_class",
+        "load(rows.data, rows.type, start + ptrdiff_t(k) * rows.inner",
+    ),
+    "the last numbers are not summed": (
+        "kernels::test_binary",
+        "loops.hpp",
+        "for (; i < n; ++i) lanes",
+        "for (; i < n - 1; ++i) lanes",
+    ),
+    "the position counts from the block": (
+        "kernels::test_the_kernel_reports_the_position",
+        "loops.hpp",
+        "std::int64_t(start + i)",
+        "std::int64_t(i)",
+    ),
+}
+
+
+def run_check(check: str, package: Path, kernel: str) -> int:
     """pytest's exit code for one check, "file::function", with the copy of parfocal in the folder `package`."""
     file, function = check.split("::")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "-W", "ignore"]
     result = subprocess.run(
         [*command, "--rootdir", str(TESTS), f"{TESTS}/test_{file}.py::{function}"],
-        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}"},
+        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel},
         capture_output=True,
         text=True,
     )
@@ -125,13 +202,15 @@ def run_check(check: str, package: Path) -> int:
 
 
 def copy_of_parfocal(folder: Path) -> Path:
-    return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=shutil.ignore_patterns("__pycache__")))
+    """Without the native kernels, which would go on computing what is right."""
+    ignore = shutil.ignore_patterns("__pycache__", "_native*.so", "_native*.pyd")
+    return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=ignore))
 
 
 @pytest.mark.parametrize("check", sorted({mutant[0] for mutant in MUTANTS.values()}))
 def test_the_formula_as_it_is_keeps_it_green(check: str, tmp_path: Path) -> None:
     copy_of_parfocal(tmp_path)
-    assert run_check(check, tmp_path) == 0
+    assert run_check(check, tmp_path, "numpy") == 0
 
 
 @pytest.mark.parametrize(("check", "file", "original", "broken"), MUTANTS.values(), ids=list(MUTANTS))
@@ -142,4 +221,57 @@ def test_a_broken_formula_turns_the_suite_red(
     text = target.read_text()
     assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
     target.write_text(text.replace(original, broken))
-    assert run_check(check, tmp_path) == 1
+    assert run_check(check, tmp_path, "numpy") == 1
+
+
+# -- in C++: the baseline kernel alone, barely optimised, which compiles in seconds
+
+
+def compiler(*arguments: object) -> None:
+    flags = ["-std=c++17", "-O1", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread"]
+    subprocess.run(["g++", *flags, *map(str, arguments)], check=True)
+
+
+@pytest.fixture(scope="session")
+def binding(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The objects that no mutant changes."""
+    folder, source = tmp_path_factory.mktemp("binding"), Path(nanobind.source_dir())
+    includes = [f"-I{path}" for path in (sysconfig.get_paths()["include"], nanobind.include_dir(), NATIVE)]
+    includes.append(f"-I{source.parent}/ext/robin_map/include")
+    objects = [folder / "binding.o", folder / "nanobind.o"]
+    compiler(*includes, "-c", NATIVE / "binding.cpp", "-o", objects[0])
+    compiler(*includes, "-fno-strict-aliasing", "-c", source / "nb_combined.cpp", "-o", objects[1])
+    return objects
+
+
+def build(folder: Path, binding: list[Path], native: Path) -> None:
+    package = copy_of_parfocal(folder)
+    compiler(
+        "-march=x86-64" if platform.machine() in ("x86_64", "AMD64") else "-O1",
+        "-DPARFOCAL_ISA=baseline",
+        "-c",
+        native / "kernels.cpp",
+        "-o",
+        folder / "kernels.o",
+    )
+    compiler(
+        "-shared", *binding, folder / "kernels.o", "-o", package / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    )
+
+
+def test_the_kernels_as_they_are_keep_it_green(binding: list[Path], tmp_path: Path) -> None:
+    build(tmp_path, binding, NATIVE)
+    for check in sorted({mutant[0] for mutant in NATIVE_MUTANTS.values()}):
+        assert run_check(check, tmp_path, "baseline") == 0
+
+
+@pytest.mark.parametrize(("check", "file", "original", "broken"), NATIVE_MUTANTS.values(), ids=list(NATIVE_MUTANTS))
+def test_a_broken_kernel_turns_the_suite_red(
+    check: str, file: str, original: str, broken: str, binding: list[Path], tmp_path: Path
+) -> None:
+    native = Path(shutil.copytree(NATIVE, tmp_path / "native"))
+    text = (native / file).read_text()
+    assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
+    (native / file).write_text(text.replace(original, broken))
+    build(tmp_path, binding, native)
+    assert run_check(check, tmp_path, "baseline") == 1

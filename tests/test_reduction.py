@@ -12,6 +12,8 @@ import pytest
 import parfocal
 from parfocal import metrics
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
 

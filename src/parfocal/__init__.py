@@ -6,6 +6,7 @@ from parfocal.functional import (
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
+from parfocal.kernel import kernel_info, set_num_threads
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -25,6 +26,8 @@ __all__ = [
     "categorical_focal_crossentropy",
     "class_weights",
     "config",
+    "kernel_info",
     "metrics",
+    "set_num_threads",
     "sparse_categorical_focal_crossentropy",
 ]

@@ -128,8 +128,10 @@ def slope(at: Link, q_to_g: Array, g: Gamma) -> Array:
     return q_to_g * (g * at.p * at.u - at.q)
 
 
-def focal(xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | None = None) -> tuple[Array, ...]:
-    """(b), (c) and (d) at the margin m: the loss, its slope A and its curvature C, up to `order`."""
+def focal(
+    xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | None = None, positive: bool = False
+) -> tuple[Array, ...]:
+    """(b), (c) and (d) at the margin m, up to `order`: the loss, its slope A, its curvature C or the positive part."""
     at = link(xp, m, m_low)
     q_to_g = power_of_q(xp, at, gamma)
     # m = -inf is where the loss is infinite and the slope is not, so only the loss sees it.
@@ -138,6 +140,8 @@ def focal(xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | 
         return (loss,)
     if order == 1:
         return loss, slope(at, q_to_g, gamma)
+    if positive:
+        return loss, slope(at, q_to_g, gamma), positive_curvature(at, q_to_g, gamma)
     u, p, q, g = at.u, at.p, at.q, gamma
     bracket = q * (1 + g * (u + 2)) - g * g * p * u
     # |bracket| reaches g |m|, so C is a normal number where p no longer is: multiply by sqrt(p (1 + e)) twice.
@@ -165,19 +169,28 @@ def weighted(xp: Namespace, weight: Array, value: Array) -> Array:
 
 
 def binary_hard(
-    xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int
+    xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int, positive: bool = False
 ) -> tuple[Array, ...]:
     """(e) for labels that are 0 or 1: the margin is x or -x."""
     sign, w = 2 * y - 1, y * w_1 + (1 - y) * w_0
-    terms = focal(xp, sign * x, gamma, order)
+    terms = focal(xp, sign * x, gamma, order, positive=positive)
     return tuple(weighted(xp, w, term * sign if i == 1 else term) for i, term in enumerate(terms))
 
 
 def binary_expected(
-    xp: Namespace, x: Array, y: Array, gamma_1: Gamma, gamma_0: Gamma, w_1: float, w_0: float, order: int
+    xp: Namespace,
+    x: Array,
+    y: Array,
+    gamma_1: Gamma,
+    gamma_0: Gamma,
+    w_1: float,
+    w_0: float,
+    order: int,
+    positive: bool = False,
 ) -> tuple[Array, ...]:
     """(e), the rule "expected": y w_1 l(x) + (1 - y) w_0 l(-x)."""
-    terms_1, terms_0 = focal(xp, x, gamma_1, order), focal(xp, -x, gamma_0, order)
+    terms_1 = focal(xp, x, gamma_1, order, positive=positive)
+    terms_0 = focal(xp, -x, gamma_0, order, positive=positive)
     return tuple(
         weighted(xp, y * w_1, a) + weighted(xp, (1 - y) * w_0, -b if i == 1 else b)
         for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))
@@ -261,12 +274,14 @@ def margin(xp: Namespace, z: Array, top: Array, total: Array) -> tuple[Array, Ar
     return high, low + xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
 
 
-def softmax_hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
+def softmax_hard(
+    xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False
+) -> tuple[Array, ...]:
     """(f) for one true class a row: `target` is a boolean one-hot array.  The loss keeps a last axis of 1."""
     e, total, top = leave_out(xp, z, target)
     z_target = xp.sum(xp.where(target, z, xp.zeros_like(z)), axis=-1, keepdims=True)
     m, m_low = margin(xp, z_target, top, total)
-    loss, *slopes = focal(xp, m, gamma, order, m_low)
+    loss, *slopes = focal(xp, m, gamma, order, m_low, positive)
     if order == 0:
         return (loss,)
     a = slopes[0]

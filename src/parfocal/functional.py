@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from parfocal import backends, checks
-from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
 
 __all__ = [
     "binary_focal_crossentropy",
@@ -68,7 +68,7 @@ def binary_focal_crossentropy(
     >>> print(binary_focal_crossentropy([1.0], [-40.0], from_logits=True))
     40.0
     """
-    parameters = Binary(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
+    parameters = checked(Binary, apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
     backend = backends.find(y_pred, y_true=y_true)
     y_pred = backend.binary_scores(y_true, y_pred)
     axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "binary_focal_crossentropy")
@@ -117,7 +117,7 @@ def categorical_focal_crossentropy(
     >>> categorical_focal_crossentropy([[0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]])
     array([3.20583090e-05, 4.66273481e-01])
     """
-    parameters = Categorical(alpha, gamma, from_logits, label_smoothing, axis)
+    parameters = checked(Categorical, alpha, gamma, from_logits, label_smoothing, axis)
     return per_sample(parameters, y_true, y_pred)
 
 
@@ -153,7 +153,7 @@ def sparse_categorical_focal_crossentropy(
     >>> sparse_categorical_focal_crossentropy([1, 2], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]])
     array([3.20583090e-05, 4.66273481e-01])
     """
-    parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)
+    parameters = checked(SparseCategorical, alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)
     return per_sample(parameters, y_true, y_pred)
 
 
@@ -161,10 +161,12 @@ def per_sample(parameters: Categorical, y_true: Any, y_pred: Any) -> Any:
     """The loss of every row, in y_pred's dtype."""
     backend = backends.find(y_pred, y_true=y_true)
     y_pred = backend.float_array("y_pred", y_pred)
-    (loss,), _ = backend.categorical(parameters, y_true, y_pred, 0)
+    (loss,) = backend.categorical(parameters, backend.rows(parameters, y_true, y_pred), y_pred, 0)
     return backend.cast(loss, y_pred.dtype)
 
 
 def mean(values: np.ndarray, axis: int) -> np.ndarray:
     """The mean over an axis; the mean of nothing is 0."""
-    return values.sum(axis=axis) / max(values.shape[axis], 1)
+    if values.shape[axis] == 1:
+        return values.squeeze(axis)
+    return values.sum(axis=axis, dtype=np.float64) / max(values.shape[axis], 1)

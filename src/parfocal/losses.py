@@ -13,15 +13,19 @@ from parfocal.reduction import BINARY_REDUCTIONS, REDUCTIONS, broadcast_weight, 
 __all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
 
 
-class WeightedLosses(NamedTuple):
-    """One loss per sample, already weighted, and what a mean over them needs to know."""
+class Batch(NamedTuple):
+    """A batch as the backend takes it, and what a mean over its losses needs to know."""
 
-    losses: np.ndarray
-    weights: np.ndarray | None = None
+    backend: Any
+    labels: Any
+    scores: Any  # in the loss's dtype
+    dtype: Any  # of the gradient
+    factors: np.ndarray | None  # weights, as they multiply the losses or their elements
+    elements: int  # that each loss is the mean of
+    divisor: float  # of the summed losses, by the reduction
+    shape: tuple[int, ...]  # of the losses
+    weights: np.ndarray | None  # one for each loss
     valid: np.ndarray | None = None  # which losses count; None: all
-    slopes: tuple[np.ndarray, ...] = ()  # gradient and curvature of the sum of `losses`, in the scores' shape
-    elements: int = 1  # that each loss is the mean of
-    positives: float = 0.0  # sum of the labels, where a reduction asks for it
 
 
 class Loss:
@@ -65,7 +69,7 @@ class Loss:
 
         sample_weight broadcasts to the losses, one per sample; a trailing axis of 1 may be missing on either side.
         """
-        return self._reduced(self._weighted(y_true, y_pred, sample_weight, order=0))[0]
+        return self._terms(y_true, y_pred, sample_weight, order=0)[0]
 
     def get_config(self) -> dict[str, Any]:
         """Everything `from_config` needs to build the same loss again; it goes through JSON unchanged."""
@@ -80,23 +84,18 @@ class Loss:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
-    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+    def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
+        """The reduced loss, in `self.dtype`, and its derivatives up to `order`."""
         backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
         losses = np.asarray(self.call(np.asarray(y_true), scores), dtype=np.float64)
-        if sample_weight is None:
-            return WeightedLosses(losses)
-        weights, _ = broadcast_weight(sample_weight, losses.shape)
-        return WeightedLosses(formula.weighted(np, weights, losses), weights)
-
-    def _divisor(self, weighted: WeightedLosses) -> float:
-        return divisor(self.reduction, weighted.losses.shape, weighted.weights, weighted.valid)
-
-    def _reduced(self, weighted: WeightedLosses) -> tuple[Any, ...]:
-        """The loss after the reduction, in `self.dtype`, and the slopes of its sum."""
-        losses, by = weighted.losses, self._divisor(weighted)
-        total = losses if self.reduction in (None, "none") else losses.sum() / by
-        return (backends.numpy.cast(total, self.dtype), *(slope / by for slope in weighted.slopes))
+        weights = None
+        if sample_weight is not None:
+            weights, _ = broadcast_weight(sample_weight, losses.shape)
+            losses = formula.weighted(np, weights, losses)
+        if self.reduction not in (None, "none"):
+            losses = losses.sum() / divisor(self.reduction, losses.shape, weights, None)
+        return (backends.numpy.cast(losses, self.dtype),)
 
 
 class FocalLoss(Loss):
@@ -117,9 +116,7 @@ class FocalLoss(Loss):
         >>> print(value.round(4), gradient[:, 0].round(4))
         20.3509 [-0.5     0.3841]
         """
-        weighted = self._weighted(y_true, y_pred, sample_weight, order=1)
-        loss, gradient = self._reduced(weighted)
-        return loss, self._like(gradient, y_pred)
+        return self._terms(y_true, y_pred, sample_weight, order=1)  # type: ignore[return-value]
 
     def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The diagonal of the second derivative of the summed loss, in y_pred's shape and dtype.
@@ -131,8 +128,7 @@ class FocalLoss(Loss):
         >>> print(loss.curvature([[1], [1]], np.array([[0.0], [-4.0]]))[:, 0].round(4))
         [ 0.1...  -0.0...]
         """
-        weighted = self._weighted(y_true, y_pred, sample_weight, order=2)
-        return self._like(self._reduced(weighted)[2], y_pred)
+        return self._terms(y_true, y_pred, sample_weight, order=2)[2]
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
@@ -190,6 +186,28 @@ class FocalLoss(Loss):
     @property
     def gamma(self) -> Any:
         return self.parameters.gamma
+
+    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
+        """What a call was given, checked and brought into shape."""
+        raise NotImplementedError
+
+    def _compute(
+        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
+    ) -> tuple[Any, ...]:
+        """The sum of the weighted losses, or the losses; then its derivatives, divided by `by`."""
+        raise NotImplementedError
+
+    def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
+        batch = self._batch(y_true, y_pred, sample_weight)
+        by, total = batch.divisor, self.reduction not in (None, "none")
+        terms = self._compute(batch, order, by, total)
+        loss = batch.backend.cast(terms[0] / by if total else terms[0], self.dtype)
+        if order == 0:
+            return (loss,)
+        shape = y_pred.shape if isinstance(y_pred, np.ndarray) else np.shape(y_pred)
+        if terms[1].shape == shape:
+            return (loss, *terms[1:])
+        return (loss, *(term.reshape(shape) for term in terms[1:]))
 
     def _like(self, values: np.ndarray, y_pred: Any) -> np.ndarray:
         backend = backends.find(y_pred)
@@ -250,37 +268,39 @@ class BinaryFocalCrossentropy(FocalLoss):
         logit = posterior.binary_optimal_logit(self.parameters, shares, class_weight)
         return logit if shares.ndim else float(logit)
 
-    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
-        scores = backend.cast(backend.binary_scores(y_true, y_pred), self.dtype)
-        axis = checks.axis_in_range(self.parameters.axis, scores.ndim, "binary_focal_crossentropy")
-        elements, *slopes = backend.binary(self.parameters, y_true, scores, order)
-        count, positives = max(scores.shape[axis], 1), 0.0
+        given = backend.binary_scores(y_true, y_pred)
+        axis = checks.axis_in_range(self.parameters.axis, given.ndim, "binary_focal_crossentropy")
+        shape, elements = (*given.shape[:axis], *given.shape[axis + 1 :]), given.shape[axis] or 1
+        weights = factors = None
+        if sample_weight is not None:
+            weights, per_element = broadcast_weight(sample_weight, shape, given.shape)
+            factors = weights if per_element else np.expand_dims(weights, axis)
+            weights = functional.mean(weights, axis) if per_element else weights
         if self.reduction == "mean_over_positives":
-            positives = float(np.sum(backend.as_array("y_true", y_true), dtype=np.float64))
-        if sample_weight is None:
-            losses = functional.mean(elements, axis)
-            return WeightedLosses(
-                losses, slopes=tuple(slope / count for slope in slopes), elements=count, positives=positives
-            )
-        shape = (*scores.shape[:axis], *scores.shape[axis + 1 :])
-        weights, per_element = broadcast_weight(sample_weight, shape, scores.shape)
-        element_weights = weights if per_element else np.expand_dims(weights, axis)
-        with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
-            losses = functional.mean(formula.weighted(np, element_weights, elements), axis)
-        return WeightedLosses(
-            losses=losses,
-            weights=functional.mean(weights, axis) if per_element else weights,
-            slopes=tuple(slope * element_weights / count for slope in slopes),
-            elements=count,
-            positives=positives,
-        )
+            # The losses are means over the axis; the sum over all elements is that many times larger.
+            by = max(1.0, float(np.sum(backend.as_array("y_true", y_true), dtype=np.float64))) / elements
+        else:
+            by = divisor(self.reduction, shape, weights, None)
+        scores = backend.cast(given, self.dtype)
+        return Batch(backend, y_true, scores, given.dtype, factors, elements, by, shape, weights)
 
-    def _divisor(self, weighted: WeightedLosses) -> float:
-        if self.reduction != "mean_over_positives":
-            return super()._divisor(weighted)
-        # The losses are means over the axis; the sum over all elements is that many times larger.
-        return max(1.0, weighted.positives) / weighted.elements
+    def _compute(
+        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
+    ) -> tuple[Any, ...]:
+        loss, *slopes = batch.backend.binary(
+            self.parameters,
+            batch.labels,
+            batch.scores,
+            order,
+            batch.factors,
+            by * batch.elements,
+            total,
+            batch.dtype,
+            positive,
+        )
+        return (loss / batch.elements if total else functional.mean(loss, self.parameters.axis), *slopes)
 
 
 class CategoricalFocalCrossentropy(FocalLoss):
@@ -325,19 +345,27 @@ class CategoricalFocalCrossentropy(FocalLoss):
             log_eta = posterior.categorical_posterior_log(self.parameters, logits, class_weight)
             return np.moveaxis(log_eta, -1, axis)
 
-    def _weighted(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> WeightedLosses:
+    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
-        scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
-        (losses, *slopes), valid = backend.categorical(self.parameters, y_true, scores, order)
-        if sample_weight is None:
-            return WeightedLosses(losses, None, valid, tuple(slopes))
-        weights, _ = broadcast_weight(sample_weight, losses.shape)
-        if valid is not None:
-            weights = np.where(valid, weights, 0.0)
-        row_weights = np.expand_dims(weights, self.parameters.axis)
-        with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
-            losses = formula.weighted(np, weights, losses)
-        return WeightedLosses(losses, weights, valid, tuple(slope * row_weights for slope in slopes))
+        given = backend.float_array("y_pred", y_pred)
+        rows = backend.rows(self.parameters, y_true, given)
+        shape = (*given.shape[: rows.axis], *given.shape[rows.axis + 1 :])
+        weights = None
+        if sample_weight is not None:
+            weights, _ = broadcast_weight(sample_weight, shape)
+            if rows.valid is not None:
+                weights = np.where(rows.valid, weights, 0.0)
+        scores = backend.cast(given, self.dtype)
+        by = divisor(self.reduction, shape, weights, rows.valid)
+        return Batch(backend, rows, scores, given.dtype, weights, 1, by, shape, weights, rows.valid)
+
+    def _compute(
+        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
+    ) -> tuple[Any, ...]:
+        terms: tuple[Any, ...] = batch.backend.categorical(
+            self.parameters, batch.labels, batch.scores, order, batch.factors, by, total, batch.dtype, positive
+        )
+        return terms
 
 
 class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):

@@ -13,6 +13,7 @@ from parfocal.functional import (
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
+from parfocal.reduction import total_weight
 
 __all__ = [
     "BinaryFocalCrossentropy",
@@ -42,10 +43,9 @@ class FocalMetric:
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch; the arguments are those of the loss."""
-        batch = self.loss._weighted(y_true, y_pred, sample_weight, order=0)
-        weights = np.ones(batch.losses.shape) if batch.weights is None else batch.weights
-        self.total += float(batch.losses.sum())
-        self.count += float(weights.sum() if batch.valid is None else weights[batch.valid].sum())
+        batch = self.loss._batch(y_true, y_pred, sample_weight)
+        self.total += float(self.loss._compute(batch, order=0)[0])
+        self.count += total_weight(batch.shape, batch.weights, batch.valid)
 
     def result(self) -> Any:
         """The mean so far, in the metric's dtype; 0 before the first sample."""

@@ -5,6 +5,7 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from parfocal import checks
@@ -17,7 +18,7 @@ class Parameters:
     """Named values, in the order of the loss's arguments.  Nothing changes them after they were checked."""
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -47,6 +48,12 @@ class Binary(Parameters):
         self.soft_labels: str = checks.one_of("soft_labels", soft_labels, SOFT_LABEL_RULES)
         if self.label_smoothing:
             checks.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
+        self._for_kernel = (*self.gammas, *self.weights, self.label_smoothing, self.soft_labels == "expected")
+
+    @property
+    def for_kernel(self) -> tuple[float, float, float, float, float, bool]:
+        """(gamma_0, gamma_1, w_0, w_1, label smoothing, whether the rule is "expected"), as the native kernel takes them."""
+        return self._for_kernel
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -84,3 +91,16 @@ class SparseCategorical(Categorical):
     def __init__(self, *dense: Any, ignore_class: int | None = None) -> None:
         super().__init__(*dense)
         self.ignore_class = None if ignore_class is None else checks.whole_number("ignore_class", ignore_class)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _known(kind: type[Parameters], *arguments: Any, **named: Any) -> Parameters:
+    return kind(*arguments, **named)
+
+
+def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
+    """kind(*arguments), checked once for arguments that come again and again."""
+    try:
+        return _known(kind, *arguments, **named)
+    except TypeError:  # a list cannot be remembered
+        return kind(*arguments, **named)

@@ -35,12 +35,19 @@ def broadcast_weight(
     return np.broadcast_to(weight.reshape(shape), losses), False
 
 
+def total_weight(losses: tuple[int, ...], weights: np.ndarray | None, valid: np.ndarray | None) -> float:
+    """The weights of the samples that count, summed; without weights their number."""
+    if weights is not None:
+        return float(weights.sum() if valid is None else weights[valid].sum())
+    return float(math.prod(losses) if valid is None else np.count_nonzero(valid))
+
+
 def divisor(
     reduction: str | None, losses: tuple[int, ...], weights: np.ndarray | None, valid: np.ndarray | None
 ) -> float:
     """What the summed loss is divided by.  Ignored samples leave it; a 0 becomes 1, as there is nothing to average."""
     if reduction in ("sum", None, "none"):
         return 1.0
-    if reduction == "mean_with_sample_weight" and weights is not None:
-        return float(weights.sum() if valid is None else weights[valid].sum()) or 1.0
-    return float(math.prod(losses) if valid is None else valid.sum()) or 1.0
+    if weights is valid is None:
+        return math.prod(losses) or 1.0
+    return total_weight(losses, weights if reduction == "mean_with_sample_weight" else None, valid) or 1.0

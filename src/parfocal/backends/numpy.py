@@ -1,12 +1,13 @@
-"""How NumPy runs the formula.
+"""How NumPy arrays are computed: logits by the native kernel, or by the formula in NumPy; probabilities by the latter.
 
-Logits of every dtype are computed in float64, which costs NumPy little and rounds once, at the end.  Given
+Here logits of every dtype are computed in float64, which costs NumPy little and rounds once, at the end.  Given
 probabilities are normalised, clipped and subtracted from 1 in the dtype they came in, in Keras's order: the digits in
 Keras's documentation come out only so.  Labels are checked here, in the open, where a check can stall nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula, probability
+from parfocal import checks, config, formula, kernel, probability
+from parfocal.backends import native
 from parfocal.parameters import Binary, Categorical, SparseCategorical
 
 Terms = tuple[np.ndarray, ...]
+Results = tuple[Any, ...]  # terms, or the sum of the first and the others
+
+FLOAT64 = np.dtype(np.float64)
+
+# What needs no second look.
+USUAL = frozenset(np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64"))
 
 # Elements at a time.  The formula makes some forty temporaries; at 2^14 float64 they stay in a 1 MB cache.  Gradient
 # and curvature of 252,000 margins: 52 ns each at 2^13 and 2^14, 58 at 2^12, 133 at 2^15, 143 in one piece.
@@ -26,6 +34,8 @@ BLOCK = 1 << 14
 
 def as_array(name: str, values: Any) -> np.ndarray:
     """`values` as an array of real numbers; nothing is copied that need not be."""
+    if type(values) is np.ndarray and values.dtype in USUAL:
+        return values
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; leave samples out with sample_weight=0, or with ignore_class")
     try:
@@ -45,18 +55,33 @@ def float_array(name: str, values: Any) -> np.ndarray:
 def binary_scores(y_true: Any, y_pred: Any) -> np.ndarray:
     """y_pred as floats with an axis to average over: scores (N,) beside labels (N, 1) become (N, 1), as in Keras."""
     scores = float_array("y_pred", y_pred)
-    if scores.ndim == 0 or (scores.ndim == 1 and as_array("y_true", y_true).shape == (*scores.shape, 1)):
+    if scores.ndim > 1 or scores.shape == getattr(y_true, "shape", None) != ():
+        return scores
+    if scores.ndim == 0 or as_array("y_true", y_true).shape == (*scores.shape, 1):
         return scores[..., None]
     return scores
 
 
-def cast(array: np.ndarray, dtype: str | np.dtype) -> np.ndarray:
-    """`array` in another dtype; what is too large for it becomes infinite."""
+@functools.cache
+def dtype_named(name: str) -> np.dtype:
     try:
-        with np.errstate(over="ignore"):
-            return array.astype(dtype)
+        return np.dtype(name)
     except TypeError:
-        raise TypeError(f"NumPy has no {dtype} of its own; install ml_dtypes and import it, or use float32") from None
+        raise TypeError(f"NumPy has no {name} of its own; install ml_dtypes and import it, or use float32") from None
+
+
+def cast(values: Any, dtype: str | np.dtype) -> Any:
+    """An array or a number in another dtype, the array itself where it has it; what is too large becomes infinite."""
+    if isinstance(dtype, str):
+        dtype = dtype_named(dtype)
+    if isinstance(values, float) and -6e4 < values < 6e4:
+        return dtype.type(values)
+    if not isinstance(values, np.ndarray):
+        values = np.asarray(values)
+    elif values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)[()]
 
 
 def logits(parameters: Binary | Categorical, y_pred: np.ndarray) -> np.ndarray:
@@ -100,47 +125,79 @@ def blockwise(compute: Callable[..., Terms], *arrays: np.ndarray) -> Terms:
     return tuple(np.concatenate(term) for term in zip(*pieces, strict=True))
 
 
+def weighed(terms: Terms, weights: tuple[np.ndarray, np.ndarray] | None, by: float, total: bool, dtype: Any) -> Results:
+    """Terms times the weights of losses and slopes; the losses summed, if asked for, and the slopes divided."""
+    loss, *slopes = terms
+    if weights is not None:
+        with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
+            loss = formula.weighted(np, weights[0], loss)
+        slopes = [slope * weights[1] for slope in slopes]
+    return (loss.sum() if total else loss, *(cast(slope / by, dtype) for slope in slopes))
+
+
 # -- binary
 
 
-def binary(parameters: Binary, y_true: Any, y_pred: np.ndarray, order: int) -> Terms:
-    """Loss, gradient and curvature of every element, up to `order`: float64 in y_pred's shape."""
+def binary(
+    parameters: Binary,
+    y_true: Any,
+    y_pred: np.ndarray,
+    order: int,
+    weights: np.ndarray | None = None,
+    by: float = 1.0,
+    total: bool = False,
+    dtype: np.dtype = FLOAT64,
+    positive: bool = False,
+) -> Results:
+    """Loss, gradient and curvature of every element, up to `order`, in y_pred's shape; with `total` the losses' sum.
+
+    `weights` broadcast to the elements and multiply all terms; gradient and curvature are divided by `by`, and of type
+    `dtype`.  `positive` asks for the curvature that boosters divide by.
+    """
     labels = binary_labels(y_true, y_pred)
+    if parameters.from_logits and (module := kernel.module()):
+        return native.binary(module, parameters, labels, y_pred, order, weights, by, total, dtype, positive)
+    labels = labels.astype(np.float64)
     checks.labels_in_unit_interval(labels)
     if parameters.label_smoothing:
         labels = labels * (1 - parameters.label_smoothing) + 0.5 * parameters.label_smoothing
     if not parameters.from_logits:
         checks.probabilities_in_unit_interval(y_pred)
-    compute = binary_from_logits if parameters.from_logits else binary_from_probabilities
+    compute = partial(binary_from_logits, positive) if parameters.from_logits else binary_from_probabilities
     terms = blockwise(partial(compute, parameters, order), y_pred.reshape(-1), labels.reshape(-1))
-    return tuple(term.reshape(y_pred.shape) for term in terms)
+    terms = tuple(term.reshape(y_pred.shape) for term in terms)
+    return weighed(terms, None if weights is None else (weights, weights), by, total, dtype)
 
 
 def binary_labels(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
     """Labels as float64 in y_pred's shape; a trailing axis of 1 that only one side has is nobody's mistake."""
     labels = as_array("y_true", y_true)
+    if labels.shape == y_pred.shape:
+        return labels
     if labels.size == y_pred.size and labels.shape in ((*y_pred.shape, 1), y_pred.shape[:-1]):
         labels = labels.reshape(y_pred.shape)
     checks.equal_shapes(labels, y_pred, "binary_focal_crossentropy")
-    return labels.astype(np.float64)
+    return labels
 
 
-def binary_from_logits(parameters: Binary, order: int, y_pred: np.ndarray, y: np.ndarray) -> Terms:
+def binary_from_logits(positive: bool, parameters: Binary, order: int, y_pred: np.ndarray, y: np.ndarray) -> Terms:
     x = y_pred.astype(np.float64)
     gamma_0, gamma_1 = parameters.gammas
     w_0, w_1 = parameters.weights
     hard = (y == 0) | (y == 1)
     if hard.all():
         gamma = gamma_1 if gamma_0 == gamma_1 else np.where(y == 1, gamma_1, gamma_0)
-        return formula.binary_hard(np, x, y, gamma, w_1, w_0, order)
+        return formula.binary_hard(np, x, y, gamma, w_1, w_0, order, positive)
     if parameters.soft_labels == "expected":
-        return formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, order)
+        return formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, order, positive)
     checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     soft = formula.binary_linear(np, x, np.where(hard, 0.5, y), gamma_1, w_1, w_0, order)
+    if positive:  # the rule "linear" has no positive part of its own
+        soft = (*soft[:2], formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, order, positive)[2])
     if not hard.any():
         return soft
     # Hard labels are the limit of soft ones, where that formula divides 0 by 0.
-    terms = formula.binary_hard(np, x, np.round(y), gamma_1, w_1, w_0, order)
+    terms = formula.binary_hard(np, x, np.round(y), gamma_1, w_1, w_0, order, positive)
     return tuple(np.where(hard, a, b) for a, b in zip(terms, soft, strict=True))
 
 
@@ -159,19 +216,15 @@ def binary_from_probabilities(parameters: Binary, order: int, y_pred: np.ndarray
 
 
 class Rows(NamedTuple):
-    """Labels as rows of class weights, classes on the last axis."""
+    """A batch of rows: labels that fit the scores, and where the classes lie."""
 
-    weights: np.ndarray  # alpha_k y_k
-    target: np.ndarray | None  # one-hot, where each row has at most one class
+    labels: np.ndarray  # indices in the shape of the rows, or one label for each score
+    axis: int
     valid: np.ndarray | None  # which rows count; None: all
 
 
-def categorical(
-    parameters: Categorical, y_true: Any, y_pred: np.ndarray, order: int
-) -> tuple[Terms, np.ndarray | None]:
-    """The loss of every row, without the class axis, then gradient and curvature in y_pred's shape; all float64.
-    Beside them which rows count, or None for all.
-    """
+def rows(parameters: Categorical, y_true: Any, y_pred: np.ndarray) -> Rows:
+    """The labels of a batch, once shapes and types have been checked."""
     function = "sparse_categorical_focal_crossentropy"
     if not isinstance(parameters, SparseCategorical):
         function = "categorical_focal_crossentropy"
@@ -180,68 +233,104 @@ def categorical(
     classes = y_pred.shape[axis]
     checks.one_per_class("alpha", parameters.alpha, classes)
     checks.one_per_class("gamma", parameters.gamma, classes)
-    if isinstance(parameters, SparseCategorical):
-        rows = sparse_rows(parameters, y_true, y_pred, axis)
-    else:
-        rows = dense_rows(parameters, y_true, y_pred, axis)
+    if not isinstance(parameters, SparseCategorical):
+        return Rows(dense_labels(y_true, y_pred, axis), axis, None)
+    labels = sparse_labels(y_true, y_pred, axis)
+    ignore = parameters.ignore_class
+    return Rows(labels, axis, None if ignore is None else labels != ignore)
+
+
+def categorical(
+    parameters: Categorical,
+    batch: Rows,
+    y_pred: np.ndarray,
+    order: int,
+    weights: np.ndarray | None = None,
+    by: float = 1.0,
+    total: bool = False,
+    dtype: np.dtype = FLOAT64,
+    positive: bool = False,
+) -> Results:
+    """The loss of every row, without the class axis, then gradient and curvature in y_pred's shape, up to `order`.
+
+    `weights`, one for each row, and the other arguments are those of `binary`.
+    """
+    axis, valid = batch.axis, batch.valid
+    if parameters.from_logits and (module := kernel.module()):
+        return native.categorical(
+            module, parameters, batch.labels, y_pred, axis, order, weights, by, total, dtype, positive
+        )
+    classes = y_pred.shape[axis]
+    label_weights, target = weigh(parameters, one_hot(parameters, batch, classes))
     scores = np.moveaxis(y_pred, axis, -1)
     if not parameters.from_logits:
-        if rows.valid is not None:  # whatever an ignored row holds, it is no mistake
-            scores = np.where(rows.valid[..., None], scores, scores.dtype.type(1))
+        if valid is not None:  # whatever an ignored row holds, it is no mistake
+            scores = np.where(valid[..., None], scores, scores.dtype.type(1))
         checks.probabilities_in_unit_interval(scores)
         checks.rows_have_a_sum(working(scores).sum(axis=-1))
-    compute = rows_from_logits if parameters.from_logits else rows_from_probabilities
-    flat = [scores.reshape(-1, classes), rows.weights.reshape(-1, classes)]
-    if rows.target is not None:
-        flat.append(rows.target.reshape(-1, classes))
-    loss, *slopes = blockwise(partial(compute, parameters, order), *flat)
+    compute = partial(rows_from_logits, positive) if parameters.from_logits else rows_from_probabilities
+    arrays = [scores.reshape(-1, classes), label_weights.reshape(-1, classes)]
+    if target is not None:
+        arrays.append(target.reshape(-1, classes))
+    loss, *slopes = blockwise(partial(compute, parameters, order), *arrays)
     loss, slopes = loss.reshape(scores.shape[:-1]), [slope.reshape(scores.shape) for slope in slopes]
-    if rows.valid is not None:
-        loss = np.where(rows.valid, loss, 0.0)
-        slopes = [np.where(rows.valid[..., None], slope, 0.0) for slope in slopes]
-    return (loss, *(np.moveaxis(slope, -1, axis) for slope in slopes)), rows.valid
+    if valid is not None:
+        loss = np.where(valid, loss, 0.0)
+        slopes = [np.where(valid[..., None], slope, 0.0) for slope in slopes]
+    terms = (loss, *(np.moveaxis(slope, -1, axis) for slope in slopes))
+    return weighed(terms, None if weights is None else (weights, np.expand_dims(weights, axis)), by, total, dtype)
 
 
-def dense_rows(parameters: Categorical, y_true: Any, y_pred: np.ndarray, axis: int) -> Rows:
+def dense_labels(y_true: Any, y_pred: np.ndarray, axis: int) -> np.ndarray:
     labels = as_array("y_true", y_true)
     hint = ""
     if labels.ndim == y_pred.ndim - 1 or labels.shape == (*y_pred.shape[:axis], 1, *y_pred.shape[axis + 1 :]):
         hint = " For class indices use sparse_categorical_focal_crossentropy."
     checks.equal_shapes(labels, y_pred, "categorical_focal_crossentropy", hint)
-    labels = np.moveaxis(labels, axis, -1).astype(np.float64)
-    checks.labels_in_unit_interval(labels)
-    return weigh(parameters, labels, None)
+    return labels
 
 
-def sparse_rows(parameters: SparseCategorical, y_true: Any, y_pred: np.ndarray, axis: int) -> Rows:
+def sparse_labels(y_true: Any, y_pred: np.ndarray, axis: int) -> np.ndarray:
     labels = as_array("y_true", y_true)
     shape = (*y_pred.shape[:axis], *y_pred.shape[axis + 1 :])
+    if labels.shape == shape:
+        return labels
     if labels.shape == (*y_pred.shape[:axis], 1, *y_pred.shape[axis + 1 :]) or labels.shape == (*shape, 1):
-        labels = labels.reshape(shape)
-    if labels.shape != shape:
-        hint = " For one-hot labels use categorical_focal_crossentropy." if labels.shape == y_pred.shape else ""
-        raise ValueError(
-            f"sparse_categorical_focal_crossentropy needs one class index for each row of y_pred, so y_true of shape "
-            f"{shape} for y_pred {y_pred.shape} with the classes on axis {axis}; got y_true {labels.shape}.{hint}"
-        )
-    classes, ignore = y_pred.shape[axis], parameters.ignore_class
-    checks.class_indices(labels, classes, ignore)
-    valid = None if ignore is None else labels != ignore
-    target = labels[..., None] == np.arange(classes)
-    return weigh(parameters, (target if valid is None else target & valid[..., None]).astype(np.float64), valid)
+        return labels.reshape(shape)
+    hint = " For one-hot labels use categorical_focal_crossentropy." if labels.shape == y_pred.shape else ""
+    raise ValueError(
+        f"sparse_categorical_focal_crossentropy needs one class index for each row of y_pred, so y_true of shape "
+        f"{shape} for y_pred {y_pred.shape} with the classes on axis {axis}; got y_true {labels.shape}.{hint}"
+    )
 
 
-def weigh(parameters: Categorical, labels: np.ndarray, valid: np.ndarray | None) -> Rows:
-    """Smooth the labels, and multiply each class by its alpha."""
+def one_hot(parameters: Categorical, batch: Rows, classes: int) -> np.ndarray:
+    """The labels as rows of numbers in [0, 1], classes on the last axis."""
+    if not isinstance(parameters, SparseCategorical):
+        labels = np.moveaxis(batch.labels, batch.axis, -1).astype(np.float64)
+        checks.labels_in_unit_interval(labels)
+        return labels
+    checks.class_indices(batch.labels, classes, parameters.ignore_class)
+    target = batch.labels[..., None] == np.arange(classes)
+    return (target if batch.valid is None else target & batch.valid[..., None]).astype(np.float64)
+
+
+def weigh(parameters: Categorical, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Smoothed labels, each times its alpha; and, where no row has more than one class, which that is."""
     smoothing = parameters.label_smoothing
     if smoothing:
         labels = labels * (1 - smoothing) + smoothing / labels.shape[-1]
     one_class = not smoothing and bool((np.count_nonzero(labels, axis=-1) <= 1).all())
-    return Rows(labels * np.asarray(parameters.alpha), labels != 0 if one_class else None, valid)
+    return labels * np.asarray(parameters.alpha), labels != 0 if one_class else None
 
 
 def rows_from_logits(
-    parameters: Categorical, order: int, scores: np.ndarray, weights: np.ndarray, target: np.ndarray | None = None
+    positive: bool,
+    parameters: Categorical,
+    order: int,
+    scores: np.ndarray,
+    weights: np.ndarray,
+    target: np.ndarray | None = None,
 ) -> Terms:
     z, gamma = scores.astype(np.float64), parameters.gamma
     if target is None:
@@ -250,7 +339,8 @@ def rows_from_logits(
     if isinstance(gamma, tuple):
         gamma = np.where(target, gamma, 0.0).sum(axis=-1, keepdims=True)
     weight = weights.sum(axis=-1, keepdims=True)
-    return tuple(formula.weighted(np, weight, term) for term in formula.softmax_hard(np, z, target, gamma, order))
+    terms = formula.softmax_hard(np, z, target, gamma, order, positive)
+    return tuple(formula.weighted(np, weight, term) for term in terms)
 
 
 def rows_from_probabilities(

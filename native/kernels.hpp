@@ -1,0 +1,66 @@
+// What a kernel is asked to do, and what it answers.  Plain data, the same for every instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace parfocal {
+
+// Computed are float and double; the others are converted, a block at a time.
+enum class Type { float16, bfloat16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64 };
+
+// One value a sample.  Strides count elements; no data means that the array is not given, or not wanted.
+struct Array {
+    void* data = nullptr;
+    Type type = Type::float32;
+    std::ptrdiff_t stride = 1;
+};
+
+// One value for every class of every sample.  Sample number i is [i / inner][i % inner].
+struct Rows {
+    void* data = nullptr;
+    Type type = Type::float32;
+    std::ptrdiff_t outer = 0, inner = 0, of_class = 1;  // strides
+};
+
+struct BinaryJob {
+    std::size_t samples = 0;
+    Array x, y;
+    Array weight;     // multiplies loss, gradient and curvature
+    Array cotangent;  // multiplies gradient and curvature
+    Array loss, gradient, curvature;
+    double gamma_0 = 0, gamma_1 = 0, weight_0 = 1, weight_1 = 1, label_smoothing = 0;
+    double scale = 1;       // multiplies gradient and curvature
+    bool expected = false;  // the rule for soft labels; otherwise "linear"
+    bool boosting = false;  // the curvature is the positive one
+};
+
+struct SoftmaxJob {
+    std::size_t outer = 0, inner = 0, classes = 0;
+    Rows z;
+    Array target;  // class indices, or
+    Rows labels;   // a label for every class
+    const double *alpha = nullptr, *gamma = nullptr;  // one for every class, or one for all
+    bool alpha_for_each = false, gamma_for_each = false;
+    bool ignores = false;
+    double ignore_class = 0, label_smoothing = 0, scale = 1;
+    Array weight, cotangent, loss;
+    Rows gradient, curvature;
+    bool boosting = false;
+};
+
+struct Result {
+    double sum = 0, lost = 0;       // of the losses; and what rounding took from it
+    std::int64_t bad_label = -1;    // position of the first one
+    bool soft_label = false;        // some label lies between 0 and 1
+};
+
+// One instruction set.  Samples are computed in chunks whose borders depend on the shape alone, so that the number of
+// threads changes no bit.
+struct Kernels {
+    const char* name;
+    void (*binary)(const BinaryJob&, std::size_t begin, std::size_t end, Result&);
+    void (*softmax)(const SoftmaxJob&, std::size_t begin, std::size_t end, Result&);
+};
+
+}  // namespace parfocal

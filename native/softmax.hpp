@@ -1,0 +1,238 @@
+// One pass over the rows of a softmax.
+//
+//   (a) A few classes, or classes far apart in memory, are turned so that loops run along the rows, class by class.  Many
+//       classes that lie together stay as they are, and loops run along the classes.
+//   (b) Labels with weight on one class need one margin a row; others need all of them (dense.hpp).
+#pragma once
+
+#include "dense.hpp"
+
+namespace parfocal::PARFOCAL_ISA {
+
+inline constexpr size_t FEW = 64;    // classes that are turned
+inline constexpr size_t LANES = 64;  // numbers that are compared side by side
+
+// -- one class a row, turned
+
+// z holds logits, turned, and in the end the gradient; e is a buffer of that size, and in the end the curvature.
+template <Order order, class T>
+PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b) {
+    const int classes = int(job.classes);
+    T top[ROWS], z_target[ROWS], slope[ROWS], share[ROWS];
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) top[r] = -INFINITE<T>;
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) z_target[r] = T(0);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) b.first[r] = 0;
+    for (int k = 0; k < classes; ++k) {
+        const T* __restrict z_k = z + size_t(k) * n;
+        PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) {
+            const bool own = k == b.target[r];
+            const T other = select(own, -INFINITE<T>, z_k[r]);
+            const bool larger = other > top[r];
+            z_target[r] = select(own, z_k[r], z_target[r]);
+            top[r] = select(larger, other, top[r]);
+            if constexpr (order != Order::gradient) b.first[r] = larger ? k : b.first[r];
+        }
+    }
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) top[r] = select(top[r] == -INFINITE<T>, T(0), top[r]);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) b.total[r] = b.below[r] = 0.0;
+    for (int k = 0; k < classes; ++k) {
+        const T* __restrict z_k = z + size_t(k) * n;
+        T* __restrict e_k = e + size_t(k) * n;
+        PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) {
+            const Sum<T> difference = logit_difference(z_k[r], top[r]);
+            e_k[r] = select(k == b.target[r], T(0), exponential(difference.high, difference.low));
+        }
+        PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) b.total[r] += double(e_k[r]);
+        if constexpr (order != Order::gradient)
+            PARFOCAL_INDEPENDENT
+            for (size_t r = 0; r < n; ++r) b.below[r] += select(k == b.first[r], 0.0, double(e_k[r]));
+    }
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) b.z[r] = double(z_target[r]);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) b.top[r] = double(top[r]);
+    finish<order>(job, n, b);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) slope[r] = T(b.slope[r]);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) share[r] = T(b.share[r]);
+    for (int k = 0; k < classes; ++k) {
+        T *__restrict z_k = z + size_t(k) * n, *__restrict e_k = e + size_t(k) * n;
+        PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) z_k[r] = select(k == b.target[r], slope[r], share[r] * e_k[r]);
+        if constexpr (order != Order::gradient)
+            PARFOCAL_INDEPENDENT
+            for (size_t r = 0; r < n; ++r)
+                e_k[r] = select(k == b.target[r], b.bend[r], bend_of_other(e_k[r], k == b.first[r], or_one(b.total[r]),
+                                                                            b.below[r], b.slope[r], b.bend[r]));
+    }
+}
+
+// -- one class a row, along the row
+
+// The largest number of a row of at least LANES, one class left out.
+template <class T> PARFOCAL_BLOCK T largest(const T* z, size_t classes, int left_out) {
+    T lanes[LANES];
+    for (size_t l = 0; l < LANES; ++l) lanes[l] = -INFINITE<T>;
+    for (size_t start = 0; start < classes; start += LANES) {
+        const size_t from = smaller(start, classes - LANES);  // the last step overlaps the one before
+        const int skip = left_out - int(from);
+        for (int l = 0; l < int(LANES); ++l) {
+            const T other = select(l == skip, -INFINITE<T>, z[from + size_t(l)]);
+            lanes[l] = select(other > lanes[l], other, lanes[l]);
+        }
+    }
+    for (size_t width = LANES / 2; width > 0; width /= 2)
+        for (size_t l = 0; l < width; ++l) lanes[l] = select(lanes[width + l] > lanes[l], lanes[width + l], lanes[l]);
+    return lanes[0];
+}
+
+template <class T> double sum_of(const T* values, size_t n) {
+    T tree[BLOCK / 2];
+    Result sum;
+    for (size_t start = 0; start < n; start += BLOCK) add(sum, tree_sum(values + start, smaller(BLOCK, n - start), tree));
+    return sum.sum + sum.lost;
+}
+
+// The exponentials of a row's other classes, and what finish() needs of it.
+template <Order order, class T> PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T* __restrict e, Block& b) {
+    const int target = b.target[r];
+    if (target == LEFT_OUT) {
+        for (size_t k = 0; k < classes; ++k) e[k] = T(0);
+        b.z[r] = b.top[r] = b.total[r] = b.below[r] = 0.0;
+        return;
+    }
+    const T found = largest(z, classes, target), top = select(found == -INFINITE<T>, T(0), found);
+    for (size_t k = 0; k < classes; ++k) {
+        const Sum<T> difference = logit_difference(z[k], top);
+        e[k] = exponential(difference.high, difference.low);
+    }
+    e[target] = T(0);
+    if constexpr (order != Order::gradient) {
+        int first = 0;
+        while (first + 1 < int(classes) && (z[first] != top || first == target)) ++first;
+        const T kept = e[first];
+        e[first] = T(0);
+        b.below[r] = sum_of(e, classes);
+        e[first] = kept;
+        b.first[r] = first;
+    }
+    b.z[r] = double(z[target]);
+    b.top[r] = double(top);
+    b.total[r] = sum_of(e, classes);
+}
+
+// From exponentials to gradient and curvature; `bend` may be `e`.
+template <Order order, class T>
+PARFOCAL_BLOCK void write_row(const T* e, size_t classes, size_t r, const Block& b, T* gradient, T* bend) {
+    const T share = T(b.share[r]);
+    const double total = or_one(b.total[r]);
+    if constexpr (order == Order::gradient) {
+        for (size_t k = 0; k < classes; ++k) gradient[k] = share * e[k];
+    } else {
+        for (size_t k = 0; k < classes; ++k) {
+            const T exponential = e[k];
+            gradient[k] = share * exponential;
+            bend[k] = bend_of_other(exponential, int(k) == b.first[r], total, b.below[r], b.slope[r], b.bend[r]);
+        }
+        if (b.target[r] != LEFT_OUT) bend[b.target[r]] = b.bend[r];
+    }
+    if (b.target[r] != LEFT_OUT) gradient[b.target[r]] = T(b.slope[r]);
+}
+
+// Along the rows; exponentials go to the gradient itself where it can hold them.
+template <Order order, class T>
+void rows_block(const SoftmaxJob& job, size_t row, size_t n, T* z_buffer, T* e_buffer, Block& b) {
+    const size_t classes = job.classes, inner = job.inner;
+    const bool z_direct = job.z.type == TYPE<T>;
+    const bool direct = job.gradient.data && job.gradient.type == TYPE<T> && job.gradient.of_class == 1;
+    for (size_t r = 0; r < n; ++r) {
+        const T* z = static_cast<const T*>(job.z.data) + position(job.z, row + r, inner);
+        if (!z_direct) {
+            load(job.z.data, job.z.type, position(job.z, row + r, inner), 1, classes, z_buffer);
+            z = z_buffer;
+        }
+        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner) : e_buffer + r * classes;
+        read_row<order>(z, classes, r, e, b);
+    }
+    finish<order>(job, n, b);
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) {
+        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner) : e_buffer + r * classes;
+        write_row<order>(e, classes, r, b, e, z_buffer);
+        if (job.gradient.data && !direct)
+            store(job.gradient.data, job.gradient.type, position(job.gradient, row + r, inner), job.gradient.of_class, classes, e);
+        if (job.curvature.data)
+            store(job.curvature.data, job.curvature.type, position(job.curvature, row + r, inner), job.curvature.of_class,
+                  classes, z_buffer);
+    }
+}
+
+// -- a chunk of rows
+
+// Whatever an ignored row holds, it is no mistake.
+template <class T> void leave_out(size_t n, size_t classes, const Block& b, T* z) {
+    for (size_t k = 0; k < classes; ++k)
+        PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) z[k * n + r] = select(b.target[r] == LEFT_OUT, T(0), z[k * n + r]);
+}
+
+// Rows in a block: as many as keep it in the cache, and enough for a vector.
+inline size_t rows_in_block(size_t classes, bool turned) {
+    if (turned) return classes * ROWS <= 4096 ? ROWS : classes * ROWS / 2 <= 4096 ? ROWS / 2 : 16;
+    const size_t rows = 16384 / classes;
+    return rows < 1 ? 1 : rows > ROWS ? ROWS : rows;
+}
+
+template <Order order, class T> void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& result) {
+    const size_t classes = job.classes, inner = job.inner;
+    const bool turned = classes <= FEW || job.z.of_class != 1, dense = job.labels.data != nullptr;
+    const bool smooth = job.label_smoothing != 0.0, wide = dense || smooth;
+    const size_t rows = smaller(end - begin, rows_in_block(classes, turned)), size = rows * classes;
+    // Two buffers of logits and exponentials, one of labels, and those of dense rows.
+    Scratch scratch(size * (2 * sizeof(T) + (wide ? (Dense::BUFFERS + 1) * sizeof(double) : 0)) + 13 * 64);
+    if (!scratch) std::abort();
+    T *z = scratch.take<T>(size), *e = scratch.take<T>(size);
+    double* labels = scratch.take<double>(wide ? size : 0);
+    const Dense d(scratch, wide ? size : 0);
+    Block b;
+    for (size_t row = begin, n; row < end; row += n) {
+        n = smaller(smaller(rows, end - row), inner - row % inner);
+        bool one_class = !smooth, left_out = false;
+        if (dense) {
+            load_turned(job.labels, row, n, inner, classes, labels);
+            one_class &= read_labels(job, row, n, labels, b, result);
+        } else {
+            left_out = read_indices(job, row, n, b, result);
+        }
+        read_weights(job, row, n, b);
+        if (!one_class) {
+            load_turned(job.z, row, n, inner, classes, d.z);
+            for (size_t i = 0; i < n * classes; ++i) d.y[i] = dense ? labels[i] : double(b.target[i % n] == int(i / n));
+            if (left_out) leave_out(n, classes, b, d.z);
+            dense_block<order>(job, n, d, b);
+            if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, d.z);
+            if (job.curvature.data) store_turned(job.curvature, row, n, inner, classes, d.y);
+        } else if (turned) {
+            load_turned(job.z, row, n, inner, classes, z);
+            if (left_out) leave_out(n, classes, b, z);
+            turned_block<order>(job, n, z, e, b);
+            if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, z);
+            if (job.curvature.data) store_turned(job.curvature, row, n, inner, classes, e);
+        } else {
+            rows_block<order>(job, row, n, z, e, b);
+        }
+        add(result, tree_sum(b.loss, n, b.tree));
+        if (job.loss.data) store(job.loss.data, job.loss.type, ptrdiff_t(row) * job.loss.stride, job.loss.stride, n, b.loss);
+    }
+}
+
+}  // namespace parfocal::PARFOCAL_ISA

@@ -1,0 +1,168 @@
+"""How NumPy arrays reach the native kernel, and what comes back.
+
+The kernel reads arrays where they lie, whatever their type and strides, computes float64 in float64 and everything else
+in float32, and writes new arrays.  Copied is only what it cannot read: foreign byte orders, misaligned items, and more
+axes than it knows.  Labels are checked in the same pass; when it reports a bad one, `checks` finds the words.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from parfocal import checks
+from parfocal.parameters import Binary, Categorical, SparseCategorical
+
+Results = tuple[Any, ...]
+
+
+def is_bfloat16(dtype: np.dtype) -> bool:
+    return dtype.itemsize == 2 and dtype.name == "bfloat16"
+
+
+def readable(array: np.ndarray) -> np.ndarray:
+    """`array` as the kernel reads it: in this machine's byte order, aligned, its strides whole items."""
+    flags = array.flags
+    whole = flags.c_contiguous or all(stride % array.itemsize == 0 for stride in array.strides)
+    if whole and flags.aligned and array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def native_order(dtype: np.dtype) -> np.dtype:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """One value a sample: contiguous, or along one axis."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype.isnative and array.dtype.kind != "V":
+        return array
+    if is_bfloat16(array.dtype):
+        array = array.astype(np.float32)
+    array = readable(array)
+    return array if array.ndim == 1 else np.ascontiguousarray(array)
+
+
+def bits(array: np.ndarray | None) -> np.ndarray | None:
+    """bfloat16 as 16-bit integers, which is how the kernel is given them."""
+    return array if array is None or not is_bfloat16(array.dtype) else array.view(np.uint16)
+
+
+def empty_like(array: np.ndarray, dtype: np.dtype, wanted: bool) -> np.ndarray | None:
+    return np.empty_like(array, dtype=dtype) if wanted else None
+
+
+def loss_dtype(scores: np.ndarray) -> type:
+    """Losses of half-precision scores are summed and averaged before they are rounded to half precision."""
+    return np.float64 if scores.dtype == np.float64 else np.float32
+
+
+def binary(
+    module: Any,
+    parameters: Binary,
+    labels: np.ndarray,
+    x: np.ndarray,
+    order: int,
+    weights: np.ndarray | None,
+    by: float,
+    total: bool,
+    dtype: np.dtype,
+    positive: bool = False,
+) -> Results:
+    """What `backends.numpy.binary` returns, for logits."""
+    shape = x.shape
+    loss = None if total else np.empty(shape, np.float64 if x.dtype.itemsize == 8 else np.float32)
+    gradient = np.empty(shape, native_order(dtype)) if order else None
+    curvature = np.empty(shape, native_order(dtype)) if order > 1 else None
+    if weights is not None:
+        weights = flat(np.broadcast_to(weights, shape))
+    value, bad_label, soft_label = module.binary(
+        flat(bits(x)),
+        flat(labels),
+        weights,
+        None,
+        loss,
+        bits(gradient),
+        bits(curvature),
+        *parameters.for_kernel,
+        1.0 / by,
+        positive,
+    )
+    if bad_label >= 0:
+        checks.labels_in_unit_interval(labels)
+    if soft_label:
+        checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
+    first = value if total else loss
+    return (first,) if not order else (first, gradient) if order == 1 else (first, gradient, curvature)
+
+
+def as_rows(array: np.ndarray | None, axis: int) -> np.ndarray | None:
+    """`array` with three axes, classes last: a view where there is one."""
+    if array is None:
+        return None
+    if array.ndim == 2 and axis == 1:
+        return array[None]
+    if array.ndim == 2:
+        return array.T[None]
+    outer, classes = math.prod(array.shape[:axis]), array.shape[axis]
+    inner = math.prod(array.shape[axis + 1 :])
+    if inner == 1:
+        return array.reshape(1, outer, classes)
+    return array.reshape(outer, classes, inner).transpose(0, 2, 1)
+
+
+def numbers(values: float | tuple[float, ...]) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def categorical(
+    module: Any,
+    parameters: Categorical,
+    labels: np.ndarray,
+    z: np.ndarray,
+    axis: int,
+    order: int,
+    weights: np.ndarray | None,
+    by: float,
+    total: bool,
+    dtype: np.dtype,
+    positive: bool = False,
+) -> Results:
+    """What `backends.numpy.categorical` returns, for logits."""
+    rows = (*z.shape[:axis], *z.shape[axis + 1 :])
+    dtype = native_order(dtype)
+    scores = readable(z)
+    if scores.ndim != 2:
+        scores = np.ascontiguousarray(scores)
+    loss = None if total else np.empty(rows, loss_dtype(z))
+    gradient = empty_like(scores, dtype, order > 0)
+    curvature = empty_like(scores, dtype, order > 1)
+    sparse = isinstance(parameters, SparseCategorical)
+    if not sparse:
+        labels = readable(labels.astype(np.float32) if is_bfloat16(labels.dtype) else labels)
+        labels = labels if labels.ndim == 2 else np.ascontiguousarray(labels)
+    value, bad_label, _ = module.softmax(
+        as_rows(bits(scores), axis),
+        flat(labels).reshape(-1) if sparse else None,
+        as_rows(None if sparse else labels, axis),
+        None if weights is None else flat(weights).reshape(-1),
+        None,
+        None if loss is None else loss.reshape(-1),
+        as_rows(bits(gradient), axis),
+        as_rows(bits(curvature), axis),
+        numbers(parameters.alpha),
+        numbers(parameters.gamma),
+        parameters.label_smoothing,
+        parameters.ignore_class if sparse else None,
+        1.0 / by,
+        positive,
+    )
+    if bad_label >= 0 and sparse:
+        checks.class_indices(labels, z.shape[axis], parameters.ignore_class)
+    elif bad_label >= 0:
+        checks.labels_in_unit_interval(labels)
+    first = value if total else loss
+    return tuple(term for term in (first, gradient, curvature)[: order + 1])
