@@ -85,7 +85,7 @@ def print_rows(rows: list[Row], tasks: list[Task], console: Console) -> None:
             row.beside,
             *(digits(row.ns_per_logit(seconds), 3) for seconds in (row.median_s, row.p20_s, row.p80_s)),
             a_call(row.median_s),
-            "" if row.times_ours is None else f"{row.times_ours:.2f}",
+            digits(row.times_ours, 3),
             "" if row.status == "ok" else escape(row.status),
         )
         before = here

@@ -66,6 +66,8 @@ def measure(task: works.Task, library: str, threads: int, folder: Path, effort: 
         row.status = contender.absent or checked(task, contender, folder, row)
         if row.status == "ok":
             calls[contender.name] = contender.call
+    if task.work == "import":
+        effort = effort._replace(repeats=3 * effort.repeats)  # the start of a process is the noisiest of all times
     clocks = timing.in_turns(calls, effort)
     for row in rows:
         if row.contender in clocks:

@@ -84,8 +84,8 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
     sum_of_others(d.e, classes, n, none, d.total);
     // Every class's own slope and bend.
     for (int k = 0; k < K; ++k) {
-        const double alpha = of(job.alpha, job.alpha_for_each, k), s = job.label_smoothing;
-        const Gamma<double> gamma(of(job.gamma, job.gamma_for_each, k));
+        const double alpha = job.alpha[job.alpha_for_each ? k : 0], s = job.label_smoothing;
+        const Gamma<double> gamma(job.gamma[job.gamma_for_each ? k : 0]);
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;

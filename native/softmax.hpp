@@ -14,6 +14,14 @@ inline constexpr size_t LANES = 64;  // numbers that are compared side by side
 
 // -- one class a row, turned
 
+// Where the largest logit of a row is infinite, exp(z - top) is 1 for it and 0 for the others.  Any other infinity needs no
+// care: exponential(-infinity, NaN) is 0.
+template <class T>
+PARFOCAL_BLOCK void tie_infinities(size_t n, const T* z, const T* top, const int* target, int k, T* e) {
+    for (size_t r = 0; r < n; ++r)
+        if (top[r] == INFINITE<T> && z[r] == top[r] && target[r] != k) e[r] = T(1);
+}
+
 // z holds logits, turned, and in the end the gradient; e is a buffer of that size, and in the end the curvature.
 template <Order order, class T>
 PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b) {
@@ -37,8 +45,9 @@ PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict 
             if constexpr (order != Order::gradient) b.first[r] = larger ? k : b.first[r];
         }
     }
-    PARFOCAL_INDEPENDENT
+    unsigned infinite = 0;
     for (size_t r = 0; r < n; ++r) top[r] = select(top[r] == -INFINITE<T>, T(0), top[r]);
+    for (size_t r = 0; r < n; ++r) infinite |= unsigned(top[r] == INFINITE<T>);
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) b.total[r] = b.below[r] = 0.0;
     for (int k = 0; k < classes; ++k) {
@@ -46,9 +55,10 @@ PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict 
         T* __restrict e_k = e + size_t(k) * n;
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
-            const Sum<T> difference = logit_difference(z_k[r], top[r]);
+            const Sum<T> difference = two_sum(z_k[r], -top[r]);
             e_k[r] = select(k == b.target[r], T(0), exponential(difference.high, difference.low));
         }
+        if (infinite) tie_infinities(n, z_k, top, b.target, k, e_k);
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) b.total[r] += double(e_k[r]);
         if constexpr (order != Order::gradient)
@@ -112,9 +122,11 @@ template <Order order, class T> PARFOCAL_BLOCK void read_row(const T* __restrict
     }
     const T found = largest(z, classes, target), top = select(found == -INFINITE<T>, T(0), found);
     for (size_t k = 0; k < classes; ++k) {
-        const Sum<T> difference = logit_difference(z[k], top);
+        const Sum<T> difference = two_sum(z[k], -top);
         e[k] = exponential(difference.high, difference.low);
     }
+    if (top == INFINITE<T>)
+        for (size_t k = 0; k < classes; ++k) e[k] = select(z[k] == top, T(1), e[k]);
     e[target] = T(0);
     if constexpr (order != Order::gradient) {
         int first = 0;
@@ -202,21 +214,32 @@ template <Order order, class T> void softmax_chunk(const SoftmaxJob& job, size_t
     if (!scratch) std::abort();
     T *z = scratch.take<T>(size), *e = scratch.take<T>(size);
     double* labels = scratch.take<double>(wide ? size : 0);
+    float* float_labels = reinterpret_cast<float*>(labels);
     const Dense d(scratch, wide ? size : 0);
     Block b;
     for (size_t row = begin, n; row < end; row += n) {
         n = smaller(smaller(rows, end - row), inner - row % inner);
         bool one_class = !smooth, left_out = false;
         if (dense) {
-            load_turned(job.labels, row, n, inner, classes, labels);
-            one_class &= read_labels(job, row, n, labels, b, result);
+            if (job.labels.type == Type::float32) {
+                load_turned(job.labels, row, n, inner, classes, float_labels);
+                one_class &= read_labels(job, row, n, float_labels, b, result);
+            } else {
+                load_turned(job.labels, row, n, inner, classes, labels);
+                one_class &= read_labels(job, row, n, labels, b, result);
+            }
         } else {
             left_out = read_indices(job, row, n, b, result);
         }
         read_weights(job, row, n, b);
         if (!one_class) {
             load_turned(job.z, row, n, inner, classes, d.z);
-            for (size_t i = 0; i < n * classes; ++i) d.y[i] = dense ? labels[i] : double(b.target[i % n] == int(i / n));
+            if (!dense)
+                for (size_t i = 0; i < n * classes; ++i) d.y[i] = b.target[i % n] == int(i / n) ? 1.0 : 0.0;
+            else if (job.labels.type == Type::float32)
+                for (size_t i = 0; i < n * classes; ++i) d.y[i] = double(float_labels[i]);
+            else
+                for (size_t i = 0; i < n * classes; ++i) d.y[i] = labels[i];
             if (left_out) leave_out(n, classes, b, d.z);
             dense_block<order>(job, n, d, b);
             if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, d.z);

@@ -12,7 +12,7 @@ from bench.contenders import Contender, Question, Tolerance
 from bench.contenders.torch import detached, differentiated
 from bench.works import ALPHA, Data, Task, one_hot
 
-CLIPPED = Tolerance(0, 1e-3, "the probability is clipped to [1e-7, 1 - 1e-7], and 1 - p is a subtraction")
+CLIPPED = Tolerance(0, 2e-5, "the probability is clipped to [1e-7, 1 - 1e-7], and 1 - p is a subtraction")
 
 
 def contenders(task: Task, data: Data, library: str) -> Iterator[Contender]:
