@@ -17,16 +17,23 @@ struct BFloat {
 
 // -- one number
 
-template <class T, class From> PARFOCAL_ELEMENT T convert(From value) { return T(value); }
+template <class T, class From>
+PARFOCAL_ELEMENT T convert(From value) {
+    return T(value);
+}
 
-template <class T> PARFOCAL_ELEMENT T convert(Half half) {
+template <class T>
+PARFOCAL_ELEMENT T convert(Half half) {
     const std::uint32_t size = std::uint32_t(half.bits & 0x7fff) << 13, sign = std::uint32_t(half.bits & 0x8000) << 16;
     const float finite = as_bits<float>(size) * 0x1p112f;  // moves the exponent, and makes subnormals normal
     const std::uint32_t bits = size >= 0x0f800000u ? size | 0x7f800000u : as_bits<std::uint32_t>(finite);
     return T(as_bits<float>(bits | sign));
 }
 
-template <class T> PARFOCAL_ELEMENT T convert(BFloat b) { return T(as_bits<float>(std::uint32_t(b.bits) << 16)); }
+template <class T>
+PARFOCAL_ELEMENT T convert(BFloat b) {
+    return T(as_bits<float>(std::uint32_t(b.bits) << 16));
+}
 
 // To the nearest, ties to even.
 PARFOCAL_ELEMENT Half to_half(float value) {
@@ -44,20 +51,33 @@ PARFOCAL_ELEMENT BFloat to_bfloat(float value) {
     return {std::uint16_t(value != value ? 0x7fc0u : rounded)};
 }
 
-template <class To> struct Narrow {
-    template <class T> PARFOCAL_ELEMENT static To from(T value) { return To(value); }
+template <class To>
+struct Narrow {
+    template <class T>
+    PARFOCAL_ELEMENT static To from(T value) {
+        return To(value);
+    }
 };
-template <> struct Narrow<Half> {
-    template <class T> PARFOCAL_ELEMENT static Half from(T value) { return to_half(float(value)); }
+template <>
+struct Narrow<Half> {
+    template <class T>
+    PARFOCAL_ELEMENT static Half from(T value) {
+        return to_half(float(value));
+    }
 };
-template <> struct Narrow<BFloat> {
-    template <class T> PARFOCAL_ELEMENT static BFloat from(T value) { return to_bfloat(float(value)); }
+template <>
+struct Narrow<BFloat> {
+    template <class T>
+    PARFOCAL_ELEMENT static BFloat from(T value) {
+        return to_bfloat(float(value));
+    }
 };
 
 // -- a block of numbers
 
 // n numbers from `start`, `stride` apart.
-template <class T, class From> PARFOCAL_BLOCK void load_as(const void* data, ptrdiff_t start, ptrdiff_t stride, size_t n, T* __restrict to) {
+template <class T, class From>
+PARFOCAL_BLOCK void load_as(const void* data, ptrdiff_t start, ptrdiff_t stride, size_t n, T* __restrict to) {
     const From* __restrict from = static_cast<const From*>(data) + start;
     if (stride == 1)
         for (size_t i = 0; i < n; ++i) to[i] = convert<T>(from[i]);
@@ -65,7 +85,8 @@ template <class T, class From> PARFOCAL_BLOCK void load_as(const void* data, ptr
         for (size_t i = 0; i < n; ++i) to[i] = convert<T>(from[ptrdiff_t(i) * stride]);
 }
 
-template <class T> void load(const void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, T* to) {
+template <class T>
+void load(const void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, T* to) {
     switch (type) {
         case Type::float16: return load_as<T, Half>(data, start, stride, n, to);
         case Type::bfloat16: return load_as<T, BFloat>(data, start, stride, n, to);
@@ -82,7 +103,8 @@ template <class T> void load(const void* data, Type type, ptrdiff_t start, ptrdi
     }
 }
 
-template <class T, class To> PARFOCAL_BLOCK void store_as(void* data, ptrdiff_t start, ptrdiff_t stride, size_t n, const T* __restrict from) {
+template <class T, class To>
+PARFOCAL_BLOCK void store_as(void* data, ptrdiff_t start, ptrdiff_t stride, size_t n, const T* __restrict from) {
     To* __restrict to = static_cast<To*>(data) + start;
     if (stride == 1)
         for (size_t i = 0; i < n; ++i) to[i] = Narrow<To>::from(from[i]);
@@ -91,7 +113,8 @@ template <class T, class To> PARFOCAL_BLOCK void store_as(void* data, ptrdiff_t 
 }
 
 // Results are floating; no other type is asked for.
-template <class T> void store(void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, const T* from) {
+template <class T>
+void store(void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, const T* from) {
     switch (type) {
         case Type::float16: return store_as<T, Half>(data, start, stride, n, from);
         case Type::bfloat16: return store_as<T, BFloat>(data, start, stride, n, from);
@@ -101,23 +124,28 @@ template <class T> void store(void* data, Type type, ptrdiff_t start, ptrdiff_t 
     }
 }
 
-template <class T> inline constexpr Type TYPE = sizeof(T) == 4 ? Type::float32 : Type::float64;
+template <class T>
+inline constexpr Type TYPE = sizeof(T) == 4 ? Type::float32 : Type::float64;
 
 // The block itself where it is contiguous and of type T already, and a converted copy in `buffer` where not.
-template <class T> const T* block_of(const Array& array, size_t start, size_t n, T* buffer) {
+template <class T>
+const T* block_of(const Array& array, size_t start, size_t n, T* buffer) {
     if (array.type == TYPE<T> && array.stride == 1) return static_cast<const T*>(array.data) + start;
     load(array.data, array.type, ptrdiff_t(start) * array.stride, array.stride, n, buffer);
     return buffer;
 }
 
 // Where to write a block: into the array itself, or into `buffer`, from which write_back() takes it.
-template <class T> T* place_for(const Array& array, size_t start, T* buffer) {
+template <class T>
+T* place_for(const Array& array, size_t start, T* buffer) {
     const bool direct = array.data && array.type == TYPE<T> && array.stride == 1;
     return direct ? static_cast<T*>(array.data) + start : buffer;
 }
 
-template <class T> void write_back(const Array& array, size_t start, size_t n, const T* from, const T* buffer) {
-    if (array.data && from == buffer) store(array.data, array.type, ptrdiff_t(start) * array.stride, array.stride, n, from);
+template <class T>
+void write_back(const Array& array, size_t start, size_t n, const T* from, const T* buffer) {
+    if (array.data && from == buffer)
+        store(array.data, array.type, ptrdiff_t(start) * array.stride, array.stride, n, from);
 }
 
 }  // namespace parfocal::PARFOCAL_ISA

@@ -71,7 +71,8 @@ class View {
 
     // Strides in elements; arrays whose strides are no multiple of their item are copied by the caller.
     std::ptrdiff_t stride(int axis) const {
-        if (buffer.strides[axis] % buffer.itemsize) throw nb::value_error("an array's strides are no multiple of its item");
+        if (buffer.strides[axis] % buffer.itemsize)
+            throw nb::value_error("an array's strides are no multiple of its item");
         return buffer.strides[axis] / buffer.itemsize;
     }
 
@@ -88,7 +89,9 @@ class View {
         const bool integer = std::strchr("bhilq?BHILQ", *format) && !format[1];
         const bool is_signed = integer && std::strchr("bhilq", *format);
         switch (buffer.itemsize) {
-            case 1: if (integer) return is_signed ? Type::int8 : Type::uint8; break;
+            case 1:
+                if (integer) return is_signed ? Type::int8 : Type::uint8;
+                break;
             case 2:
                 if (*format == 'e') return Type::float16;
                 if (integer) return is_signed ? Type::int16 : scores ? Type::bfloat16 : Type::uint16;
@@ -123,7 +126,8 @@ class View {
 
     const double* numbers(std::size_t classes) const {
         if (type(false) != Type::float64 || axes() != 1 || stride(0) != 1 || (length(0) != 1 && length(0) != classes))
-            throw nb::value_error("alpha and gamma must be contiguous float64 arrays with one number, or one per class");
+            throw nb::value_error(
+                "alpha and gamma must be contiguous float64 arrays with one number, or one per class");
         return static_cast<const double*>(buffer.buf);
     }
 
@@ -144,8 +148,8 @@ using Answer = std::tuple<double, std::int64_t, bool>;
 Answer answer(const Result& result) { return {result.sum + result.lost, result.bad_label, result.soft_label}; }
 
 Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangent, nb::handle loss, nb::handle gradient,
-              nb::handle curvature, double gamma_0, double gamma_1, double weight_0, double weight_1, double label_smoothing,
-              bool expected, double scale, bool boosting) {
+              nb::handle curvature, double gamma_0, double gamma_1, double weight_0, double weight_1,
+              double label_smoothing, bool expected, double scale, bool boosting) {
     const View x_view(x), y_view(y), weight_view(weight), cotangent_view(cotangent);
     const View loss_view(loss, true), gradient_view(gradient, true), curvature_view(curvature, true);
     BinaryJob job;
@@ -176,9 +180,9 @@ Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangen
     }));
 }
 
-Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle weight, nb::handle cotangent, nb::handle loss,
-               nb::handle gradient, nb::handle curvature, nb::handle alpha, nb::handle gamma, double label_smoothing,
-               std::optional<double> ignore_class, double scale, bool boosting) {
+Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle weight, nb::handle cotangent,
+               nb::handle loss, nb::handle gradient, nb::handle curvature, nb::handle alpha, nb::handle gamma,
+               double label_smoothing, std::optional<double> ignore_class, double scale, bool boosting) {
     const View z_view(z), target_view(target), labels_view(labels), weight_view(weight), cotangent_view(cotangent);
     const View loss_view(loss, true), gradient_view(gradient, true), curvature_view(curvature, true);
     const View alpha_view(alpha), gamma_view(gamma);
@@ -236,9 +240,9 @@ NB_MODULE(_native, module) {
                nb::arg("gamma_1"), nb::arg("weight_0"), nb::arg("weight_1"), nb::arg("label_smoothing"),
                nb::arg("expected"), nb::arg("scale"), nb::arg("boosting"));
     module.def("softmax", &softmax, nb::arg("z"), nb::arg("target").none(), nb::arg("labels").none(),
-               nb::arg("weight").none(), nb::arg("cotangent").none(), nb::arg("loss").none(), nb::arg("gradient").none(),
-               nb::arg("curvature").none(), nb::arg("alpha"), nb::arg("gamma"), nb::arg("label_smoothing"),
-               nb::arg("ignore_class").none(), nb::arg("scale"), nb::arg("boosting"));
+               nb::arg("weight").none(), nb::arg("cotangent").none(), nb::arg("loss").none(),
+               nb::arg("gradient").none(), nb::arg("curvature").none(), nb::arg("alpha"), nb::arg("gamma"),
+               nb::arg("label_smoothing"), nb::arg("ignore_class").none(), nb::arg("scale"), nb::arg("boosting"));
     module.def("names", &names);
     module.def("use", &use, nb::arg("name"));
     module.def("in_use", [] { return std::string(in_use->name); });

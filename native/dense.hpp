@@ -9,15 +9,15 @@ namespace parfocal::PARFOCAL_ISA {
 
 // For each class of n turned rows the sum of the other ones, the class `out` of a row (LEFT_OUT: none) not among them.
 // Subtraction from the total loses digits for the largest alone, so its others are summed apart.
-inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t classes, size_t n, const int* __restrict out,
-                          double* __restrict others) {
+inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t classes, size_t n,
+                                         const int* __restrict out, double* __restrict others) {
     double top[ROWS], below[ROWS];
     int largest_class[ROWS];
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) top[r] = below[r] = 0.0;
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) largest_class[r] = LEFT_OUT;
-    for (int k = 0; k < int(classes); ++k)
+    for (int k = 0; k < int(classes); ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const double value = select(k == out[r], 0.0, values[size_t(k) * n + r]);
@@ -26,12 +26,14 @@ inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t
             top[r] = select(larger, value, top[r]);
             largest_class[r] = larger ? k : largest_class[r];
         }
-    for (int k = 0; k < int(classes); ++k)
+    }
+    for (int k = 0; k < int(classes); ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const double value = select(k == out[r], 0.0, values[size_t(k) * n + r]);
             others[size_t(k) * n + r] = select(k == largest_class[r], below[r], top[r] + (below[r] - value));
         }
+    }
 }
 
 // softmax_dense in formula.py.  z and y hold turned logits and labels, and in the end gradient and curvature.
@@ -39,16 +41,23 @@ struct Dense {
     static constexpr size_t BUFFERS = 10;
     double *z, *y, *e, *e_second, *total, *rest, *own, *bend, *a, *c;
     Dense(Scratch& scratch, size_t size)
-        : z(scratch.take<double>(size)), y(scratch.take<double>(size)), e(scratch.take<double>(size)),
-          e_second(scratch.take<double>(size)), total(scratch.take<double>(size)), rest(scratch.take<double>(size)),
-          own(scratch.take<double>(size)), bend(scratch.take<double>(size)), a(scratch.take<double>(size)),
+        : z(scratch.take<double>(size)),
+          y(scratch.take<double>(size)),
+          e(scratch.take<double>(size)),
+          e_second(scratch.take<double>(size)),
+          total(scratch.take<double>(size)),
+          rest(scratch.take<double>(size)),
+          own(scratch.take<double>(size)),
+          bend(scratch.take<double>(size)),
+          a(scratch.take<double>(size)),
           c(scratch.take<double>(size)) {}
 };
 
-template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d, Block& b) {
+template <Order order>
+PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d, Block& b) {
     const size_t classes = job.classes;
     const int K = int(classes);
-    double first_z[ROWS], second_z[ROWS], second_total[ROWS];
+    double first_z[ROWS], second_z[ROWS], second_total[ROWS], m_high[ROWS], m_low[ROWS];
     int none[ROWS];
     // The largest logit of a row, its class, and the largest of the others.
     PARFOCAL_INDEPENDENT
@@ -59,7 +68,7 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
         none[r] = LEFT_OUT;
         second_total[r] = b.loss[r] = 0.0;
     }
-    for (int k = 1; k < K; ++k)
+    for (int k = 1; k < K; ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const double z = d.z[size_t(k) * n + r];
@@ -69,9 +78,10 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
             first_z[r] = select(larger, z, first_z[r]);
             b.first[r] = larger ? k : b.first[r];
         }
+    }
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) second_z[r] = select(second_z[r] == -INFINITE<double>, 0.0, second_z[r]);
-    for (int k = 0; k < K; ++k)
+    for (int k = 0; k < K; ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;
@@ -81,6 +91,7 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
             d.e_second[i] = select(k == b.first[r], 0.0, exponential(from_second.high, from_second.low));
             second_total[r] += d.e_second[i];
         }
+    }
     sum_of_others(d.e, classes, n, none, d.total);
     // Every class's own slope and bend.
     for (int k = 0; k < K; ++k) {
@@ -93,13 +104,13 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
             d.total[i] = select(is_first, 1.0, d.total[i]);
             const Sum<double> m = margin(d.z[i], select(is_first, second_z[r], first_z[r]),
                                          select(is_first, second_total[r], d.total[i]));
-            b.m[r] = m.high;
-            b.m_low[r] = m.low;
+            m_high[r] = m.high;
+            m_low[r] = m.low;
         }
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;
-            const Sum<double> m{b.m[r], b.m_low[r]};
+            const Sum<double> m{m_high[r], m_low[r]};
             const Focal<double> at = focal<ANY, order>(m.high, exponential_of_size(m), gamma, m.low);
             const double weight = alpha * (d.y[i] * (1.0 - s) + s / double(classes)) * b.weight[r];
             b.loss[r] += weighted(weight, at.loss);
@@ -118,19 +129,20 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
         first_bend[r] = d.bend[i];
         by[r] = b.cotangent[r] * job.scale;
     }
-    for (int k = 0; k < K; ++k)
+    for (int k = 0; k < K; ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;
             const double r_first = d.e_second[i] / or_one(second_total[r]);
             d.z[i] = by[r] * (d.own[i] - d.e[i] * d.c[i] - first_own[r] * r_first);
         }
+    }
     if constexpr (order != Order::gradient) {
         double top[ROWS];
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) top[r] = 0.0;
         sum_of_others(d.e, classes, n, b.first, d.rest);  // of the classes below the first, the class itself left out
-        for (int k = 0; k < K; ++k)
+        for (int k = 0; k < K; ++k) {
             PARFOCAL_INDEPENDENT
             for (size_t r = 0; r < n; ++r) {
                 const size_t i = size_t(k) * n + r;
@@ -138,17 +150,20 @@ template <Order order> PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, si
                 top[r] += select(k == b.first[r], 0.0, of_first);
                 d.own[i] = select(k == b.first[r], 0.0, (d.bend[i] + d.own[i]) / (d.total[i] * d.total[i]));
             }
+        }
         sum_of_others(d.own, classes, n, b.first, d.total);
         sum_of_others(d.e_second, classes, n, none, d.rest);  // 1 - r_first, times second_total
-        for (int k = 0; k < K; ++k)
+        for (int k = 0; k < K; ++k) {
             PARFOCAL_INDEPENDENT
             for (size_t r = 0; r < n; ++r) {
                 const size_t i = size_t(k) * n + r;
                 const double total = or_one(second_total[r]), r_first = d.e_second[i] / total;
                 const double below = d.e[i] * d.e[i] * d.total[i] - d.e[i] * d.c[i];
-                const double by_first = first_bend[r] * r_first * r_first - first_own[r] * r_first * (d.rest[i] / total);
+                const double by_first =
+                    first_bend[r] * r_first * r_first - first_own[r] * r_first * (d.rest[i] / total);
                 d.y[i] = by[r] * (d.bend[i] + by_first + select(k == b.first[r], top[r], below));
             }
+        }
     }
 }
 

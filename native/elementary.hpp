@@ -2,13 +2,15 @@
 //
 //   (a) No branches and no calls: choices are selects, rounding to an integer is adding and taking away 1.5 * 2^52, and
 //       powers of two are made from bits.
-//   (b) Polynomials are summed as a tree (Estrin 1960), not as a chain: a chain of ten is longer than the window in which
+//   (b) Polynomials are summed as a tree (Estrin 1960), not as a chain: a chain of ten is longer than the window in
+//   which
 //       a processor looks for work.
 //   (c) exponential() takes the low part of its argument, since exp() amplifies what rounding has lost.
 //   (d) Results below the smallest normal number are 0.
 //
 // This file and what it includes are compiled once for each instruction set, in a namespace of its own name, so that
-// the linker cannot hand a function made for one to another.  For that reason no template of the standard library is used.
+// the linker cannot hand a function made for one to another.  For that reason no template of the standard library is
+// used.
 #pragma once
 
 #include <cmath>
@@ -20,9 +22,10 @@
 #endif
 
 // What is done with one element goes into its loop, however large the file: GCC stops inlining once a unit has grown by
-// 40 %, and a loop with a call in it is no vector.  Loops over a block stay functions of their own: inlined into a caller
-// that passes its own buffers, GCC 12 forgets that restricted pointers do not overlap, and vectorises none of them.
-// INDEPENDENT says of a loop that its steps do not touch each other's memory, where there are too many pointers to compare.
+// 40 %, and a loop with a call in it is no vector.  Loops over a block stay functions of their own: inlined into a
+// caller that passes its own buffers, GCC 12 forgets that restricted pointers do not overlap, and vectorises none of
+// them. INDEPENDENT says of a loop that its steps do not touch each other's memory, where there are too many pointers
+// to compare.
 #if defined(_MSC_VER)
 #define PARFOCAL_INDEPENDENT __pragma(loop(ivdep))
 #elif defined(__clang__)
@@ -44,31 +47,36 @@ using std::size_t;
 
 // -- the shape of the two types
 
-template <class T> struct Float;
+template <class T>
+struct Float;
 
-template <> struct Float<float> {
+template <>
+struct Float<float> {
     using Bits = std::uint32_t;
     static constexpr int mantissa = 23;
     static constexpr Bits bias = 127;
-    static constexpr float round = 12582912.0f;         // 1.5 * 2^23
+    static constexpr float round = 12582912.0f;             // 1.5 * 2^23
     static constexpr float log2_high = 0.693145751953125f;  // 16 bits of it: products with an exponent are exact
     static constexpr float log2_low = 1.42860682e-6f;
     static constexpr float lowest_exponent = -87.3365f;  // log of the smallest normal number
 };
 
-template <> struct Float<double> {
+template <>
+struct Float<double> {
     using Bits = std::uint64_t;
     static constexpr int mantissa = 52;
     static constexpr Bits bias = 1023;
-    static constexpr double round = 6755399441055744.0;       // 1.5 * 2^52
+    static constexpr double round = 6755399441055744.0;      // 1.5 * 2^52
     static constexpr double log2_high = 0.6931471805601177;  // 41 bits
     static constexpr double log2_low = -1.7239444525614834773e-13;
     static constexpr double lowest_exponent = -708.396;
 };
 
-template <class T> inline constexpr T INFINITE = T(HUGE_VAL);
+template <class T>
+inline constexpr T INFINITE = T(HUGE_VAL);
 
 // -- polynomials, printed by make_polynomials.py
+// clang-format off
 
 template <class T> inline constexpr T exp_terms[] = {T(0)};    // exp(r) = 1 + r + r^2 P(r),      |r| <= log(2) / 2
 template <class T> inline constexpr T log1p_terms[] = {T(0)};  // log(1 + e) = e + e^2 P(e),      0 <= e <= 1
@@ -99,10 +107,12 @@ template <> inline constexpr double log_terms<double>[] = {
     6.666666666666669686e-1, 3.999999999989950449e-1, 2.857142862597548492e-1, 2.222221113479507986e-1,
     1.818288912526172208e-1, 1.533172160055604127e-1, 1.461644968504340586e-1};
 
+// clang-format on
 // -- arithmetic
 
 // a * b + c, rounded once where the processor can; never by a call.
-template <class T> PARFOCAL_ELEMENT T multiply_add(T a, T b, T c) {
+template <class T>
+PARFOCAL_ELEMENT T multiply_add(T a, T b, T c) {
 #if defined(__FMA__) || defined(__aarch64__) || defined(_M_ARM64) || defined(__AVX2__)
     return std::fma(a, b, c);
 #else
@@ -111,14 +121,19 @@ template <class T> PARFOCAL_ELEMENT T multiply_add(T a, T b, T c) {
 }
 
 // A choice between two values that both exist.
-template <class T> PARFOCAL_ELEMENT T select(bool condition, T yes, T no) { return condition ? yes : no; }
+template <class T>
+PARFOCAL_ELEMENT T select(bool condition, T yes, T no) {
+    return condition ? yes : no;
+}
 
-template <class To, class From> PARFOCAL_ELEMENT To as_bits(From value) {
+template <class To, class From>
+PARFOCAL_ELEMENT To as_bits(From value) {
     static_assert(sizeof(To) == sizeof(From));
     return __builtin_bit_cast(To, value);
 }
 
-template <class T, int N> PARFOCAL_ELEMENT T polynomial(const T (&terms)[N], T x) {
+template <class T, int N>
+PARFOCAL_ELEMENT T polynomial(const T (&terms)[N], T x) {
     if constexpr (N == 1) {
         return terms[0];
     } else {
@@ -132,7 +147,8 @@ template <class T, int N> PARFOCAL_ELEMENT T polynomial(const T (&terms)[N], T x
 // -- functions
 
 // exp(high + low) for high <= 0.
-template <class T> PARFOCAL_ELEMENT T exponential(T high, T low = T(0)) {
+template <class T>
+PARFOCAL_ELEMENT T exponential(T high, T low = T(0)) {
     using F = Float<T>;
     const T shifted = multiply_add(high, T(1.4426950408889634074), F::round);  // its lowest bits are the exponent
     const T exponent = shifted - F::round;
@@ -144,12 +160,14 @@ template <class T> PARFOCAL_ELEMENT T exponential(T high, T low = T(0)) {
 }
 
 // A number, and what rounding took from it.
-template <class T> struct Sum {
+template <class T>
+struct Sum {
     T high, low;
 };
 
 // log(1 + e) for 0 <= e <= 1.
-template <class T> PARFOCAL_ELEMENT Sum<T> log1p(T e) {
+template <class T>
+PARFOCAL_ELEMENT Sum<T> log1p(T e) {
     const T rest = e * e * polynomial(log1p_terms<T>, e), sum = e + rest;
     return {sum, rest - (sum - e)};
 }

@@ -17,7 +17,8 @@
 namespace parfocal::PARFOCAL_ISA {
 
 // Beyond |m| = 1000 every result but u has reached its limit.
-template <class T> inline constexpr T FAR = T(1000);
+template <class T>
+inline constexpr T FAR = T(1000);
 
 // gamma as the template argument of a loop: 0 to 3 are products, ANY is a number at run time.
 inline constexpr int ANY = -1;
@@ -27,29 +28,36 @@ enum class Order { gradient, curvature, boosting };
 
 // -- numbers that carry what rounding lost
 
-template <class T> PARFOCAL_ELEMENT Sum<T> two_sum(T a, T b) {
+template <class T>
+PARFOCAL_ELEMENT Sum<T> two_sum(T a, T b) {
     const T total = a + b, b_kept = total - a;
     return {total, (a - (total - b_kept)) + (b - b_kept)};
 }
 
-template <class T> PARFOCAL_ELEMENT bool finite(T x) { return std::fabs(x) < INFINITE<T>; }
+template <class T>
+PARFOCAL_ELEMENT bool finite(T x) {
+    return std::fabs(x) < INFINITE<T>;
+}
 
 // a - b.  Equal infinities differ by 0, and an infinite difference has lost nothing.
-template <class T> PARFOCAL_ELEMENT Sum<T> logit_difference(T a, T b) {
+template <class T>
+PARFOCAL_ELEMENT Sum<T> logit_difference(T a, T b) {
     const Sum<T> sum = two_sum(a, -b);
     const bool equal = a == b;
     return {select(equal, T(0), sum.high), select(!equal && finite(sum.low), sum.low, T(0))};
 }
 
 // gamma in the working type, with what the type cannot hold of it.
-template <class T> struct Gamma {
+template <class T>
+struct Gamma {
     T high, low;
     Gamma() = default;
     explicit Gamma(double gamma) : high(T(gamma)), low(T(gamma - double(T(gamma)))) {}
 };
 
 // What a * b lost when it was rounded (Dekker 1971 where the processor has no fused multiply-add).
-template <class T> PARFOCAL_ELEMENT T product_error(T a, T b, T product) {
+template <class T>
+PARFOCAL_ELEMENT T product_error(T a, T b, T product) {
 #if defined(__FMA__) || defined(__aarch64__) || defined(_M_ARM64) || defined(__AVX2__)
     return std::fma(a, b, -product);
 #else
@@ -60,23 +68,27 @@ template <class T> PARFOCAL_ELEMENT T product_error(T a, T b, T product) {
 #endif
 }
 
-template <class T> PARFOCAL_ELEMENT Sum<T> times_gamma(Gamma<T> gamma, T v, T v_low) {
+template <class T>
+PARFOCAL_ELEMENT Sum<T> times_gamma(Gamma<T> gamma, T v, T v_low) {
     const T high = gamma.high * v;
     return {high, product_error(gamma.high, v, high) + (gamma.low * v + gamma.high * v_low)};
 }
 
 // -- the link and the three lines
 
-template <class T> struct Link {
+template <class T>
+struct Link {
     T u, v, v_low, p, q, e;
 };
 
 // `e` is exp(-|m + m_low|).
-template <class T> PARFOCAL_ELEMENT Link<T> link(T m, T e, T m_low = T(0)) {
+template <class T>
+PARFOCAL_ELEMENT Link<T> link(T m, T e, T m_low = T(0)) {
     const bool below = m < T(0);
     const Sum<T> log1p_e = log1p(e);
     const T sum = T(1) + e, rounded = T(1) / sum;
-    const T inverse = multiply_add(rounded * rounded, (sum - T(1)) - e, rounded);  // gives back what rounding the sum took
+    const T inverse =
+        multiply_add(rounded * rounded, (sum - T(1)) - e, rounded);  // gives back what rounding the sum took
     const T size = std::fabs(m), small = e * inverse;
     const Sum<T> v = two_sum(select(below, T(0), select(size > FAR<T>, FAR<T>, m)), log1p_e.high);
     Link<T> at;
@@ -89,7 +101,8 @@ template <class T> PARFOCAL_ELEMENT Link<T> link(T m, T e, T m_low = T(0)) {
     return at;
 }
 
-template <int G, class T> PARFOCAL_ELEMENT T power_of_q(const Link<T>& at, Gamma<T> gamma) {
+template <int G, class T>
+PARFOCAL_ELEMENT T power_of_q(const Link<T>& at, Gamma<T> gamma) {
     if constexpr (G == 0) return T(1);
     if constexpr (G == 1) return at.q;
     if constexpr (G == 2) return at.q * at.q;
@@ -98,40 +111,50 @@ template <int G, class T> PARFOCAL_ELEMENT T power_of_q(const Link<T>& at, Gamma
     return exponential(exponent.high, exponent.low);
 }
 
-// u where it multiplies p, which is 0 long before u is infinite.  Bits of positive numbers are ordered as the numbers
-// are, and an integer minimum is one instruction.
-template <class T> PARFOCAL_ELEMENT T near(T u) {
+// u where it multiplies p, which is 0 long before u is infinite.  Bits of positive floats are ordered as the floats
+// are, and an integer minimum is one instruction; for 64 bits only AVX-512 has it.
+template <class T>
+PARFOCAL_ELEMENT T near(T u) {
+    if constexpr (sizeof(T) == 8) return select(u < -FAR<T>, -FAR<T>, u);
     using Bits = typename Float<T>::Bits;
     const Bits size = as_bits<Bits>(-u), far = as_bits<Bits>(FAR<T>);
     return -as_bits<T>(size < far ? size : far);
 }
 
-template <class T> PARFOCAL_ELEMENT T slope(const Link<T>& at, T q_to_g, T g) { return q_to_g * (g * at.p * near(at.u) - at.q); }
+template <class T>
+PARFOCAL_ELEMENT T slope(const Link<T>& at, T q_to_g, T g) {
+    return q_to_g * (g * at.p * near(at.u) - at.q);
+}
 
 // `root` is exp(min(m, 0) / 2): |bracket| reaches g |m|, so C is a normal number where p no longer is.
-template <class T> PARFOCAL_ELEMENT T curvature(const Link<T>& at, T q_to_g, T g, T root) {
+template <class T>
+PARFOCAL_ELEMENT T curvature(const Link<T>& at, T q_to_g, T g, T root) {
     const T u = near(at.u);
     const T bracket = at.q * (T(1) + g * (u + T(2))) - g * g * at.p * u;
     return (q_to_g * bracket * root) * (root / (T(1) + at.e));
 }
 
 // C without its one negative term.
-template <class T> PARFOCAL_ELEMENT T positive_curvature(const Link<T>& at, T q_to_g, T g) {
+template <class T>
+PARFOCAL_ELEMENT T positive_curvature(const Link<T>& at, T q_to_g, T g) {
     return q_to_g * at.p * (at.q * (T(1) + T(2) * g) - g * g * at.p * near(at.u));
 }
 
 // exp(min(m, 0) / 2) at m + m_low
-template <class T> PARFOCAL_ELEMENT T root_of_p(T m, T m_low = T(0)) {
+template <class T>
+PARFOCAL_ELEMENT T root_of_p(T m, T m_low = T(0)) {
     const bool below = m < T(0);
     return exponential(select(below, m / T(2), T(0)), select(below, m_low / T(2), T(0)));
 }
 
 // Loss, slope and bend of one margin; bend is C, or its positive part.
-template <class T> struct Focal {
+template <class T>
+struct Focal {
     T loss, slope, bend;
 };
 
-template <int G, Order order, class T> PARFOCAL_ELEMENT Focal<T> focal(T m, T e, Gamma<T> gamma, T m_low = T(0)) {
+template <int G, Order order, class T>
+PARFOCAL_ELEMENT Focal<T> focal(T m, T e, Gamma<T> gamma, T m_low = T(0)) {
     const Link<T> at = link(m, e, m_low);
     const T q_to_g = power_of_q<G>(at, gamma);
     Focal<T> terms{-(q_to_g * at.u), slope(at, q_to_g, gamma.high), T(0)};
@@ -141,20 +164,23 @@ template <int G, Order order, class T> PARFOCAL_ELEMENT Focal<T> focal(T m, T e,
 }
 
 // weight * value, where a zero weight wins over an infinite value.
-template <class T> PARFOCAL_ELEMENT T weighted(T weight, T value) {
+template <class T>
+PARFOCAL_ELEMENT T weighted(T weight, T value) {
     return select(weight == T(0) && std::fabs(value) == INFINITE<T>, T(0), weight * value);
 }
 
 // -- binary: the sign of a label's margin, and its weights
 
-template <class T> struct BinaryConstants {
+template <class T>
+struct BinaryConstants {
     Gamma<T> gamma_0, gamma_1;
     T loss_0, loss_1;    // what multiplies the loss of label 0 and 1
     T slope_0, slope_1;  // what multiplies its gradient and curvature: the same, times the scale of the reduction
 };
 
 // Labels 0 and 1.  `e` is exp(-|x|).
-template <int G, Order order, class T> PARFOCAL_ELEMENT Focal<T> binary_hard(T x, T y, T e, const BinaryConstants<T>& with) {
+template <int G, Order order, class T>
+PARFOCAL_ELEMENT Focal<T> binary_hard(T x, T y, T e, const BinaryConstants<T>& with) {
     const bool positive = y != T(0);
     Gamma<T> gamma = with.gamma_1;
     if constexpr (G == ANY) {
@@ -163,12 +189,12 @@ template <int G, Order order, class T> PARFOCAL_ELEMENT Focal<T> binary_hard(T x
     }
     const Focal<T> at = focal<G, order>(select(positive, x, -x), e, gamma);
     const T by = select(positive, with.slope_1, with.slope_0);
-    return {select(positive, with.loss_1, with.loss_0) * at.loss,
-            select(positive, by, -by) * at.slope, by * at.bend};
+    return {select(positive, with.loss_1, with.loss_0) * at.loss, select(positive, by, -by) * at.slope, by * at.bend};
 }
 
 // The rule "expected": y w_1 l(x) + (1 - y) w_0 l(-x).
-template <Order order> PARFOCAL_ELEMENT Focal<double> binary_expected(double x, double y, double e, const BinaryConstants<double>& with) {
+template <Order order>
+PARFOCAL_ELEMENT Focal<double> binary_expected(double x, double y, double e, const BinaryConstants<double>& with) {
     const Focal<double> one = focal<ANY, order>(x, e, with.gamma_1), zero = focal<ANY, order>(-x, e, with.gamma_0);
     const double no = 1.0 - y;
     return {weighted(y * with.loss_1, one.loss) + weighted(no * with.loss_0, zero.loss),
@@ -178,7 +204,8 @@ template <Order order> PARFOCAL_ELEMENT Focal<double> binary_expected(double x, 
 
 // The rule "linear", for labels strictly between 0 and 1: formula.py derives n, d, k and s.
 // For boosting its curvature is that of "expected", which is positive.
-template <Order order> PARFOCAL_ELEMENT Focal<double> binary_linear(double x, double y, double e, const BinaryConstants<double>& with) {
+template <Order order>
+PARFOCAL_ELEMENT Focal<double> binary_linear(double x, double y, double e, const BinaryConstants<double>& with) {
     const Link<double> at = link(x, e);
     const double p = at.p, q = at.q, g = with.gamma_1.high, no = 1.0 - y, size = std::fabs(x), sum = 1.0 + e;
     const bool below = x < 0.0;
@@ -213,7 +240,8 @@ PARFOCAL_ELEMENT Sum<double> margin(double z, double top, double total) {
 }
 
 // exp(-|m|)
-template <class T> PARFOCAL_ELEMENT T exponential_of_size(Sum<T> m) {
+template <class T>
+PARFOCAL_ELEMENT T exponential_of_size(Sum<T> m) {
     return exponential(-std::fabs(m.high), select(m.high < T(0), m.low, -m.low));
 }
 

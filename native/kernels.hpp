@@ -38,8 +38,8 @@ struct BinaryJob {
 struct SoftmaxJob {
     std::size_t outer = 0, inner = 0, classes = 0;
     Rows z;
-    Array target;  // class indices, or
-    Rows labels;   // a label for every class
+    Array target;                                     // class indices, or
+    Rows labels;                                      // a label for every class
     const double *alpha = nullptr, *gamma = nullptr;  // one for every class, or one for all
     bool alpha_for_each = false, gamma_for_each = false;
     bool ignores = false;
@@ -50,9 +50,9 @@ struct SoftmaxJob {
 };
 
 struct Result {
-    double sum = 0, lost = 0;       // of the losses; and what rounding took from it
-    std::int64_t bad_label = -1;    // position of the first one
-    bool soft_label = false;        // some label lies between 0 and 1
+    double sum = 0, lost = 0;     // of the losses; and what rounding took from it
+    std::int64_t bad_label = -1;  // position of the first one
+    bool soft_label = false;      // some label lies between 0 and 1
 };
 
 // One instruction set.  Samples are computed in chunks whose borders depend on the shape alone, so that the number of

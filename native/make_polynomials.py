@@ -67,9 +67,8 @@ def lines() -> list[str]:
             bits = mp.log(max(abs(use(x, value(c, x)) / exact(x) - 1) for x in points), 2)
             numbers = ", ".join(mp.nstr(x, digits, min_fixed=0, max_fixed=0) + suffix for x in c)
             wrapped = textwrap.fill(numbers, 116, initial_indent="    ", subsequent_indent="    ")
-            printed.append(
-                f"// within 2^{mp.nstr(bits, 3)}\ntemplate <> inline constexpr {type_name} {name}<{type_name}>[] = {{\n{wrapped}}};"
-            )
+            head = f"template <> inline constexpr {type_name} {name}<{type_name}>[] = {{"
+            printed.append(f"// within 2^{mp.nstr(bits, 3)}\n{head}\n{wrapped}}};")
     return printed
 
 

@@ -28,9 +28,9 @@ struct Processor {
 
 inline Level level(const Processor& p) {
     constexpr unsigned v2 = 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23;  // sse3 to 4.2, cx16, popcnt
-    constexpr unsigned v3 = 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29;  // fma movbe osxsave avx f16c
-    constexpr unsigned v3_leaf7 = 1u << 3 | 1u << 5 | 1u << 8;  // bmi avx2 bmi2
-    constexpr unsigned v3_extended = 1u << 0 | 1u << 5;  // lahf lzcnt
+    constexpr unsigned v3 = 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29;        // fma movbe osxsave avx f16c
+    constexpr unsigned v3_leaf7 = 1u << 3 | 1u << 5 | 1u << 8;                           // bmi avx2 bmi2
+    constexpr unsigned v3_extended = 1u << 0 | 1u << 5;                                  // lahf lzcnt
     constexpr unsigned v4_leaf7 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  // avx512 f dq cd bw vl
     const auto has = [](unsigned value, unsigned bits) { return (value & bits) == bits; };
     if (!has(p.ecx1, v2 | v3) || !has(p.ebx7, v3_leaf7) || !has(p.ecx_extended, v3_extended) || !has(p.saved, 0x06))

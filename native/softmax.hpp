@@ -1,6 +1,7 @@
 // One pass over the rows of a softmax.
 //
-//   (a) A few classes, or classes far apart in memory, are turned so that loops run along the rows, class by class.  Many
+//   (a) A few classes, or classes far apart in memory, are turned so that loops run along the rows, class by class.
+//   Many
 //       classes that lie together stay as they are, and loops run along the classes.
 //   (b) Labels with weight on one class need one margin a row; others need all of them (dense.hpp).
 #pragma once
@@ -14,8 +15,37 @@ inline constexpr size_t LANES = 64;  // numbers that are compared side by side
 
 // -- one class a row, turned
 
-// Where the largest logit of a row is infinite, exp(z - top) is 1 for it and 0 for the others.  Any other infinity needs no
-// care: exponential(-infinity, NaN) is 0.
+// The rows after a block, asked for from memory while the block is computed: turning them reads and writes too fast for
+// the processor's own prefetching.  400k x 10 floats: 1.53 ns a logit without, 1.27 with.
+struct Ahead {
+    const char *z = nullptr, *gradient = nullptr;
+    size_t bytes = 0;
+
+    // Rows `row` to `row` + n of type `type`; nothing where they are past the end, or not one piece of memory.
+    Ahead(const SoftmaxJob& job, size_t row, size_t n, size_t end, Type type) {
+        const auto one_piece = [&](const Rows& rows) {
+            return rows.data && rows.type == type && rows.of_class == 1 && rows.inner == ptrdiff_t(job.classes);
+        };
+        if (row + n > end || !one_piece(job.z) || !one_piece(job.gradient)) return;
+        const ptrdiff_t item = type == Type::float32 ? 4 : 8;
+        z = static_cast<const char*>(job.z.data) + position(job.z, row, job.inner) * item;
+        gradient = static_cast<const char*>(job.gradient.data) + position(job.gradient, row, job.inner) * item;
+        bytes = n * job.classes * size_t(item);
+    }
+
+    // One of `parts` equal parts.
+    void ask_for(size_t part, size_t parts) const {
+#ifndef _MSC_VER
+        for (size_t i = bytes / parts * part; i < bytes / parts * (part + 1); i += 64) {
+            __builtin_prefetch(z + i);
+            __builtin_prefetch(gradient + i, 1);
+        }
+#endif
+    }
+};
+
+// Where the largest logit of a row is infinite, exp(z - top) is 1 for it and 0 for the others.  Any other infinity
+// needs no care: exponential(-infinity, NaN) is 0.
 template <class T>
 PARFOCAL_BLOCK void tie_infinities(size_t n, const T* z, const T* top, const int* target, int k, T* e) {
     for (size_t r = 0; r < n; ++r)
@@ -24,7 +54,8 @@ PARFOCAL_BLOCK void tie_infinities(size_t n, const T* z, const T* top, const int
 
 // z holds logits, turned, and in the end the gradient; e is a buffer of that size, and in the end the curvature.
 template <Order order, class T>
-PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b) {
+PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b,
+                                 const Ahead& ahead) {
     const int classes = int(job.classes);
     T top[ROWS], z_target[ROWS], slope[ROWS], share[ROWS];
     PARFOCAL_INDEPENDENT
@@ -59,37 +90,38 @@ PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict 
             e_k[r] = select(k == b.target[r], T(0), exponential(difference.high, difference.low));
         }
         if (infinite) tie_infinities(n, z_k, top, b.target, k, e_k);
+        ahead.ask_for(size_t(k), job.classes);
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) b.total[r] += double(e_k[r]);
-        if constexpr (order != Order::gradient)
-            PARFOCAL_INDEPENDENT
-            for (size_t r = 0; r < n; ++r) b.below[r] += select(k == b.first[r], 0.0, double(e_k[r]));
+        if constexpr (order != Order::gradient) PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r) b.below[r] += select(k == b.first[r], 0.0, double(e_k[r]));
     }
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) b.z[r] = double(z_target[r]);
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) b.top[r] = double(top[r]);
-    finish<order>(job, n, b);
+    finish<order, T>(job, n, b);
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) slope[r] = T(b.slope[r]);
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) share[r] = T(b.share[r]);
     for (int k = 0; k < classes; ++k) {
-        T *__restrict z_k = z + size_t(k) * n, *__restrict e_k = e + size_t(k) * n;
+        T* __restrict z_k = z + size_t(k) * n, * __restrict e_k = e + size_t(k) * n;
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) z_k[r] = select(k == b.target[r], slope[r], share[r] * e_k[r]);
-        if constexpr (order != Order::gradient)
-            PARFOCAL_INDEPENDENT
-            for (size_t r = 0; r < n; ++r)
-                e_k[r] = select(k == b.target[r], b.bend[r], bend_of_other(e_k[r], k == b.first[r], or_one(b.total[r]),
-                                                                            b.below[r], b.slope[r], b.bend[r]));
+        if constexpr (order != Order::gradient) PARFOCAL_INDEPENDENT
+        for (size_t r = 0; r < n; ++r)
+            e_k[r] =
+                select(k == b.target[r], b.bend[r],
+                       bend_of_other(e_k[r], k == b.first[r], or_one(b.total[r]), b.below[r], b.slope[r], b.bend[r]));
     }
 }
 
 // -- one class a row, along the row
 
 // The largest number of a row of at least LANES, one class left out.
-template <class T> PARFOCAL_BLOCK T largest(const T* z, size_t classes, int left_out) {
+template <class T>
+PARFOCAL_BLOCK T largest(const T* z, size_t classes, int left_out) {
     T lanes[LANES];
     for (size_t l = 0; l < LANES; ++l) lanes[l] = -INFINITE<T>;
     for (size_t start = 0; start < classes; start += LANES) {
@@ -105,15 +137,18 @@ template <class T> PARFOCAL_BLOCK T largest(const T* z, size_t classes, int left
     return lanes[0];
 }
 
-template <class T> double sum_of(const T* values, size_t n) {
+template <class T>
+double sum_of(const T* values, size_t n) {
     T tree[BLOCK / 2];
     Result sum;
-    for (size_t start = 0; start < n; start += BLOCK) add(sum, tree_sum(values + start, smaller(BLOCK, n - start), tree));
+    for (size_t start = 0; start < n; start += BLOCK)
+        add(sum, tree_sum(values + start, smaller(BLOCK, n - start), tree));
     return sum.sum + sum.lost;
 }
 
 // The exponentials of a row's other classes, and what finish() needs of it.
-template <Order order, class T> PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T* __restrict e, Block& b) {
+template <Order order, class T>
+PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T* __restrict e, Block& b) {
     const int target = b.target[r];
     if (target == LEFT_OUT) {
         for (size_t k = 0; k < classes; ++k) e[k] = T(0);
@@ -172,29 +207,34 @@ void rows_block(const SoftmaxJob& job, size_t row, size_t n, T* z_buffer, T* e_b
             load(job.z.data, job.z.type, position(job.z, row + r, inner), 1, classes, z_buffer);
             z = z_buffer;
         }
-        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner) : e_buffer + r * classes;
+        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner)
+                      : e_buffer + r * classes;
         read_row<order>(z, classes, r, e, b);
     }
-    finish<order>(job, n, b);
+    finish<order, T>(job, n, b);
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) {
-        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner) : e_buffer + r * classes;
+        T* e = direct ? static_cast<T*>(job.gradient.data) + position(job.gradient, row + r, inner)
+                      : e_buffer + r * classes;
         write_row<order>(e, classes, r, b, e, z_buffer);
         if (job.gradient.data && !direct)
-            store(job.gradient.data, job.gradient.type, position(job.gradient, row + r, inner), job.gradient.of_class, classes, e);
+            store(job.gradient.data, job.gradient.type, position(job.gradient, row + r, inner), job.gradient.of_class,
+                  classes, e);
         if (job.curvature.data)
-            store(job.curvature.data, job.curvature.type, position(job.curvature, row + r, inner), job.curvature.of_class,
-                  classes, z_buffer);
+            store(job.curvature.data, job.curvature.type, position(job.curvature, row + r, inner),
+                  job.curvature.of_class, classes, z_buffer);
     }
 }
 
 // -- a chunk of rows
 
 // Whatever an ignored row holds, it is no mistake.
-template <class T> void leave_out(size_t n, size_t classes, const Block& b, T* z) {
-    for (size_t k = 0; k < classes; ++k)
+template <class T>
+void leave_out(size_t n, size_t classes, const Block& b, T* z) {
+    for (size_t k = 0; k < classes; ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) z[k * n + r] = select(b.target[r] == LEFT_OUT, T(0), z[k * n + r]);
+    }
 }
 
 // Rows in a block: as many as keep it in the cache, and enough for a vector.
@@ -204,7 +244,8 @@ inline size_t rows_in_block(size_t classes, bool turned) {
     return rows < 1 ? 1 : rows > ROWS ? ROWS : rows;
 }
 
-template <Order order, class T> void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& result) {
+template <Order order, class T>
+void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& result) {
     const size_t classes = job.classes, inner = job.inner;
     const bool turned = classes <= FEW || job.z.of_class != 1, dense = job.labels.data != nullptr;
     const bool smooth = job.label_smoothing != 0.0, wide = dense || smooth;
@@ -247,14 +288,15 @@ template <Order order, class T> void softmax_chunk(const SoftmaxJob& job, size_t
         } else if (turned) {
             load_turned(job.z, row, n, inner, classes, z);
             if (left_out) leave_out(n, classes, b, z);
-            turned_block<order>(job, n, z, e, b);
+            turned_block<order>(job, n, z, e, b, Ahead(job, row + n, n, end, TYPE<T>));
             if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, z);
             if (job.curvature.data) store_turned(job.curvature, row, n, inner, classes, e);
         } else {
             rows_block<order>(job, row, n, z, e, b);
         }
         add(result, tree_sum(b.loss, n, b.tree));
-        if (job.loss.data) store(job.loss.data, job.loss.type, ptrdiff_t(row) * job.loss.stride, job.loss.stride, n, b.loss);
+        if (job.loss.data)
+            store(job.loss.data, job.loss.type, ptrdiff_t(row) * job.loss.stride, job.loss.stride, n, b.loss);
     }
 }
 

@@ -1,5 +1,5 @@
-// Threads for one large job.  They are started for a call and joined before it returns: nothing lives on between calls, so
-// that a process may fork whenever it likes, and nothing has to be shut down.
+// Threads for one large job.  They are started for a call and joined before it returns: nothing lives on between calls,
+// so that a process may fork whenever it likes, and nothing has to be shut down.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,8 @@
 
 namespace parfocal {
 
-// Logits below which another thread costs more than it brings: starting one takes about 20 us, computing these 60 to 200.
+// Logits below which another thread costs more than it brings: starting one takes about 20 us, computing these 60 to
+// 200.
 inline constexpr std::size_t LOGITS_PER_THREAD = 1 << 17;
 
 // Logits in a chunk.  Its borders, and with them every sum, depend on the shape alone.
@@ -31,7 +32,8 @@ inline void add(Result& result, double value) {
 }
 
 // kernel(begin, end, result) for all chunks of `samples` of `logits_each`, on up to `threads` threads.
-template <class Kernel> Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel kernel) {
+template <class Kernel>
+Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel kernel) {
     const std::size_t chunk = std::max<std::size_t>(1, LOGITS_PER_CHUNK / std::max<std::size_t>(1, logits_each));
     const std::size_t chunks = (samples + chunk - 1) / chunk;
     std::vector<Result> results(chunks);
@@ -40,7 +42,8 @@ template <class Kernel> Result run(std::size_t samples, std::size_t logits_each,
         for (std::size_t i; (i = next.fetch_add(1)) < chunks;)
             kernel(i * chunk, std::min(samples, (i + 1) * chunk), results[i]);
     };
-    const std::size_t useful = std::min({std::size_t(std::max(1, threads)), chunks, samples * logits_each / LOGITS_PER_THREAD});
+    const std::size_t useful =
+        std::min({std::size_t(std::max(1, threads)), chunks, samples * logits_each / LOGITS_PER_THREAD});
     std::vector<std::thread> others;
     for (std::size_t i = 1; i < useful; ++i) {
         try {

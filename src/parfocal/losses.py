@@ -116,7 +116,8 @@ class FocalLoss(Loss):
         >>> print(value.round(4), gradient[:, 0].round(4))
         20.3509 [-0.5     0.3841]
         """
-        return self._terms(y_true, y_pred, sample_weight, order=1)  # type: ignore[return-value]
+        loss, gradient = self._terms(y_true, y_pred, sample_weight, order=1)
+        return loss, gradient
 
     def curvature(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The diagonal of the second derivative of the summed loss, in y_pred's shape and dtype.

@@ -52,7 +52,7 @@ class Binary(Parameters):
 
     @property
     def for_kernel(self) -> tuple[float, float, float, float, float, bool]:
-        """(gamma_0, gamma_1, w_0, w_1, label smoothing, whether the rule is "expected"), as the native kernel takes them."""
+        """(gamma_0, gamma_1, w_0, w_1, label smoothing, is the rule "expected"?), as the native kernel takes them."""
         return self._for_kernel
 
     @property
@@ -101,6 +101,6 @@ def _known(kind: type[Parameters], *arguments: Any, **named: Any) -> Parameters:
 def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
     try:
-        return _known(kind, *arguments, **named)
+        return _known(kind, *arguments, **named)  # type: ignore[arg-type]
     except TypeError:  # a list cannot be remembered
         return kind(*arguments, **named)

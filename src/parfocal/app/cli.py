@@ -50,6 +50,23 @@ def parfocal(
 
 
 @app.command()
+def info() -> None:
+    """Say what computes the losses here: which kernel, on how many threads, and which libraries."""
+    import platform
+
+    from parfocal.app.model import versions
+    from parfocal.kernel import kernel_info
+
+    found = kernel_info()
+    print(f"kernel     {found['kernel']} (of {', '.join(found['available'])})")
+    if found["note"]:
+        print(f"           no native kernel: {found['note']}")
+    print(f"threads    {found['threads']}")
+    print(f"processor  {platform.machine()}, {platform.system()}, Python {platform.python_version()}")
+    print(f"libraries  {', '.join(' '.join(item) for item in versions().items())}")
+
+
+@app.command()
 def fit(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file.")],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted; two classes.")],

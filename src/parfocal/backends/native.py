@@ -46,18 +46,14 @@ def flat(array: np.ndarray) -> np.ndarray:
     return array if array.ndim == 1 else np.ascontiguousarray(array)
 
 
-def bits(array: np.ndarray | None) -> np.ndarray | None:
-    """bfloat16 as 16-bit integers, which is how the kernel is given them."""
+def bits(array: Any) -> Any:
+    """bfloat16 as 16-bit integers, which is how the kernel is given them; no array is none."""
     return array if array is None or not is_bfloat16(array.dtype) else array.view(np.uint16)
 
 
-def empty_like(array: np.ndarray, dtype: np.dtype, wanted: bool) -> np.ndarray | None:
-    return np.empty_like(array, dtype=dtype) if wanted else None
-
-
 def loss_dtype(scores: np.ndarray) -> type:
-    """Losses of half-precision scores are summed and averaged before they are rounded to half precision."""
-    return np.float64 if scores.dtype == np.float64 else np.float32
+    """Losses of half-precision scores are averaged before they are rounded to half precision."""
+    return np.float64 if scores.dtype.itemsize == 8 else np.float32
 
 
 def binary(
@@ -74,7 +70,7 @@ def binary(
 ) -> Results:
     """What `backends.numpy.binary` returns, for logits."""
     shape = x.shape
-    loss = None if total else np.empty(shape, np.float64 if x.dtype.itemsize == 8 else np.float32)
+    loss = None if total else np.empty(shape, loss_dtype(x))
     gradient = np.empty(shape, native_order(dtype)) if order else None
     curvature = np.empty(shape, native_order(dtype)) if order > 1 else None
     if weights is not None:
@@ -96,7 +92,7 @@ def binary(
     if soft_label:
         checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     first = value if total else loss
-    return (first,) if not order else (first, gradient) if order == 1 else (first, gradient, curvature)
+    return (first, gradient, curvature)[: order + 1]
 
 
 def as_rows(array: np.ndarray | None, axis: int) -> np.ndarray | None:
@@ -138,9 +134,10 @@ def categorical(
     if scores.ndim != 2:
         scores = np.ascontiguousarray(scores)
     loss = None if total else np.empty(rows, loss_dtype(z))
-    gradient = empty_like(scores, dtype, order > 0)
-    curvature = empty_like(scores, dtype, order > 1)
+    gradient = np.empty_like(scores, dtype=dtype) if order else None
+    curvature = np.empty_like(scores, dtype=dtype) if order > 1 else None
     sparse = isinstance(parameters, SparseCategorical)
+    ignore_class = parameters.ignore_class if isinstance(parameters, SparseCategorical) else None
     if not sparse:
         labels = readable(labels.astype(np.float32) if is_bfloat16(labels.dtype) else labels)
         labels = labels if labels.ndim == 2 else np.ascontiguousarray(labels)
@@ -156,13 +153,13 @@ def categorical(
         numbers(parameters.alpha),
         numbers(parameters.gamma),
         parameters.label_smoothing,
-        parameters.ignore_class if sparse else None,
+        ignore_class,
         1.0 / by,
         positive,
     )
     if bad_label >= 0 and sparse:
-        checks.class_indices(labels, z.shape[axis], parameters.ignore_class)
+        checks.class_indices(labels, z.shape[axis], ignore_class)
     elif bad_label >= 0:
         checks.labels_in_unit_interval(labels)
     first = value if total else loss
-    return tuple(term for term in (first, gradient, curvature)[: order + 1])
+    return (first, gradient, curvature)[: order + 1]

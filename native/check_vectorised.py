@@ -1,0 +1,74 @@
+"""Says whether the compiler made vectors of the loops that matter: `python native/check_vectorised.py REPORT`.
+
+REPORT is the prefix that CMake was given as PARFOCAL_REPORT; GCC wrote REPORT-baseline.txt and so on.  Each loop below
+is named by a piece of the sources that starts on its first line, and is there once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+WIDTHS = {"baseline": 16, "v3": 32, "v4": 64}  # bytes
+
+# (file, text from the start of the loop on, how many bodies are compiled from it).  SSE2 cannot choose between
+# doubles by integers, so two loops stay loops in the baseline.
+NOT_IN_BASELINE = (
+    "{\n            const bool own = k == b.target[r];",
+    "{\n            const size_t i = size_t(k) * n + r;\n            const bool is_first",
+)
+LOOPS = [
+    ("loops.hpp", "e[i] = exponential(-std::fabs(x[i]));\n    for (size_t i = 0; i < n; ++i) {", 16),
+    ("loops.hpp", "{\n        const Focal<T> terms = binary_hard<G, order>", 16),
+    ("loops.hpp", "{\n            const Focal<double> terms = binary_expected<order>", 3),
+    ("loops.hpp", "{\n        // Hard labels are the limit of soft ones", 3),
+    ("loops.hpp", "other |= unsigned(labels[i] != T(0))", 2),
+    ("loops.hpp", "tree[i] = from[i] + from[half + i];", 2),
+    ("rows.hpp", "{\n        const Sum<double> m = margin(b.z[r], b.top[r], b.total[r]);", 16),
+    ("rows.hpp", "e[r] = exponential_of_size(Sum<T>{high[r], low[r]});", 16),
+    ("rows.hpp", "{\n        Gamma<T> gamma;", 16),
+    ("softmax.hpp", NOT_IN_BASELINE[0], 4),
+    ("softmax.hpp", "{\n            const Sum<T> difference = two_sum(z_k[r], -top[r]);", 4),
+    ("softmax.hpp", "{\n        const Sum<T> difference = two_sum(z[k], -top);", 4),
+    ("softmax.hpp", "gradient[k] = share * e[k];", 2),
+    ("dense.hpp", "{\n            const size_t i = size_t(k) * n + r;\n            const Sum<double> from_first", 3),
+    ("dense.hpp", NOT_IN_BASELINE[1], 3),
+    ("dense.hpp", "{\n            const size_t i = size_t(k) * n + r;\n            const Sum<double> m{", 3),
+]
+
+
+def line_of(file: str, text: str) -> int:
+    """The line of the `for` that the text belongs to."""
+    source = (Path(__file__).parent / file).read_text()
+    found = source.count(text)
+    if found != 1:
+        raise SystemExit(f"{file} holds {text!r} {found} times instead of once; mend the list in {Path(__file__).name}")
+    return source.count("\n", 0, source.index(text)) + 1
+
+
+def vectorised(report: str, file: str, line: int, width: int) -> int:
+    """How many bodies of a loop became vectors of that many bytes."""
+    return len(re.findall(rf"{file}:{line}:\d+: optimized: loop vectorized using {width} byte vectors", report))
+
+
+def main(prefix: str) -> int:
+    missing, seen = 0, 0
+    for name, width in WIDTHS.items():
+        path = Path(f"{prefix}-{name}.txt")
+        if not path.exists():
+            continue
+        report = path.read_text()
+        for file, text, bodies in LOOPS:
+            line = line_of(file, text)
+            count = vectorised(report, file, line, width)
+            seen += count
+            if count < bodies and not (name == "baseline" and text in NOT_IN_BASELINE):
+                missing += 1
+                print(f"{name}: {file}:{line} is a vector of {width} bytes in {count} of {bodies} bodies")
+    print(f"{seen} loop bodies are vectors, {missing} loops are not")
+    return 1 if missing or not seen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
