@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -145,7 +146,10 @@ void results_are_floating(std::initializer_list<Type> types) {
 
 using Answer = std::tuple<double, std::int64_t, bool>;
 
-Answer answer(const Result& result) { return {result.sum + result.lost, result.bad_label, result.soft_label}; }
+Answer answer(const Result& result) {
+    if (result.no_memory) throw std::bad_alloc();
+    return {result.sum + result.lost, result.bad_label, result.soft_label};
+}
 
 Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangent, nb::handle loss, nb::handle gradient,
               nb::handle curvature, double gamma_0, double gamma_1, double weight_0, double weight_1,

@@ -52,6 +52,7 @@ struct SoftmaxJob {
 struct Result {
     double sum = 0, lost = 0;     // of the losses; and what rounding took from it
     std::int64_t bad_label = -1;  // position of the first one
+    bool no_memory = false;       // nothing was computed
     bool soft_label = false;      // some label lies between 0 and 1
 };
 

@@ -177,7 +177,10 @@ void binary_chunk(const BinaryJob& job, size_t begin, size_t end, Result& result
     const bool soft_labels = job.y.type <= Type::float64 || job.label_smoothing != 0.0;
     // x, y, e, loss, gradient, bend and weights; in double once more where soft labels can be; half a tree
     Scratch scratch(most * (7 * sizeof(T) + (soft_labels ? 6 * sizeof(double) : 0)) + BLOCK / 2 * sizeof(T) + 14 * 64);
-    if (!scratch) std::abort();
+    if (!scratch) {
+        result.no_memory = true;
+        return;
+    }
     T *x_buffer = scratch.take<T>(most), *y_buffer = scratch.take<T>(most), *e = scratch.take<T>(most);
     T *loss_buffer = scratch.take<T>(most), *gradient_buffer = scratch.take<T>(most),
       *bend_buffer = scratch.take<T>(most);

@@ -7,7 +7,7 @@
 
 namespace parfocal::PARFOCAL_ISA {
 
-inline constexpr size_t ROWS = 128;  // in a block, at most
+inline constexpr size_t ROWS = 64;   // in a block, at most
 inline constexpr int LEFT_OUT = -1;  // the target of an ignored row
 
 // -- rows of a job

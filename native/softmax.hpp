@@ -252,7 +252,10 @@ void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& resu
     const size_t rows = smaller(end - begin, rows_in_block(classes, turned)), size = rows * classes;
     // Two buffers of logits and exponentials, one of labels, and those of dense rows.
     Scratch scratch(size * (2 * sizeof(T) + (wide ? (Dense::BUFFERS + 1) * sizeof(double) : 0)) + 13 * 64);
-    if (!scratch) std::abort();
+    if (!scratch) {
+        result.no_memory = true;
+        return;
+    }
     T *z = scratch.take<T>(size), *e = scratch.take<T>(size);
     double* labels = scratch.take<double>(wide ? size : 0);
     float* float_labels = reinterpret_cast<float*>(labels);

@@ -60,6 +60,7 @@ Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel ker
         add(all, part.sum);
         all.lost += part.lost;
         all.soft_label |= part.soft_label;
+        all.no_memory |= part.no_memory;
         if (all.bad_label < 0) all.bad_label = part.bad_label;
     }
     return all;

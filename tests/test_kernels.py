@@ -341,6 +341,15 @@ def test_a_native_kernel_runs_here() -> None:
     assert kernel.kernel_info()["kernel"] == NATIVE[0]
 
 
+def test_the_polynomials_are_those_of_the_script() -> None:
+    """elementary.hpp holds what native/make_polynomials.py prints."""
+    native = Path(__file__).parents[1] / "native"
+    printed = subprocess.run(
+        [sys.executable, native / "make_polynomials.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() in (native / "elementary.hpp").read_text()
+
+
 # -- the recorded errors
 
 

@@ -70,7 +70,7 @@ def binary(
 ) -> Results:
     """What `backends.numpy.binary` returns, for logits."""
     shape = x.shape
-    loss = None if total else np.empty(shape, loss_dtype(x))
+    loss: Any = None if total else np.empty(shape, loss_dtype(x))
     gradient = np.empty(shape, native_order(dtype)) if order else None
     curvature = np.empty(shape, native_order(dtype)) if order > 1 else None
     if weights is not None:
@@ -133,7 +133,7 @@ def categorical(
     scores = readable(z)
     if scores.ndim != 2:
         scores = np.ascontiguousarray(scores)
-    loss = None if total else np.empty(rows, loss_dtype(z))
+    loss: Any = None if total else np.empty(rows, loss_dtype(z))
     gradient = np.empty_like(scores, dtype=dtype) if order else None
     curvature = np.empty_like(scores, dtype=dtype) if order > 1 else None
     sparse = isinstance(parameters, SparseCategorical)
