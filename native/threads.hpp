@@ -45,6 +45,7 @@ Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel ker
     const std::size_t useful =
         std::min({std::size_t(std::max(1, threads)), chunks, samples * logits_each / LOGITS_PER_THREAD});
     std::vector<std::thread> others;
+    others.reserve(useful);
     for (std::size_t i = 1; i < useful; ++i) {
         try {
             others.emplace_back(work);
