@@ -154,6 +154,19 @@ def test_softmax(data: st.DataObject) -> None:
     assert_close(both(loss, y, z, weight), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_hundred_thousand_classes(dtype: str) -> None:
+    """Rows longer than the caches; the largest sum there is."""
+    rng = np.random.default_rng(1)
+    z, target = (rng.normal(size=(3, 100_000)) * 6).astype(dtype), np.asarray([0, 99_999, 1234])
+    one_hot = np.zeros(z.shape, dtype=np.float32)
+    one_hot[np.arange(3), target] = 1
+    assert_close(both(Sparse(1.0, 2.0, True, dtype=dtype), target, z), dtype)
+    assert_close(both(Dense(1.0, 2.0, True, dtype=dtype), one_hot, z), dtype)
+    # Smoothed labels pull on all classes, and the gradient is what is left of that: 1e-14 of the sum, not of the rest.
+    assert_close(both(Dense(1.0, 2.0, True, 0.1, dtype="float32"), one_hot, z.astype("float32")), "float32")
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("classes", [2, 7, 100])
 def test_boosting_in_rows_and_in_columns(order: str, classes: int) -> None:
