@@ -1,7 +1,7 @@
 """Puts the table of a benchmark into docs/performance.md: `python -m bench && python docs/make_performance.py`.
 
-    python docs/make_performance.py            writes the block between the two markers, from bench/results.csv
-    python docs/make_performance.py --check    exits with 1 if the page shows another table than that file holds
+python docs/make_performance.py            writes the block between the two markers, from bench/results.csv
+python docs/make_performance.py --check    exits with 1 if the page shows another table than that file holds
 """
 
 from __future__ import annotations

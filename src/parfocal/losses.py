@@ -195,14 +195,14 @@ class FocalLoss(Loss):
     def _compute(
         self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
     ) -> tuple[Any, ...]:
-        """The sum of the weighted losses, or the losses; then its derivatives, divided by `by`."""
+        """The weighted losses, or the sum of all their elements; then derivatives, divided by `by` and by the elements."""
         raise NotImplementedError
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         batch = self._batch(y_true, y_pred, sample_weight)
         by, total = batch.divisor, self.reduction not in (None, "none")
         terms = self._compute(batch, order, by, total)
-        loss = batch.backend.cast(terms[0] / by if total else terms[0], self.dtype)
+        loss = batch.backend.cast(terms[0] / (by * batch.elements) if total else terms[0], self.dtype)
         if order == 0:
             return (loss,)
         shape = y_pred.shape if isinstance(y_pred, np.ndarray) else np.shape(y_pred)
@@ -290,7 +290,7 @@ class BinaryFocalCrossentropy(FocalLoss):
     def _compute(
         self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
     ) -> tuple[Any, ...]:
-        loss, *slopes = batch.backend.binary(
+        terms: tuple[Any, ...] = batch.backend.binary(
             self.parameters,
             batch.labels,
             batch.scores,
@@ -301,7 +301,7 @@ class BinaryFocalCrossentropy(FocalLoss):
             batch.dtype,
             positive,
         )
-        return (loss / batch.elements if total else functional.mean(loss, self.parameters.axis), *slopes)
+        return terms if total else (functional.mean(terms[0], self.parameters.axis), *terms[1:])
 
 
 class CategoricalFocalCrossentropy(FocalLoss):
