@@ -8,12 +8,18 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <new>
 #include <optional>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
+
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 #include "kernels.hpp"
 #include "processor.hpp"
@@ -46,7 +52,7 @@ std::vector<const Kernels*> usable() {
     return found;
 }
 
-const Kernels* in_use = usable().front();
+std::atomic<const Kernels*> in_use{usable().front()};
 std::atomic<int> threads{available_threads()};
 
 // -- arrays
@@ -87,6 +93,8 @@ class View {
     Type type(bool scores) const {
         const char* format = buffer.format ? buffer.format : "B";
         if (*format == '=' || *format == '@' || *format == '<') ++format;
+        if (reinterpret_cast<std::uintptr_t>(buffer.buf) % std::size_t(buffer.itemsize))
+            throw nb::value_error("an array's items must be aligned");
         const bool integer = std::strchr("bhilq?BHILQ", *format) && !format[1];
         const bool is_signed = integer && std::strchr("bhilq", *format);
         switch (buffer.itemsize) {
@@ -144,6 +152,29 @@ void results_are_floating(std::initializer_list<Type> types) {
 
 // -- jobs
 
+// Without Python's lock as long as this lives.  When the interpreter ends, it ends the threads that come back for the
+// lock, by an unwinding that a destructor must not let through: such a thread stands still until the process is gone.
+class Released {
+  public:
+    Released() : state(PyEval_SaveThread()) {}
+    Released(const Released&) = delete;
+    Released& operator=(const Released&) = delete;
+    ~Released() {
+#ifdef __GLIBCXX__
+        try {
+            PyEval_RestoreThread(state);
+        } catch (abi::__forced_unwind&) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+#else
+        PyEval_RestoreThread(state);
+#endif
+    }
+
+  private:
+    PyThreadState* state;
+};
+
 using Answer = std::tuple<double, std::int64_t, bool>;
 
 Answer answer(const Result& result) {
@@ -178,7 +209,7 @@ Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangen
         kernels->binary(job, 0, job.samples, result);
         return answer(result);
     }
-    nb::gil_scoped_release released;
+    const Released released;
     return answer(run(job.samples, 1, threads, [&](std::size_t begin, std::size_t end, Result& result) {
         kernels->binary(job, begin, end, result);
     }));
@@ -211,7 +242,7 @@ Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle we
     job.label_smoothing = label_smoothing, job.scale = scale, job.boosting = boosting;
     job.ignores = ignore_class.has_value(), job.ignore_class = ignore_class.value_or(0.0);
     const Kernels* kernels = in_use;
-    nb::gil_scoped_release released;
+    const Released released;
     return answer(run(samples, job.classes, threads, [&](std::size_t begin, std::size_t end, Result& result) {
         kernels->softmax(job, begin, end, result);
     }));
@@ -249,7 +280,7 @@ NB_MODULE(_native, module) {
                nb::arg("label_smoothing"), nb::arg("ignore_class").none(), nb::arg("scale"), nb::arg("boosting"));
     module.def("names", &names);
     module.def("use", &use, nb::arg("name"));
-    module.def("in_use", [] { return std::string(in_use->name); });
+    module.def("in_use", [] { return std::string(in_use.load()->name); });
     module.def("threads", [] { return threads.load(); });
     module.def("set_threads", [](int number) { threads = number; }, nb::arg("number"));
 }

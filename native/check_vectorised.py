@@ -23,7 +23,7 @@ LOOPS = [
     ("loops.hpp", "{\n        const Focal<T> terms = binary_hard<G, order>", 16),
     ("loops.hpp", "{\n            const Focal<double> terms = binary_expected<order>", 3),
     ("loops.hpp", "{\n        // Hard labels are the limit of soft ones", 3),
-    ("loops.hpp", "other |= unsigned(labels[i] != T(0))", 2),
+    ("loops.hpp", "other |= unsigned(labels[i] != T(0))", 1),
     ("loops.hpp", "tree[i] = from[i] + from[half + i];", 2),
     ("rows.hpp", "{\n        const Sum<double> m = margin(b.z[r], b.top[r], b.total[r]);", 16),
     ("rows.hpp", "e[r] = exponential_of_size(Sum<T>{high[r], low[r]});", 16),

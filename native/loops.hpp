@@ -48,8 +48,9 @@ class Scratch {
 // The sum of n <= BLOCK numbers: halves are added in type T down to 64 numbers, which keeps equal numbers exact and
 // others to 4 roundings, and those in double.  `tree` holds BLOCK / 2.
 template <class T>
-PARFOCAL_BLOCK double tree_sum(const T* __restrict values, size_t n, T* __restrict tree) {
+PARFOCAL_BLOCK double tree_sum(const T* __restrict values, const size_t count, T* __restrict tree) {
     const T* from = values;
+    size_t n = count;
     while (n > 64) {
         const size_t half = (n + 1) / 2;
         PARFOCAL_INDEPENDENT
@@ -63,7 +64,12 @@ PARFOCAL_BLOCK double tree_sum(const T* __restrict values, size_t n, T* __restri
     for (; i + 8 <= n; i += 8)
         for (size_t l = 0; l < 8; ++l) lanes[l] += double(from[i + l]);
     for (; i < n; ++i) lanes[i % 8] += double(from[i]);
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    double sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    if (!finite(sum)) {  // perhaps only in type T
+        sum = 0.0;
+        for (size_t k = 0; k < count; ++k) sum += double(values[k]);
+    }
+    return sum;
 }
 
 // Adds to a running sum what is new, and remembers what rounding took (Neumaier 1974).

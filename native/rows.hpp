@@ -7,8 +7,9 @@
 
 namespace parfocal::PARFOCAL_ISA {
 
-inline constexpr size_t ROWS = 64;   // in a block, at most
-inline constexpr int LEFT_OUT = -1;  // the target of an ignored row
+inline constexpr size_t ROWS = 64;     // in a block, at most
+inline constexpr int LEFT_OUT = -1;    // the target of an ignored row,
+inline constexpr int UNLABELLED = -2;  // and of a row of labels that are all 0
 
 // -- rows of a job
 
@@ -95,7 +96,7 @@ PARFOCAL_ELEMENT double of(const double* values, bool for_each, int k) { return 
 inline void read_parameter(const double* given, bool for_each, size_t n, const int* target, double* values) {
     for (size_t r = 0; r < n; ++r) values[r] = given[0];
     if (for_each)
-        for (size_t r = 0; r < n; ++r) values[r] = given[target[r] == LEFT_OUT ? 0 : target[r]];
+        for (size_t r = 0; r < n; ++r) values[r] = given[target[r] < 0 ? 0 : target[r]];
 }
 
 inline void read_parameters(const SoftmaxJob& job, size_t n, Block& block) {
@@ -136,7 +137,7 @@ PARFOCAL_BLOCK bool read_labels(const SoftmaxJob& job, size_t row, size_t n, con
     unsigned bad = 0, several = 0;
     Y own[ROWS];
     for (size_t r = 0; r < n; ++r) own[r] = Y(0);
-    for (size_t r = 0; r < n; ++r) block.target[r] = 0;
+    for (size_t r = 0; r < n; ++r) block.target[r] = UNLABELLED;
     for (int k = 0; k < int(job.classes); ++k) {
         const Y* labels_k = labels + size_t(k) * n;
         for (size_t r = 0; r < n; ++r) {

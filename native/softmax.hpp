@@ -162,7 +162,7 @@ PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T*
     }
     if (top == INFINITE<T>)
         for (size_t k = 0; k < classes; ++k) e[k] = select(z[k] == top, T(1), e[k]);
-    e[target] = T(0);
+    if (target >= 0) e[target] = T(0);
     if constexpr (order != Order::gradient) {
         int first = 0;
         while (first + 1 < int(classes) && (z[first] != top || first == target)) ++first;
@@ -172,7 +172,7 @@ PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T*
         e[first] = kept;
         b.first[r] = first;
     }
-    b.z[r] = double(z[target]);
+    b.z[r] = target >= 0 ? double(z[target]) : 0.0;
     b.top[r] = double(top);
     b.total[r] = sum_of(e, classes);
 }
@@ -190,9 +190,9 @@ PARFOCAL_BLOCK void write_row(const T* e, size_t classes, size_t r, const Block&
             gradient[k] = share * exponential;
             bend[k] = bend_of_other(exponential, int(k) == b.first[r], total, b.below[r], b.slope[r], b.bend[r]);
         }
-        if (b.target[r] != LEFT_OUT) bend[b.target[r]] = b.bend[r];
+        if (b.target[r] >= 0) bend[b.target[r]] = b.bend[r];
     }
-    if (b.target[r] != LEFT_OUT) gradient[b.target[r]] = T(b.slope[r]);
+    if (b.target[r] >= 0) gradient[b.target[r]] = T(b.slope[r]);
 }
 
 // Along the rows; exponentials go to the gradient itself where it can hold them.

@@ -56,6 +56,8 @@ def gradient_and_curvature(
     else:
         rows = numpy.rows(loss.parameters, labels, margins)
         terms = numpy.categorical(loss.parameters, rows, margins, 2, weights, total=True, positive=True)
+    if margins.flags.f_contiguous and not margins.flags.c_contiguous:
+        return np.asfortranarray(terms[1]), np.asfortranarray(terms[2])
     return terms[1], terms[2]
 
 
@@ -71,7 +73,9 @@ def check(loss: Any, margins: np.ndarray, labels: np.ndarray) -> None:
         if margins.ndim != 1:
             raise ValueError(f"margins must have one axis, one margin per sample; got shape {margins.shape}")
         checks.equal_shapes(labels, margins, "gradient_and_curvature")
-    elif margins.ndim != 2 or loss.parameters.axis % 2 != 1:
+    elif margins.ndim != 2:
         raise ValueError(f"margins must have the shape (samples, classes); got {margins.shape}")
+    elif loss.parameters.axis not in (-1, 1):
+        raise ValueError(f"margins have their classes on axis 1; the loss has axis={loss.parameters.axis}")
     elif loss.parameters.label_smoothing:
         raise ValueError("label_smoothing has no positive curvature for a softmax; build the loss without it")

@@ -64,7 +64,8 @@ def kernel_info() -> dict[str, Any]:
 def set_num_threads(number: int) -> None:
     """How many threads the native kernel may use for a large array; at the start, one for each processor.
 
-    The result has the same bits whatever the number.  Raises ValueError for anything but a whole number above 0.
+    The result has the same bits whatever the number.  NumPy, where it computes, has one thread of its own.  Raises
+    ValueError for anything but a whole number above 0.
 
     >>> before = kernel_info()["threads"]
     >>> set_num_threads(1)
@@ -85,7 +86,7 @@ def from_environment() -> None:
             raise ValueError(f"PARFOCAL_KERNEL: {error}") from None
     if threads := os.environ.get("PARFOCAL_NUM_THREADS"):
         try:
-            set_num_threads(int(threads) if threads.strip().isdigit() else threads)  # type: ignore[arg-type]
+            set_num_threads(int(threads) if threads.isdecimal() else threads)  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"PARFOCAL_NUM_THREADS: {error}") from None
 

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     backend: Any
     labels: Any
-    scores: Any  # in the loss's dtype
+    scores: Any  # rounded to the loss's dtype
     dtype: Any  # of the gradient
     factors: np.ndarray | None  # weights, as they multiply the losses or their elements
     elements: int  # that each loss is the mean of
@@ -195,8 +195,15 @@ class FocalLoss(Loss):
     def _compute(
         self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
     ) -> tuple[Any, ...]:
-        """The weighted losses, or the sum of all their elements; then derivatives, divided by `by` and by the elements."""
+        """The weighted losses, or the sum of their elements; then derivatives, divided by `by` and by the elements."""
         raise NotImplementedError
+
+    def _scores(self, backend: Any, given: Any) -> Any:
+        """y_pred in the loss's dtype; float64 logits are then computed in float64, so that their gradient is exact."""
+        scores = backend.cast(given, self.dtype)
+        if self.parameters.from_logits and given.dtype.itemsize == 8 and scores.dtype.itemsize < 8:
+            return scores.astype(given.dtype)
+        return scores
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         batch = self._batch(y_true, y_pred, sample_weight)
@@ -284,7 +291,7 @@ class BinaryFocalCrossentropy(FocalLoss):
             by = max(1.0, float(np.sum(backend.as_array("y_true", y_true), dtype=np.float64))) / elements
         else:
             by = divisor(self.reduction, shape, weights, None)
-        scores = backend.cast(given, self.dtype)
+        scores = self._scores(backend, given)
         return Batch(backend, y_true, scores, given.dtype, factors, elements, by, shape, weights)
 
     def _compute(
@@ -356,7 +363,7 @@ class CategoricalFocalCrossentropy(FocalLoss):
             weights, _ = broadcast_weight(sample_weight, shape)
             if rows.valid is not None:
                 weights = np.where(rows.valid, weights, 0.0)
-        scores = backend.cast(given, self.dtype)
+        scores = self._scores(backend, given)
         by = divisor(self.reduction, shape, weights, rows.valid)
         return Batch(backend, rows, scores, given.dtype, weights, 1, by, shape, weights, rows.valid)
 

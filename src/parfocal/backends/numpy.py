@@ -170,7 +170,7 @@ def binary(
 
 
 def binary_labels(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-    """Labels as float64 in y_pred's shape; a trailing axis of 1 that only one side has is nobody's mistake."""
+    """Labels in y_pred's shape; a trailing axis of 1 that only one side has is nobody's mistake."""
     labels = as_array("y_true", y_true)
     if labels.shape == y_pred.shape:
         return labels
