@@ -201,6 +201,8 @@ class FocalLoss(Loss):
     def _scores(self, backend: Any, given: Any) -> Any:
         """y_pred in the loss's dtype; float64 logits are then computed in float64, so that their gradient is exact."""
         scores = backend.cast(given, self.dtype)
+        if scores is given:
+            return scores
         if self.parameters.from_logits and given.dtype.itemsize == 8 and scores.dtype.itemsize < 8:
             return scores.astype(given.dtype)
         return scores
