@@ -17,10 +17,6 @@
 #include <tuple>
 #include <vector>
 
-#ifdef __GLIBCXX__
-#include <cxxabi.h>
-#endif
-
 #include "kernels.hpp"
 #include "processor.hpp"
 #include "threads.hpp"
@@ -160,15 +156,11 @@ class Released {
     Released(const Released&) = delete;
     Released& operator=(const Released&) = delete;
     ~Released() {
-#ifdef __GLIBCXX__
         try {
             PyEval_RestoreThread(state);
-        } catch (abi::__forced_unwind&) {
+        } catch (...) {
             for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
         }
-#else
-        PyEval_RestoreThread(state);
-#endif
     }
 
   private:
