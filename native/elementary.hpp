@@ -2,9 +2,7 @@
 //
 //   (a) No branches and no calls: choices are selects, rounding to an integer is adding and taking away 1.5 * 2^52, and
 //       powers of two are made from bits.
-//   (b) Polynomials are summed as a tree (Estrin 1960), not as a chain: a chain of ten is longer than the window in
-//   which
-//       a processor looks for work.
+//   (b) Polynomials are summed as a tree (Estrin 1960): a chain would be twice as long to wait for.
 //   (c) exponential() takes the low part of its argument, since exp() amplifies what rounding has lost.
 //   (d) Results below the smallest normal number are 0.
 //

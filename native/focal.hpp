@@ -9,7 +9,7 @@
 //
 // formula.py says why nothing subtracts from 1, why v carries a low part, and what each function returns.  What differs
 // here: exponentials are given to the functions, because the loops compute them apart; q^g at gamma 0, 1, 2 and 3 is a
-// product; and loops.hpp walks over the classes of a softmax.
+// product; and softmax.hpp and dense.hpp walk over the classes of a softmax.
 #pragma once
 
 #include "elementary.hpp"

@@ -1,8 +1,7 @@
 // One pass over the rows of a softmax.
 //
 //   (a) A few classes, or classes far apart in memory, are turned so that loops run along the rows, class by class.
-//   Many
-//       classes that lie together stay as they are, and loops run along the classes.
+//       Many classes that lie together stay as they are, and loops run along the classes.
 //   (b) Labels with weight on one class need one margin a row; others need all of them (dense.hpp).
 #pragma once
 

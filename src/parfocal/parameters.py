@@ -101,6 +101,6 @@ def _known(kind: type[Parameters], *arguments: Any, **named: Any) -> Parameters:
 def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
     try:
-        return _known(kind, *arguments, **named)  # type: ignore[arg-type]
+        return _known(kind, *arguments, **named)  # type: ignore[arg-type]  # classes are hashable, their objects not
     except TypeError:  # a list cannot be remembered
         return kind(*arguments, **named)
