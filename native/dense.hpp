@@ -1,4 +1,4 @@
-// Rows of a softmax with weight on several classes: softmax_dense in formula.py, turned, in double.
+// Rows of a softmax with weight on several classes: dense() in softmax.py, turned, in double.
 #pragma once
 
 #include "rows.hpp"
@@ -36,7 +36,7 @@ inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t
     }
 }
 
-// softmax_dense in formula.py.  z and y hold turned logits and labels, and in the end gradient and curvature.
+// dense() in softmax.py.  z and y hold turned logits and labels, and in the end gradient and curvature.
 struct Dense {
     static constexpr size_t BUFFERS = 10;
     double *z, *y, *e, *e_second, *total, *rest, *own, *bend, *a, *c;

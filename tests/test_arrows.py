@@ -17,7 +17,8 @@ SOURCE = Path(parfocal.__file__).parent
 FLOORS = [
     {"_native"},
     {"formula", "config", "checks", "kernel"},
-    {"parameters", "probability", "weights"},
+    {"parameters", "softmax", "weights"},
+    {"probability"},
     {"backends"},
     {"functional", "posterior", "reduction"},
     {"losses"},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import parfocal
-from parfocal import formula, probability
+from parfocal import formula, probability, softmax
 
 pytestmark = pytest.mark.usefixtures("each_kernel")
 
@@ -211,8 +211,8 @@ def test_the_formula_runs_in_any_array_namespace(gamma: float, dtype: str) -> No
             *formula.binary_hard(xp, a, hard, gamma, 0.25, 0.75, 2),
             *formula.binary_expected(xp, a, b, gamma, 1.0, 0.25, 0.75, 2),
             *formula.binary_linear(xp, a, b, gamma, 0.25, 0.75, 2),
-            *formula.softmax_hard(xp, a, t, gamma, 2),
-            *formula.softmax_dense(xp, a, b, gamma, 2),
+            *softmax.hard(xp, a, t, gamma, 2),
+            *softmax.dense(xp, a, b, gamma, 2),
             *probability.focal(xp, b, 1 - b, gamma, 2),
             *probability.binary_linear(xp, b, 1 - b, b, gamma, 0.25, 0.75, 2),
             *probability.softmax(xp, b, b, 1 - b, xp.sum(b, axis=-1, keepdims=True), b, gamma, 2),

@@ -53,19 +53,19 @@ MUTANTS = {
     ),
     "the softmax forgets the others' sign": (
         "exact::test_softmax_hard_labels",
-        "formula.py",
+        "softmax.py",
         "xp.where(target, a, -a * r)",
         "xp.where(target, a, a * r)",
     ),
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
-        "formula.py",
+        "softmax.py",
         "xp.where(largest, below, top + (below - values))",
         "top + (below - values)",
     ),
     "the logit difference is rounded": (
         "exact::test_softmax_hard_labels",
-        "formula.py",
+        "softmax.py",
         "exponentials = xp.exp(high) * (1 + low)",
         "exponentials = xp.exp(high)",
     ),
@@ -78,7 +78,7 @@ MUTANTS = {
     "the clip stops the gradient": (
         "exact::test_categorical_probabilities",
         "probability.py",
-        "(first * rest - formula.sum_of_others(xp, first * p))",
+        "(first * rest - sum_of_others(xp, first * p))",
         "(first * rest)",
     ),
     "the gammas of the pair are swapped": (

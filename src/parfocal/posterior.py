@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import checks, formula
+from parfocal import checks, formula, softmax
 from parfocal.parameters import Binary, Categorical
 
 # Stands for an infinite logit: far beyond all others, and still finite after a difference and a product with gamma.
@@ -96,7 +96,7 @@ def categorical_posterior_log(parameters: Categorical, z: np.ndarray, class_weig
     checks.smoothing_below_one(parameters.label_smoothing)
     classes, smoothing = z.shape[-1], parameters.label_smoothing
     weights = class_weight_list(class_weight, classes)
-    at = formula.margins(np, np.clip(z, -INFINITE, INFINITE))
+    at = softmax.margins(np, np.clip(z, -INFINITE, INFINITE))
     log_eta = log_normalised(log_share(parameters, at.m, alphas(parameters, classes), at.m_low))
     if smoothing:
         # The score balances smoothed labels; what smoothing added is taken off again.

@@ -11,13 +11,28 @@ sigmoid has lost cannot be had back here.  Logits are better; `formula.py` is fo
 
 from __future__ import annotations
 
-from parfocal import formula
-from parfocal.formula import Array, Gamma, Namespace
+from parfocal.formula import (
+    SMALL,
+    Array,
+    Gamma,
+    Namespace,
+    Schedule,
+    rounded,
+    small_power,
+    weighted,
+)
+from parfocal.softmax import largest_of, sum_of_others
+
+
+def power(xp: Namespace, base: Array, gamma: Gamma) -> Array:
+    """base^gamma for a base above 0."""
+    return small_power(xp, base, gamma) if isinstance(gamma, float) and gamma in SMALL else base ** rounded(gamma)
 
 
 def focal(xp: Namespace, p: Array, q: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
     """-q^g log p for q = 1 - p, and its first two derivatives in p.  Both p and q are above 0."""
-    q_to_g, log_p, g = q**gamma, xp.log(p), gamma
+    gamma = gamma.at_probability(xp, p) if isinstance(gamma, Schedule) else gamma
+    q_to_g, log_p, g = power(xp, q, gamma), xp.log(p), rounded(gamma)
     loss = -q_to_g * log_p
     if order == 0:
         return (loss,)
@@ -41,12 +56,13 @@ def binary_expected(
 
 
 def binary_linear(
-    xp: Namespace, p: Array, q: Array, y: Array, gamma: float, w_1: float, w_0: float, order: int
+    xp: Namespace, p: Array, q: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int
 ) -> tuple[Array, ...]:
     """The rule "linear" as a function of p: w n^g CE with n = y q + (1 - y) p."""
     n = y * q + (1 - y) * p
+    gamma = gamma.at_probability(xp, y * p + (1 - y) * q) if isinstance(gamma, Schedule) else gamma
     cross_entropy = -(y * xp.log(p) + (1 - y) * xp.log(q))
-    weight, g = (y * w_1 + (1 - y) * w_0) * n**gamma, gamma
+    weight, g = (y * w_1 + (1 - y) * w_0) * power(xp, n, gamma), rounded(gamma)
     if order == 0:
         return (weight * cross_entropy,)
     k = (1 - 2 * y) / n
@@ -70,13 +86,34 @@ def softmax(
         d2L/ds_j2 = (w_j [f''_j (1 - p_j)^2 - 2 f'_j (1 - p_j)] + sum_{k != j} w_k [f''_k p_k^2 + 2 f'_k p_k]) / scale^2
     """
     terms = focal(xp, p_clipped, q, gamma, order)
-    loss = xp.sum(formula.weighted(xp, w, terms[0]), axis=-1, keepdims=True)
+    loss = xp.sum(weighted(xp, w, terms[0]), axis=-1, keepdims=True)
     if order == 0:
         return (loss,)
-    first, rest = w * terms[1], formula.sum_of_others(xp, p)  # rest is 1 - p
-    gradient = (first * rest - formula.sum_of_others(xp, first * p)) / scale
+    first, rest = w * terms[1], sum_of_others(xp, p)  # rest is 1 - p
+    gradient = (first * rest - sum_of_others(xp, first * p)) / scale
     if order == 1:
         return loss, gradient
     second = w * terms[2]
-    others = formula.sum_of_others(xp, second * p * p) + 2 * formula.sum_of_others(xp, first * p)
+    others = sum_of_others(xp, second * p * p) + 2 * sum_of_others(xp, first * p)
     return loss, gradient, (second * rest * rest - 2 * first * rest + others) / (scale * scale)
+
+
+def softmax_product(
+    xp: Namespace, p: Array, p_clipped: Array, q: Array, scale: Array, w: Array, gamma: Gamma, vector: Array
+) -> Array:
+    """The second derivative of `softmax` times a vector, row by row; linear in the vector.
+
+    With dp_k = (v_k (1 - p_k) - p_k times the sum of the other v) / scale:
+
+        [(w_j f''_j dp_j)(1 - p_j) - sum_{k != j} (w_k f''_k dp_k) p_k - sum_k w_k f'_k dp_k] / scale
+          - dL/ds_j (sum over i of v_i) / scale
+    """
+    _, first, second = focal(xp, p_clipped, q, gamma, 2)
+    a, v = w * first, vector
+    largest = largest_of(xp, p)
+    rest = sum_of_others(xp, p, largest)
+    dp = (v * rest - p * sum_of_others(xp, v, largest)) / scale
+    da = w * second * dp
+    gradient = (a * rest - sum_of_others(xp, a * p, largest)) / scale
+    moved = da * rest - sum_of_others(xp, da * p, largest) - xp.sum(a * dp, axis=-1, keepdims=True)
+    return (moved - gradient * xp.sum(v, axis=-1, keepdims=True)) / scale

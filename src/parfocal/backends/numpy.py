@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula, kernel, probability
+from parfocal import checks, config, formula, kernel, probability, softmax
 from parfocal.backends import native
 from parfocal.parameters import Binary, Categorical, SparseCategorical
 
@@ -335,11 +335,11 @@ def rows_from_logits(
     z, gamma = scores.astype(np.float64), parameters.gamma
     if target is None:
         gammas = gamma if isinstance(gamma, float) else np.broadcast_to(np.asarray(gamma), z.shape)
-        return formula.softmax_dense(np, z, weights, gammas, order)
+        return softmax.dense(np, z, weights, gammas, order)
     if isinstance(gamma, tuple):
         gamma = np.where(target, gamma, 0.0).sum(axis=-1, keepdims=True)
     weight = weights.sum(axis=-1, keepdims=True)
-    terms = formula.softmax_hard(np, z, target, gamma, order, positive)
+    terms = softmax.hard(np, z, target, gamma, order, positive)
     return tuple(formula.weighted(np, weight, term) for term in terms)
 
 
