@@ -176,7 +176,7 @@ Answer answer(const Result& result) {
 
 Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangent, nb::handle loss, nb::handle gradient,
               nb::handle curvature, double gamma_0, double gamma_1, double weight_0, double weight_1,
-              double label_smoothing, bool expected, double scale, bool boosting) {
+              double label_smoothing, bool expected, double scale, bool boosting, int at_most) {
     const View x_view(x), y_view(y), weight_view(weight), cotangent_view(cotangent);
     const View loss_view(loss, true), gradient_view(gradient, true), curvature_view(curvature, true);
     BinaryJob job;
@@ -202,14 +202,14 @@ Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangen
         return answer(result);
     }
     const Released released;
-    return answer(run(job.samples, 1, threads, [&](std::size_t begin, std::size_t end, Result& result) {
+    return answer(run(job.samples, 1, at_most ? at_most : threads.load(), [&](std::size_t begin, std::size_t end, Result& result) {
         kernels->binary(job, begin, end, result);
     }));
 }
 
 Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle weight, nb::handle cotangent,
                nb::handle loss, nb::handle gradient, nb::handle curvature, nb::handle alpha, nb::handle gamma,
-               double label_smoothing, std::optional<double> ignore_class, double scale, bool boosting) {
+               double label_smoothing, std::optional<double> ignore_class, double scale, bool boosting, int at_most) {
     const View z_view(z), target_view(target), labels_view(labels), weight_view(weight), cotangent_view(cotangent);
     const View loss_view(loss, true), gradient_view(gradient, true), curvature_view(curvature, true);
     const View alpha_view(alpha), gamma_view(gamma);
@@ -235,7 +235,7 @@ Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle we
     job.ignores = ignore_class.has_value(), job.ignore_class = ignore_class.value_or(0.0);
     const Kernels* kernels = in_use;
     const Released released;
-    return answer(run(samples, job.classes, threads, [&](std::size_t begin, std::size_t end, Result& result) {
+    return answer(run(samples, job.classes, at_most ? at_most : threads.load(), [&](std::size_t begin, std::size_t end, Result& result) {
         kernels->softmax(job, begin, end, result);
     }));
 }
@@ -265,11 +265,12 @@ NB_MODULE(_native, module) {
     module.def("binary", &binary, nb::arg("x"), nb::arg("y"), nb::arg("weight").none(), nb::arg("cotangent").none(),
                nb::arg("loss").none(), nb::arg("gradient").none(), nb::arg("curvature").none(), nb::arg("gamma_0"),
                nb::arg("gamma_1"), nb::arg("weight_0"), nb::arg("weight_1"), nb::arg("label_smoothing"),
-               nb::arg("expected"), nb::arg("scale"), nb::arg("boosting"));
+               nb::arg("expected"), nb::arg("scale"), nb::arg("boosting"), nb::arg("threads") = 0);
     module.def("softmax", &softmax, nb::arg("z"), nb::arg("target").none(), nb::arg("labels").none(),
                nb::arg("weight").none(), nb::arg("cotangent").none(), nb::arg("loss").none(),
                nb::arg("gradient").none(), nb::arg("curvature").none(), nb::arg("alpha"), nb::arg("gamma"),
-               nb::arg("label_smoothing"), nb::arg("ignore_class").none(), nb::arg("scale"), nb::arg("boosting"));
+               nb::arg("label_smoothing"), nb::arg("ignore_class").none(), nb::arg("scale"), nb::arg("boosting"),
+               nb::arg("threads") = 0);
     module.def("names", &names);
     module.def("use", &use, nb::arg("name"));
     module.def("in_use", [] { return std::string(in_use.load()->name); });

@@ -16,7 +16,8 @@ SOURCE = Path(parfocal.__file__).parent
 # Lower floors first.  A module imports only from floors below its own.
 FLOORS = [
     {"_native"},
-    {"formula", "config", "checks", "kernel"},
+    {"formula", "config", "kernel"},
+    {"checks"},
     {"parameters", "softmax", "weights"},
     {"probability"},
     {"backends"},

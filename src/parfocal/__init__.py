@@ -13,13 +13,16 @@ from parfocal.losses import (
     Loss,
     SparseCategoricalFocalCrossentropy,
 )
+from parfocal.parameters import FLSD53, GammaSchedule
 from parfocal.weights import class_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FLSD53",
     "BinaryFocalCrossentropy",
     "CategoricalFocalCrossentropy",
+    "GammaSchedule",
     "Loss",
     "SparseCategoricalFocalCrossentropy",
     "binary_focal_crossentropy",

@@ -18,6 +18,7 @@ def binary(
     expected: bool,
     scale: float,
     boosting: bool,
+    threads: int = 0,
 ) -> tuple[float, int, bool]: ...
 def softmax(
     z: Any,
@@ -34,6 +35,7 @@ def softmax(
     ignore_class: float | None,
     scale: float,
     boosting: bool,
+    threads: int = 0,
 ) -> tuple[float, int, bool]: ...
 def names() -> list[str]: ...
 def use(name: str) -> None: ...

@@ -50,7 +50,9 @@ def gradient_and_curvature(
     margins = np.asarray(numpy.as_array("margins", margins), dtype=np.float64)
     labels = numpy.as_array("labels", labels)
     check(loss, margins, labels)
-    weights = None if sample_weight is None else broadcast_weight(sample_weight, margins.shape[:1])[0]
+    weights, samples = None, margins.shape[:1]
+    if sample_weight is not None:
+        weights, _ = broadcast_weight(numpy, numpy.weights(sample_weight, margins), samples, samples)
     if isinstance(loss, BinaryFocalCrossentropy):
         terms = numpy.binary(loss.parameters, labels, margins, 2, weights, total=True, positive=True)
     else:
@@ -72,7 +74,7 @@ def check(loss: Any, margins: np.ndarray, labels: np.ndarray) -> None:
     if isinstance(loss, BinaryFocalCrossentropy):
         if margins.ndim != 1:
             raise ValueError(f"margins must have one axis, one margin per sample; got shape {margins.shape}")
-        checks.equal_shapes(labels, margins, "gradient_and_curvature")
+        checks.one_shape(labels.shape, margins.shape, "gradient_and_curvature")
     elif margins.ndim != 2:
         raise ValueError(f"margins must have the shape (samples, classes); got {margins.shape}")
     elif loss.parameters.axis not in (-1, 1):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from parfocal.formula import Schedule
 
 # q^g is computed from a pair of floats that hold g v; past this the parts overflow long after the loss is 0.
 LARGEST_GAMMA = 1e30
@@ -27,8 +30,10 @@ def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
         raise TypeError(f"{name} must be a number or a list of numbers, one per class; got {value!r}") from None
 
 
-def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...]:
-    """gamma >= 0: a number, or one per class; `classes` is set where their number is known at once."""
+def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...] | Schedule:
+    """gamma >= 0: a number, one per class, or a schedule; `classes` is set where their number is known at once."""
+    if isinstance(value, Schedule):
+        return value
     gammas = number_or_list("gamma", value)
     at_least_one("gamma", gammas)
     for item in gammas if isinstance(gammas, tuple) else (gammas,):
@@ -45,6 +50,24 @@ def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...]:
         if len(set(gammas)) == 1:
             return gammas[0]
     return gammas
+
+
+def schedule(thresholds: Any, gammas: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A table of gammas by the probability of the true class."""
+    bounds, values = number_or_list("thresholds", thresholds), number_or_list("gammas", gammas)
+    bounds = bounds if isinstance(bounds, tuple) else (bounds,)
+    if not isinstance(values, tuple) or len(values) != len(bounds) + 1:
+        raise ValueError(
+            f"a schedule has one gamma more than thresholds, gammas[i] holding below thresholds[i] and the last one "
+            f"above all; got thresholds {thresholds!r} and gammas {gammas!r}"
+        )
+    for value in values:
+        gamma(value)
+    if not bounds or not all(0 < bound < 1 for bound in bounds) or any(a >= b for a, b in pairwise(bounds)):
+        raise ValueError(f"thresholds must be probabilities in (0, 1), each above the one before; got {thresholds!r}")
+    if list(values) not in (sorted(values), sorted(values, reverse=True)):
+        raise ValueError(f"the gammas of a schedule must only rise or only fall; got {gammas!r}")
+    return bounds, values
 
 
 def at_least_one(name: str, values: float | tuple[float, ...]) -> None:
@@ -135,20 +158,67 @@ def axis_in_range(axis: int, ndim: int, name: str) -> int:
     return axis % ndim
 
 
-def equal_shapes(y_true: np.ndarray, y_pred: np.ndarray, function: str, hint: str = "") -> None:
-    if y_true.shape != y_pred.shape:
+Shape = tuple[int | None, ...]  # None: not known while a graph is built
+
+
+def one_shape(y_true: Shape, y_pred: Shape, function: str, hint: str = "") -> None:
+    if not fits(y_true, y_pred):
         raise ValueError(
-            f"{function} needs y_true and y_pred of one shape; "
-            f"got y_true {y_true.shape} and y_pred {y_pred.shape}.{hint}"
+            f"{function} needs y_true and y_pred of one shape; got y_true {y_true} and y_pred {y_pred}.{hint}"
         )
 
 
-def at_least_two_classes(shape: tuple[int, ...], axis: int, function: str) -> None:
-    if shape[axis] < 2:
+def fits(given: Shape, wanted: Shape) -> bool:
+    """Whether two shapes can be one."""
+    if given == wanted:
+        return True
+    return len(given) == len(wanted) and all(
+        a is None or b is None or a == b for a, b in zip(given, wanted, strict=True)
+    )
+
+
+def without(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+def class_axis(parameters: Any, shape: Shape, function: str) -> int:
+    """The class axis of y_pred counted from 0, once it is sure that there are classes, and lists that fit them."""
+    axis = axis_in_range(parameters.axis, len(shape), function)
+    classes = shape[axis]
+    if classes is None:
+        raise ValueError(f"{function} must know the number of classes, axis {axis} of y_pred with shape {shape}")
+    if classes < 2:
         raise ValueError(
             f"{function} needs at least 2 classes along axis {axis}; y_pred has shape {shape}. "
             "For one score per sample use binary_focal_crossentropy."
         )
+    one_per_class("alpha", parameters.alpha, classes)
+    one_per_class("gamma", parameters.gamma, classes)
+    return axis
+
+
+def dense_labels(y_true: Shape, y_pred: Shape, axis: int) -> None:
+    """One-hot or soft labels."""
+    hint = ""
+    if len(y_true) == len(y_pred) - 1 or fits(y_true, (*y_pred[:axis], 1, *y_pred[axis + 1 :])):
+        hint = " For class indices use sparse_categorical_focal_crossentropy."
+    one_shape(y_true, y_pred, "categorical_focal_crossentropy", hint)
+
+
+def sparse_labels(y_true: Shape, y_pred: Shape, axis: int) -> int | None:
+    """Class indices: the axis of length 1 in their shape that has to go, or None."""
+    rows = without(y_pred, axis)
+    if fits(y_true, rows):
+        return None
+    if fits(y_true, (*y_pred[:axis], 1, *y_pred[axis + 1 :])):
+        return axis
+    if fits(y_true, (*rows, 1)):
+        return len(rows)
+    hint = " For one-hot labels use categorical_focal_crossentropy." if fits(y_true, y_pred) else ""
+    raise ValueError(
+        f"sparse_categorical_focal_crossentropy needs one class index for each row of y_pred, so y_true of shape "
+        f"{rows} for y_pred {y_pred} with the classes on axis {axis}; got y_true {y_true}.{hint}"
+    )
 
 
 def one_per_class(name: str, values: Any, classes: int) -> None:

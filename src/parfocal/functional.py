@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from parfocal import backends, checks
 from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
 
@@ -71,9 +69,12 @@ def binary_focal_crossentropy(
     parameters = checked(Binary, apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
     backend = backends.find(y_pred, y_true=y_true)
     y_pred = backend.binary_scores(y_true, y_pred)
-    axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "binary_focal_crossentropy")
+    axis = checks.axis_in_range(parameters.axis, len(y_pred.shape), "binary_focal_crossentropy")
+    if len(y_pred.shape) == 1:  # one loss: summed in the same pass
+        (loss,) = backend.binary(parameters, y_true, y_pred, 0, by=backend.length(y_pred, 0) or 1, total=True)
+        return backend.cast(loss, y_pred.dtype)
     (loss,) = backend.binary(parameters, y_true, y_pred, 0)
-    return backend.cast(mean(loss, axis), y_pred.dtype)
+    return backend.cast(backend.mean(loss, axis), y_pred.dtype)
 
 
 def categorical_focal_crossentropy(
@@ -163,10 +164,3 @@ def per_sample(parameters: Categorical, y_true: Any, y_pred: Any) -> Any:
     y_pred = backend.float_array("y_pred", y_pred)
     (loss,) = backend.categorical(parameters, backend.rows(parameters, y_true, y_pred), y_pred, 0)
     return backend.cast(loss, y_pred.dtype)
-
-
-def mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """The mean over an axis; the mean of nothing is 0."""
-    if values.shape[axis] == 1:
-        return values.squeeze(axis)
-    return values.sum(axis=axis, dtype=np.float64) / max(values.shape[axis], 1)

@@ -18,6 +18,7 @@ except ImportError as error:  # built without a compiler, or for another machine
     native, why_not = None, str(error)
 
 _numpy_only = False
+_threads_chosen = False
 
 
 def available() -> list[str]:
@@ -64,7 +65,8 @@ def kernel_info() -> dict[str, Any]:
 def set_num_threads(number: int) -> None:
     """How many threads the native kernel may use for a large array; at the start, one for each processor.
 
-    The result has the same bits whatever the number.  NumPy, where it computes, has one thread of its own.  Raises
+    PyTorch tensors are computed with one thread until a number has been set, here or by PARFOCAL_NUM_THREADS.  The
+    result has the same bits whatever the number.  NumPy, where it computes, has one thread of its own.  Raises
     ValueError for anything but a whole number above 0.
 
     >>> before = kernel_info()["threads"]
@@ -73,8 +75,15 @@ def set_num_threads(number: int) -> None:
     """
     if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 < number.__index__() < 1 << 16:
         raise ValueError(f"the number of threads must be a whole number from 1 to 65535; got {number!r}")
+    global _threads_chosen
+    _threads_chosen = True
     if native:
         native.set_threads(number.__index__())
+
+
+def threads_beside_torch() -> int:
+    """How many threads a tensor's loss may use: one, unless somebody has chosen; torch has threads of its own."""
+    return 0 if _threads_chosen else 1
 
 
 def from_environment() -> None:

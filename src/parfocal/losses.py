@@ -20,12 +20,12 @@ class Batch(NamedTuple):
     labels: Any
     scores: Any  # rounded to the loss's dtype
     dtype: Any  # of the gradient
-    factors: np.ndarray | None  # weights, as they multiply the losses or their elements
-    elements: int  # that each loss is the mean of
-    divisor: float  # of the summed losses, by the reduction
-    shape: tuple[int, ...]  # of the losses
-    weights: np.ndarray | None  # one for each loss
-    valid: np.ndarray | None = None  # which losses count; None: all
+    factors: Any  # weights, as they multiply the losses or their elements; None: no weights
+    elements: Any  # that each loss is the mean of
+    divisor: Any  # of the summed losses, by the reduction
+    count: Any  # of the losses
+    weights: Any  # one for each loss, or None
+    valid: Any = None  # which losses count; None: all
 
 
 class Loss:
@@ -86,16 +86,18 @@ class Loss:
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         """The reduced loss, in `self.dtype`, and its derivatives up to `order`."""
-        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        backend = backends.find(y_pred, traced=True, y_true=y_true, sample_weight=sample_weight)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
-        losses = np.asarray(self.call(np.asarray(y_true), scores), dtype=np.float64)
+        losses = backend.wide(self.call(backend.companion("y_true", y_true, scores), scores))
         weights = None
         if sample_weight is not None:
-            weights, _ = broadcast_weight(sample_weight, losses.shape)
-            losses = formula.weighted(np, weights, losses)
+            weights = backend.weights(sample_weight, losses)
+            weights, _ = broadcast_weight(backend, weights, backend.shape(losses), backend.lengths_without(losses, None))
+            losses = formula.weighted(backend.xp, weights, losses)
         if self.reduction not in (None, "none"):
-            losses = losses.sum() / divisor(self.reduction, losses.shape, weights, None)
-        return (backends.numpy.cast(losses, self.dtype),)
+            count = backend.count_without(losses, None)
+            losses = backend.xp.sum(losses) / divisor(backend, self.reduction, count, weights, None)
+        return (backend.cast(losses, self.dtype),)
 
 
 class FocalLoss(Loss):
@@ -203,31 +205,25 @@ class FocalLoss(Loss):
         scores = backend.cast(given, self.dtype)
         if scores is given:
             return scores
-        if self.parameters.from_logits and given.dtype.itemsize == 8 and scores.dtype.itemsize < 8:
-            return scores.astype(given.dtype)
-        return scores
+        double = self.parameters.from_logits and backend.is_double(given) and not backend.is_double(scores)
+        return backend.cast(scores, given.dtype) if double else scores
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         batch = self._batch(y_true, y_pred, sample_weight)
-        by, total = batch.divisor, self.reduction not in (None, "none")
-        terms = self._compute(batch, order, by, total)
-        loss = batch.backend.cast(terms[0] / (by * batch.elements) if total else terms[0], self.dtype)
+        total = self.reduction not in (None, "none")
+        terms = self._compute(batch, order, batch.divisor, total)
+        loss = batch.backend.cast(terms[0], self.dtype)
         if order == 0:
             return (loss,)
-        shape = y_pred.shape if isinstance(y_pred, np.ndarray) else np.shape(y_pred)
-        if terms[1].shape == shape:
-            return (loss, *terms[1:])
-        return (loss, *(term.reshape(shape) for term in terms[1:]))
+        return (loss, *(batch.backend.shaped_like(term, y_pred) for term in terms[1:]))
 
-    def _like(self, values: np.ndarray, y_pred: Any) -> np.ndarray:
-        backend = backends.find(y_pred)
+    def _way_back(self, function: Any, y_pred: Any, class_weight: Any) -> Any:
+        """posterior.function of the scores' logits, in y_pred's shape and dtype."""
+        backend = backends.find(y_pred, traced=True)
         given = backend.float_array("y_pred", y_pred)
-        return backend.cast(values, given.dtype).reshape(given.shape)
-
-    def _logits(self, y_pred: Any) -> np.ndarray:
-        """Scores as float64 logits.  Probabilities are clipped as the loss clips them; a softmax's logits are log p."""
-        backend = backends.find(y_pred)
-        return backend.logits(self.parameters, backend.float_array("y_pred", y_pred))
+        with np.errstate(all="ignore"):
+            logits = backend.logits(self.parameters, given)
+            return backend.cast(function(backend.xp, self.parameters, logits, class_weight), given.dtype)
 
 
 class BinaryFocalCrossentropy(FocalLoss):
@@ -264,14 +260,10 @@ class BinaryFocalCrossentropy(FocalLoss):
         return functional.binary_focal_crossentropy(y_true, y_pred, **self.parameters.as_dict())
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
-        with np.errstate(all="ignore"):
-            logit = posterior.binary_posterior_logit(self.parameters, self._logits(y_pred), class_weight)
-            return self._like(formula.link(np, logit).p, y_pred)
+        return self._way_back(posterior.binary_posterior, y_pred, class_weight)
 
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
-        with np.errstate(all="ignore"):
-            logit = posterior.binary_posterior_logit(self.parameters, self._logits(y_pred), class_weight)
-            return self._like(logit, y_pred)
+        return self._way_back(posterior.binary_posterior_logit, y_pred, class_weight)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         shares = np.asarray(prior, dtype=np.float64)
@@ -281,20 +273,27 @@ class BinaryFocalCrossentropy(FocalLoss):
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
         given = backend.binary_scores(y_true, y_pred)
-        axis = checks.axis_in_range(self.parameters.axis, given.ndim, "binary_focal_crossentropy")
-        shape, elements = (*given.shape[:axis], *given.shape[axis + 1 :]), given.shape[axis] or 1
+        shape = backend.shape(given)
+        axis = checks.axis_in_range(self.parameters.axis, len(shape), "binary_focal_crossentropy")
+        count, elements = backend.count_without(given, axis), backend.at_least_one(backend.length(given, axis))
+        scores = self._scores(backend, given)
         weights = factors = None
         if sample_weight is not None:
-            weights, per_element = broadcast_weight(sample_weight, shape, given.shape)
-            factors = weights if per_element else np.expand_dims(weights, axis)
-            weights = functional.mean(weights, axis) if per_element else weights
+            weights, per_element = broadcast_weight(
+                backend,
+                backend.weights(sample_weight, scores),
+                checks.without(shape, axis),
+                backend.lengths_without(given, axis),
+                shape,
+            )
+            factors = weights if per_element else backend.xp.expand_dims(weights, axis=axis)
+            weights = backend.mean(weights, axis) if per_element else weights
         if self.reduction == "mean_over_positives":
             # The losses are means over the axis; the sum over all elements is that many times larger.
-            by = max(1.0, float(np.sum(backend.as_array("y_true", y_true), dtype=np.float64))) / elements
+            by = backend.positives(y_true, scores) / elements
         else:
-            by = divisor(self.reduction, shape, weights, None)
-        scores = self._scores(backend, given)
-        return Batch(backend, y_true, scores, given.dtype, factors, elements, by, shape, weights)
+            by = divisor(backend, self.reduction, count, weights, None)
+        return Batch(backend, y_true, scores, given.dtype, factors, elements, by, count, weights)
 
     def _compute(
         self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
@@ -310,7 +309,7 @@ class BinaryFocalCrossentropy(FocalLoss):
             batch.dtype,
             positive,
         )
-        return terms if total else (functional.mean(terms[0], self.parameters.axis), *terms[1:])
+        return terms if total else (batch.backend.mean(terms[0], self.parameters.axis), *terms[1:])
 
 
 class CategoricalFocalCrossentropy(FocalLoss):
@@ -339,35 +338,28 @@ class CategoricalFocalCrossentropy(FocalLoss):
         return functional.per_sample(self.parameters, y_true, y_pred)
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._like(np.exp(self._posterior_log(y_pred, class_weight)), y_pred)
+        return self._way_back(posterior.categorical_posterior, y_pred, class_weight)
 
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._like(self._posterior_log(y_pred, class_weight), y_pred)
+        return self._way_back(posterior.categorical_posterior_log, y_pred, class_weight)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         shares = np.asarray(prior, dtype=np.float64)
         return posterior.categorical_optimal_logit(self.parameters, shares, class_weight)
 
-    def _posterior_log(self, y_pred: Any, class_weight: Any) -> np.ndarray:
-        axis = self.parameters.axis
-        with np.errstate(all="ignore"):
-            logits = np.moveaxis(self._logits(y_pred), axis, -1)
-            log_eta = posterior.categorical_posterior_log(self.parameters, logits, class_weight)
-            return np.moveaxis(log_eta, -1, axis)
-
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
         given = backend.float_array("y_pred", y_pred)
         rows = backend.rows(self.parameters, y_true, given)
-        shape = (*given.shape[: rows.axis], *given.shape[rows.axis + 1 :])
-        weights = None
+        count, scores, weights = backend.count_without(given, rows.axis), self._scores(backend, given), None
         if sample_weight is not None:
-            weights, _ = broadcast_weight(sample_weight, shape)
+            weights = backend.weights(sample_weight, scores)
+            shape = checks.without(backend.shape(given), rows.axis)
+            weights, _ = broadcast_weight(backend, weights, shape, backend.lengths_without(given, rows.axis))
             if rows.valid is not None:
-                weights = np.where(rows.valid, weights, 0.0)
-        scores = self._scores(backend, given)
-        by = divisor(self.reduction, shape, weights, rows.valid)
-        return Batch(backend, rows, scores, given.dtype, weights, 1, by, shape, weights, rows.valid)
+                weights = backend.xp.where(rows.valid, weights, backend.xp.zeros_like(weights))
+        by = divisor(backend, self.reduction, count, weights, rows.valid)
+        return Batch(backend, rows, scores, given.dtype, weights, 1, by, count, weights, rows.valid)
 
     def _compute(
         self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False

@@ -44,8 +44,8 @@ class FocalMetric:
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch; the arguments are those of the loss."""
         batch = self.loss._batch(y_true, y_pred, sample_weight)
-        self.total += float(self.loss._compute(batch, order=0)[0]) / batch.elements
-        self.count += total_weight(batch.shape, batch.weights, batch.valid)
+        self.total += float(self.loss._compute(batch, order=0)[0])
+        self.count += float(total_weight(batch.backend, batch.count, batch.weights, batch.valid))
 
     def result(self) -> Any:
         """The mean so far, in the metric's dtype; 0 before the first sample."""

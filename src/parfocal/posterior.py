@@ -10,22 +10,24 @@ pulls of the labels balance, each weighted by its posterior, so the posterior is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from parfocal import checks, formula, softmax
+from parfocal.formula import Array, Namespace
 from parfocal.parameters import Binary, Categorical
 
 # Stands for an infinite logit: far beyond all others, and still finite after a difference and a product with gamma.
 INFINITE = 1e30
 
 
-def class_weight_list(class_weight: Any, classes: int) -> np.ndarray:
+def class_weight_list(class_weight: Any, classes: int) -> list[float]:
     """`class_weight` as one number per class: None, a list, or a dict from class index to weight, as Keras takes it."""
     if class_weight is None:
-        return np.ones(classes)
+        return [1.0] * classes
     if isinstance(class_weight, Mapping):
         checks.class_weight_keys(class_weight, classes)
         class_weight = [class_weight.get(k, 1.0) for k in range(classes)]
@@ -33,13 +35,13 @@ def class_weight_list(class_weight: Any, classes: int) -> np.ndarray:
     if not isinstance(weights, tuple) or len(weights) != classes:
         raise ValueError(f"class_weight must hold one number for each of the {classes} classes; got {class_weight!r}")
     checks.class_weight_values(weights, "class_weight")
-    return np.asarray(weights)
+    return list(weights)
 
 
 # -- binary
 
 
-def binary_posterior_logit(parameters: Binary, x: np.ndarray, class_weight: Any = None) -> np.ndarray:
+def binary_posterior_logit(xp: Namespace, parameters: Binary, x: Array, class_weight: Any = None) -> Array:
     """log(eta / (1 - eta)) at the logits x.  Infinite where smoothed labels put eta at 0 or 1."""
     checks.smoothing_below_one(parameters.label_smoothing)
     checks.class_weight_values(parameters.weights, "(1 - alpha, alpha)")
@@ -47,63 +49,82 @@ def binary_posterior_logit(parameters: Binary, x: np.ndarray, class_weight: Any 
     w_0, w_1 = parameters.weights
     gamma_0, gamma_1 = parameters.gammas
     if not parameters.label_smoothing:
-        pull_1 = formula.log_pull(np, x, gamma_1) + np.log(w_1 * weight_1)
-        pull_0 = formula.log_pull(np, -x, gamma_0) + np.log(w_0 * weight_0)
+        pull_1 = formula.log_pull(xp, x, gamma_1) + math.log(w_1 * weight_1)
+        pull_0 = formula.log_pull(xp, -x, gamma_0) + math.log(w_0 * weight_0)
         return pull_0 - pull_1
-    low = np.full_like(x, parameters.label_smoothing / 2)
+    low = xp.full_like(x, parameters.label_smoothing / 2)
     gradient_0, gradient_1 = (
-        formula.binary_linear(np, x, y, gamma_1, w_1, w_0, 1)[1]
+        formula.binary_linear(xp, x, y, gamma_1, w_1, w_0, 1)[1]
         if parameters.soft_labels == "linear"
-        else formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, 1)[1]
+        else formula.binary_expected(xp, x, y, gamma_1, gamma_0, w_1, w_0, 1)[1]
         for y in (low, 1 - low)
     )
     # Beyond the score that a smoothed label asks for, it pulls back: eta is 0 or 1 there.
-    pull_0, pull_1 = (np.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
-    return np.log(weight_0 * pull_0) - np.log(weight_1 * pull_1)
+    pull_0, pull_1 = (xp.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
+    return xp.log(weight_0 * pull_0) - xp.log(weight_1 * pull_1)
+
+
+def binary_posterior(xp: Namespace, parameters: Binary, x: Array, class_weight: Any = None) -> Array:
+    return formula.link(xp, binary_posterior_logit(xp, parameters, x, class_weight)).p
 
 
 def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
     """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
     checks.prior_inside(prior)
     return solve_increasing(
-        lambda x: binary_posterior_logit(parameters, x, class_weight), np.log(prior) - np.log1p(-prior)
+        lambda x: binary_posterior_logit(np, parameters, x, class_weight), np.log(prior) - np.log1p(-prior)
     )
 
 
 # -- softmax
 
 
-def alphas(parameters: Categorical, classes: int) -> np.ndarray:
+def alphas(parameters: Categorical, classes: int) -> list[float]:
     checks.one_per_class("alpha", parameters.alpha, classes)
     checks.one_per_class("gamma", parameters.gamma, classes)
-    values = np.broadcast_to(np.asarray(parameters.alpha), (classes,))
-    checks.class_weight_values(values.tolist(), "alpha")
+    values = list(parameters.alpha) if isinstance(parameters.alpha, tuple) else [parameters.alpha] * classes
+    checks.class_weight_values(values, "alpha")
     return values
 
 
+def by_class(xp: Namespace, values: list[float], like: Array) -> Array:
+    """Numbers along the last axis, where `like` lies and in its dtype."""
+    number = xp.arange(like.shape[-1])
+    rows = xp.zeros_like(like)
+    for k, value in enumerate(values):
+        rows = xp.where(number == k, xp.full_like(like, value), rows)
+    return rows
+
+
 def log_share(
-    parameters: Categorical, m: np.ndarray, weights: np.ndarray, m_low: np.ndarray | None = None
-) -> np.ndarray:
+    xp: Namespace, parameters: Categorical, m: Array, weights: list[float], m_low: Array | None = None
+) -> Array:
     """log(p q / |A| / weight), which the posterior is proportional to: -> exp(m) as gamma -> 0, increasing in m."""
-    gamma = parameters.gamma if isinstance(parameters.gamma, float) else np.asarray(parameters.gamma)
-    at = formula.link(np, m, m_low)
-    u, v = np.where(m < -formula.FAR, m, at.u), np.where(m > formula.FAR, -m, at.v)
-    return u + v - formula.log_pull(np, m, gamma, m_low) - np.log(weights)
+    gamma = by_class(xp, list(parameters.gamma), m) if isinstance(parameters.gamma, tuple) else parameters.gamma
+    at = formula.link(xp, m, m_low)
+    u, v = xp.where(m < -formula.FAR, m, at.u), xp.where(m > formula.FAR, -m, at.v)
+    return u + v - formula.log_pull(xp, m, gamma, m_low) - by_class(xp, [math.log(w) for w in weights], m)
 
 
-def categorical_posterior_log(parameters: Categorical, z: np.ndarray, class_weight: Any = None) -> np.ndarray:
-    """log eta at the logits z, classes on the last axis."""
+def categorical_posterior_log(xp: Namespace, parameters: Categorical, z: Array, class_weight: Any = None) -> Array:
+    """log eta at the logits z, classes on the loss's axis."""
     checks.smoothing_below_one(parameters.label_smoothing)
+    z = xp.moveaxis(z, parameters.axis, -1)
     classes, smoothing = z.shape[-1], parameters.label_smoothing
     weights = class_weight_list(class_weight, classes)
-    at = softmax.margins(np, np.clip(z, -INFINITE, INFINITE))
-    log_eta = log_normalised(log_share(parameters, at.m, alphas(parameters, classes), at.m_low))
+    at = softmax.margins(xp, xp.clip(z, -INFINITE, INFINITE))
+    log_eta = log_normalised(xp, log_share(xp, parameters, at.m, alphas(parameters, classes), at.m_low))
     if smoothing:
         # The score balances smoothed labels; what smoothing added is taken off again.
-        log_eta = np.log(np.clip((np.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None))
+        log_eta = xp.log(xp.clip((xp.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None))
     # alpha weighs each class of a label after smoothing, class_weight the whole sample: it comes off last.
-    log_eta = log_normalised(log_eta - np.log(weights))
-    return np.where(log_eta < -INFINITE / 2, -np.inf, log_eta)
+    log_eta = log_normalised(xp, log_eta - by_class(xp, [math.log(w) for w in weights], log_eta))
+    log_eta = xp.where(log_eta < -INFINITE / 2, xp.full_like(log_eta, -math.inf), log_eta)
+    return xp.moveaxis(log_eta, -1, parameters.axis)
+
+
+def categorical_posterior(xp: Namespace, parameters: Categorical, z: Array, class_weight: Any = None) -> Array:
+    return xp.exp(categorical_posterior_log(xp, parameters, z, class_weight))
 
 
 def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
@@ -117,22 +138,22 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
         raise ValueError(f"prior must be one list of class shares that sum to 1; got {prior.tolist()}")
     classes, smoothing = len(prior), parameters.label_smoothing
     weights = alphas(parameters, classes)
-    weighted = prior * class_weight_list(class_weight, classes)
+    weighted = prior * np.asarray(class_weight_list(class_weight, classes))
     target = np.log(weighted / weighted.sum() * (1 - smoothing) + smoothing / classes)
 
     def margins(factor: float) -> np.ndarray:
-        return solve_increasing(lambda m: log_share(parameters, m, weights), target + factor)
+        return solve_increasing(lambda m: log_share(np, parameters, m, weights), target + factor)
 
     def excess(factor: np.ndarray) -> np.ndarray:
         return np.asarray(formula.link(np, margins(float(factor))).p.sum() - 1)
 
-    return log_normalised(formula.link(np, margins(float(solve_increasing(excess, np.asarray(0.0))))).u)
+    return log_normalised(np, formula.link(np, margins(float(solve_increasing(excess, np.asarray(0.0))))).u)
 
 
-def log_normalised(log_values: np.ndarray) -> np.ndarray:
+def log_normalised(xp: Namespace, log_values: Array) -> Array:
     """Subtract the logsumexp over the last axis."""
-    shifted = log_values - log_values.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted = log_values - xp.max(log_values, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
 
 def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.ndarray) -> np.ndarray:

@@ -17,8 +17,10 @@ from parfocal.formula import (
     Gamma,
     Namespace,
     Schedule,
+    log_pair,
     rounded,
     small_power,
+    times_gamma,
     weighted,
 )
 from parfocal.softmax import largest_of, sum_of_others
@@ -26,7 +28,10 @@ from parfocal.softmax import largest_of, sum_of_others
 
 def power(xp: Namespace, base: Array, gamma: Gamma) -> Array:
     """base^gamma for a base above 0."""
-    return small_power(xp, base, gamma) if isinstance(gamma, float) and gamma in SMALL else base ** rounded(gamma)
+    if isinstance(gamma, float) and gamma in SMALL:
+        return small_power(xp, base, gamma)
+    high, low = times_gamma(xp, gamma, *log_pair(xp, base))
+    return xp.exp(high) * (1 + low)
 
 
 def focal(xp: Namespace, p: Array, q: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:

@@ -70,7 +70,9 @@ def binary(
     by: float,
     total: bool,
     dtype: np.dtype,
-    positive: bool = False,
+    positive: bool,
+    cotangent: np.ndarray | None,
+    threads: int,
 ) -> Results:
     """What `backends.numpy.binary` returns, for logits."""
     shape = x.shape
@@ -84,19 +86,20 @@ def binary(
         flat(bits(x)),
         flat(labels),
         weights,
-        None,
+        None if cotangent is None else flat(cotangent),
         loss,
         bits(gradient),
         bits(curvature),
         *parameters.for_kernel,
         1.0 / (by * factor),
         positive,
+        threads,
     )
     if bad_label >= 0:
         checks.labels_in_unit_interval(labels)
     if soft_label:
         checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    return finished(value if total else loss, gradient, curvature, factor, dtype)[: order + 1]
+    return finished(value / by if total else loss, gradient, curvature, factor, dtype)[: order + 1]
 
 
 def finished(first: Any, gradient: Any, curvature: Any, factor: float, dtype: np.dtype) -> Results:
@@ -152,7 +155,9 @@ def categorical(
     by: float,
     total: bool,
     dtype: np.dtype,
-    positive: bool = False,
+    positive: bool,
+    cotangent: np.ndarray | None,
+    threads: int,
 ) -> Results:
     """What `backends.numpy.categorical` returns, for logits."""
     last, sparse = z.ndim - 1, isinstance(parameters, SparseCategorical)
@@ -160,7 +165,19 @@ def categorical(
         moved = [array if sparse and array is labels else np.moveaxis(array, axis, -1) for array in (z, labels)]
         copies = np.ascontiguousarray(moved[0]), moved[1] if sparse else np.ascontiguousarray(moved[1])
         first, *slopes = categorical(
-            module, parameters, copies[1], copies[0], last, order, weights, by, total, dtype, positive
+            module,
+            parameters,
+            copies[1],
+            copies[0],
+            last,
+            order,
+            weights,
+            by,
+            total,
+            dtype,
+            positive,
+            cotangent,
+            threads,
         )
         return (first, *(np.moveaxis(slope, -1, axis) for slope in slopes))
     rows = (*z.shape[:axis], *z.shape[axis + 1 :])
@@ -184,7 +201,7 @@ def categorical(
         flat(labels).reshape(-1) if sparse else None,
         as_rows(None if sparse else labels, axis),
         None if weights is None else flat(weights).reshape(-1),
-        None,
+        None if cotangent is None else flat(cotangent).reshape(-1),
         None if loss is None else loss.reshape(-1),
         as_rows(bits(gradient), axis),
         as_rows(bits(curvature), axis),
@@ -194,9 +211,10 @@ def categorical(
         ignore_class,
         1.0 / (by * factor),
         positive,
+        threads,
     )
     if bad_label >= 0 and isinstance(parameters, SparseCategorical):
         checks.class_indices(given, z.shape[axis], parameters.ignore_class)
     elif bad_label >= 0:
         checks.labels_in_unit_interval(labels)
-    return finished(value if total else loss, gradient, curvature, factor, dtype)[: order + 1]
+    return finished(value / by if total else loss, gradient, curvature, factor, dtype)[: order + 1]

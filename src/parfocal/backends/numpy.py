@@ -23,6 +23,7 @@ Terms = tuple[np.ndarray, ...]
 Results = tuple[Any, ...]  # terms, or the sum of the first and the others
 
 FLOAT64 = np.dtype(np.float64)
+xp = np  # the namespace of labels and weights
 
 # What needs no second look.
 USUAL = frozenset(np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64"))
@@ -62,6 +63,72 @@ def binary_scores(y_true: Any, y_pred: Any) -> np.ndarray:
     return scores
 
 
+def weights(values: Any, like: np.ndarray) -> np.ndarray:
+    """Sample weights as float64."""
+    return as_array("sample_weight", values).astype(np.float64)
+
+
+def positives(y_true: Any, like: np.ndarray) -> float:
+    """The sum of the labels, at least 1."""
+    return max(1.0, float(np.sum(as_array("y_true", y_true), dtype=np.float64)))
+
+
+def shape(array: np.ndarray) -> tuple[int, ...]:
+    return array.shape
+
+
+def length(array: np.ndarray, axis: int) -> int:
+    return array.shape[axis]
+
+
+def lengths_without(array: np.ndarray, axis: int | None) -> tuple[int, ...]:
+    """The shape without an axis, as `broadcast_to` takes it."""
+    return array.shape if axis is None else (*array.shape[:axis], *array.shape[axis + 1 :])
+
+
+def count_without(array: np.ndarray, axis: int | None) -> int:
+    """The number of losses."""
+    return math.prod(lengths_without(array, axis))
+
+
+def count_true(mask: np.ndarray) -> float:
+    return float(np.count_nonzero(mask))
+
+
+def at_least_one(length: int) -> int:
+    return max(length, 1)
+
+
+def wide(losses: Any) -> np.ndarray:
+    """Losses as they are summed: in float64."""
+    return np.asarray(losses, dtype=np.float64)
+
+
+def shaped_like(term: np.ndarray, y_pred: Any) -> np.ndarray:
+    """A term of scores that may have got an axis."""
+    shape = y_pred.shape if isinstance(y_pred, np.ndarray) else np.shape(y_pred)
+    return term if term.shape == shape else term.reshape(shape)
+
+
+def companion(name: str, values: Any, like: np.ndarray) -> np.ndarray:
+    return as_array(name, values)
+
+
+def or_one(total: float) -> float:
+    return float(total) or 1.0
+
+
+def is_double(array: np.ndarray) -> bool:
+    return array.dtype.itemsize == 8
+
+
+def mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean over an axis; the mean of nothing is 0."""
+    if values.shape[axis] == 1:
+        return values.squeeze(axis)
+    return values.sum(axis=axis, dtype=np.float64) / max(values.shape[axis], 1)
+
+
 @functools.cache
 def dtype_named(name: str) -> np.dtype:
     try:
@@ -87,8 +154,7 @@ def cast(values: Any, dtype: str | np.dtype) -> Any:
 def logits(parameters: Binary | Categorical, y_pred: np.ndarray) -> np.ndarray:
     """Scores as float64 logits.  Probabilities are treated as the loss treats them; a softmax's logits are log p."""
     if isinstance(parameters, Categorical):
-        axis = checks.axis_in_range(parameters.axis, y_pred.ndim, "posterior")
-        checks.at_least_two_classes(y_pred.shape, axis, "posterior")
+        checks.class_axis(parameters, y_pred.shape, "posterior")
     if parameters.from_logits:
         return y_pred.astype(np.float64)
     checks.probabilities_in_unit_interval(y_pred)
@@ -132,7 +198,7 @@ def weighed(terms: Terms, weights: tuple[np.ndarray, np.ndarray] | None, by: flo
         with np.errstate(invalid="ignore"):  # a weight of 0 on an infinite loss
             loss = formula.weighted(np, weights[0], loss)
         slopes = [slope * weights[1] for slope in slopes]
-    return (loss.sum() if total else loss, *(cast(slope / by, dtype) for slope in slopes))
+    return (loss.sum() / by if total else loss, *(cast(slope / by, dtype) for slope in slopes))
 
 
 # -- binary
@@ -148,15 +214,20 @@ def binary(
     total: bool = False,
     dtype: np.dtype = FLOAT64,
     positive: bool = False,
+    cotangent: np.ndarray | None = None,
+    threads: int = 0,
 ) -> Results:
     """Loss, gradient and curvature of every element, up to `order`, in y_pred's shape; with `total` the losses' sum.
 
-    `weights` broadcast to the elements and multiply all terms; gradient and curvature are divided by `by`, and of type
-    `dtype`.  `positive` asks for the curvature that boosters divide by.
+    `weights` broadcast to the elements and multiply all terms; gradient and curvature, and the sum, are divided by
+    `by`; gradient and curvature are of type `dtype`.  `positive` asks for the curvature that boosters divide by.  `cotangent`, one for
+    each element, multiplies gradient and curvature.  The kernel uses `threads`, 0 for as many as it may.
     """
     labels = binary_labels(y_true, y_pred)
-    if parameters.from_logits and (module := kernel.module()):
-        return native.binary(module, parameters, labels, y_pred, order, weights, by, total, dtype, positive)
+    if parameters.from_logits and not parameters.scheduled and (module := kernel.module()):
+        return native.binary(
+            module, parameters, labels, y_pred, order, weights, by, total, dtype, positive, cotangent, threads
+        )
     labels = labels.astype(np.float64)
     checks.labels_in_unit_interval(labels)
     if parameters.label_smoothing:
@@ -166,6 +237,8 @@ def binary(
     compute = partial(binary_from_logits, positive) if parameters.from_logits else binary_from_probabilities
     terms = blockwise(partial(compute, parameters, order), y_pred.reshape(-1), labels.reshape(-1))
     terms = tuple(term.reshape(y_pred.shape) for term in terms)
+    if cotangent is not None:
+        terms = (terms[0], *(term * cotangent for term in terms[1:]))
     return weighed(terms, None if weights is None else (weights, weights), by, total, dtype)
 
 
@@ -176,7 +249,7 @@ def binary_labels(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return labels
     if labels.size == y_pred.size and labels.shape in ((*y_pred.shape, 1), y_pred.shape[:-1]):
         labels = labels.reshape(y_pred.shape)
-    checks.equal_shapes(labels, y_pred, "binary_focal_crossentropy")
+    checks.one_shape(labels.shape, y_pred.shape, "binary_focal_crossentropy")
     return labels
 
 
@@ -225,17 +298,13 @@ class Rows(NamedTuple):
 
 def rows(parameters: Categorical, y_true: Any, y_pred: np.ndarray) -> Rows:
     """The labels of a batch, once shapes and types have been checked."""
-    function = "sparse_categorical_focal_crossentropy"
+    axis = checks.class_axis(parameters, y_pred.shape, parameters.function)
+    labels = as_array("y_true", y_true)
     if not isinstance(parameters, SparseCategorical):
-        function = "categorical_focal_crossentropy"
-    axis = checks.axis_in_range(parameters.axis, y_pred.ndim, function)
-    checks.at_least_two_classes(y_pred.shape, axis, function)
-    classes = y_pred.shape[axis]
-    checks.one_per_class("alpha", parameters.alpha, classes)
-    checks.one_per_class("gamma", parameters.gamma, classes)
-    if not isinstance(parameters, SparseCategorical):
-        return Rows(dense_labels(y_true, y_pred, axis), axis, None)
-    labels = sparse_labels(y_true, y_pred, axis)
+        checks.dense_labels(labels.shape, y_pred.shape, axis)
+        return Rows(labels, axis, None)
+    if checks.sparse_labels(labels.shape, y_pred.shape, axis) is not None:
+        labels = labels.reshape(checks.without(y_pred.shape, axis))
     ignore = parameters.ignore_class
     return Rows(labels, axis, None if ignore is None else labels != ignore)
 
@@ -250,15 +319,29 @@ def categorical(
     total: bool = False,
     dtype: np.dtype = FLOAT64,
     positive: bool = False,
+    cotangent: np.ndarray | None = None,
+    threads: int = 0,
 ) -> Results:
     """The loss of every row, without the class axis, then gradient and curvature in y_pred's shape, up to `order`.
 
     `weights`, one for each row, and the other arguments are those of `binary`.
     """
     axis, valid = batch.axis, batch.valid
-    if parameters.from_logits and (module := kernel.module()):
+    if parameters.from_logits and not parameters.scheduled and (module := kernel.module()):
         return native.categorical(
-            module, parameters, batch.labels, y_pred, axis, order, weights, by, total, dtype, positive
+            module,
+            parameters,
+            batch.labels,
+            y_pred,
+            axis,
+            order,
+            weights,
+            by,
+            total,
+            dtype,
+            positive,
+            cotangent,
+            threads,
         )
     classes = y_pred.shape[axis]
     label_weights, target = weigh(parameters, one_hot(parameters, batch, classes))
@@ -277,31 +360,10 @@ def categorical(
     if valid is not None:
         loss = np.where(valid, loss, 0.0)
         slopes = [np.where(valid[..., None], slope, 0.0) for slope in slopes]
+    if cotangent is not None:
+        slopes = [slope * cotangent[..., None] for slope in slopes]
     terms = (loss, *(np.moveaxis(slope, -1, axis) for slope in slopes))
     return weighed(terms, None if weights is None else (weights, np.expand_dims(weights, axis)), by, total, dtype)
-
-
-def dense_labels(y_true: Any, y_pred: np.ndarray, axis: int) -> np.ndarray:
-    labels = as_array("y_true", y_true)
-    hint = ""
-    if labels.ndim == y_pred.ndim - 1 or labels.shape == (*y_pred.shape[:axis], 1, *y_pred.shape[axis + 1 :]):
-        hint = " For class indices use sparse_categorical_focal_crossentropy."
-    checks.equal_shapes(labels, y_pred, "categorical_focal_crossentropy", hint)
-    return labels
-
-
-def sparse_labels(y_true: Any, y_pred: np.ndarray, axis: int) -> np.ndarray:
-    labels = as_array("y_true", y_true)
-    shape = (*y_pred.shape[:axis], *y_pred.shape[axis + 1 :])
-    if labels.shape == shape:
-        return labels
-    if labels.shape == (*y_pred.shape[:axis], 1, *y_pred.shape[axis + 1 :]) or labels.shape == (*shape, 1):
-        return labels.reshape(shape)
-    hint = " For one-hot labels use categorical_focal_crossentropy." if labels.shape == y_pred.shape else ""
-    raise ValueError(
-        f"sparse_categorical_focal_crossentropy needs one class index for each row of y_pred, so y_true of shape "
-        f"{shape} for y_pred {y_pred.shape} with the classes on axis {axis}; got y_true {labels.shape}.{hint}"
-    )
 
 
 def one_hot(parameters: Categorical, batch: Rows, classes: int) -> np.ndarray:
@@ -334,7 +396,7 @@ def rows_from_logits(
 ) -> Terms:
     z, gamma = scores.astype(np.float64), parameters.gamma
     if target is None:
-        gammas = gamma if isinstance(gamma, float) else np.broadcast_to(np.asarray(gamma), z.shape)
+        gammas = np.broadcast_to(np.asarray(gamma), z.shape) if isinstance(gamma, tuple) else gamma
         return softmax.dense(np, z, weights, gammas, order)
     if isinstance(gamma, tuple):
         gamma = np.where(target, gamma, 0.0).sum(axis=-1, keepdims=True)
@@ -350,6 +412,6 @@ def rows_from_probabilities(
     scale = scores.sum(axis=-1, keepdims=True)
     probabilities = scores / scale
     p, q = clipped(probabilities)
-    gamma = parameters.gamma if isinstance(parameters.gamma, float) else np.asarray(parameters.gamma)
+    gamma = np.asarray(parameters.gamma) if isinstance(parameters.gamma, tuple) else parameters.gamma
     exact, scale = probabilities.astype(np.float64), scale.astype(np.float64)
     return probability.softmax(np, exact, p, q, scale, weights, gamma, order)

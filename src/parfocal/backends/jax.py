@@ -1,0 +1,87 @@
+"""JAX arrays and tracers: the formula in jax.numpy, its slopes as nested custom_jvp rules.
+
+A custom_vjp would have no second derivative.  The rules are made of jax.numpy alone, so XLA fuses them with their
+surroundings, and vmap, shard_map and higher derivatives pass through them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parfocal.backends.tensors import Law, Tensors
+from parfocal.formula import Array
+
+
+class Namespace:
+    """jax.numpy, with a log1p for numbers in [0, 1] that XLA computes in vectors.
+
+    log1p(e) = 2 atanh(s), s = e / (2 + e) <= 1/3.  Its Taylor series leaves out less than s^2n / (2n + 1): 1e-8 with 8
+    terms, 1e-17 with 17.  1.8 ns an element became 0.6.  The usual trick, log(w) + (e - (w - 1)) / w with w = 1 + e, is
+    wrong in XLA, which takes w - 1 for e.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+    @staticmethod
+    def log1p(e: Array) -> Array:
+        s = e / (2 + e)
+        square, series = s * s, jnp.zeros_like(e)
+        for n in range(16 if e.dtype == jnp.float64 else 7, 0, -1):
+            series = (series + 1 / (2 * n + 1)) * square
+        return 2 * s + 2 * s * series
+
+
+NAMESPACE = Namespace()
+
+
+def apart(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays, but XLA does not see that they are the same.
+
+    On a processor XLA computes what two results share only once, into memory, and then with scalars: loss and gradient
+    of 4M float32 logits took 10 ns each together, and 4.8 apart.  Elsewhere it fuses well.
+    """
+    return tuple(jax.lax.optimization_barrier(arrays)) if jax.default_backend() == "cpu" else arrays
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def loss(law: Law, scores: Array, *constants: Array) -> Array:
+    return law.terms(NAMESPACE, scores, 0, *constants)[0]
+
+
+@loss.defjvp
+def loss_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    slope = gradient(law, *(primals if law.by_row else apart(*primals)))
+    return loss(law, *primals), law.along(NAMESPACE, slope, tangents[0])
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def gradient(law: Law, scores: Array, *constants: Array) -> Array:
+    return law.terms(NAMESPACE, scores, 1, *constants)[1]
+
+
+@gradient.defjvp
+def gradient_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    scores, *constants = primals
+    return gradient(law, *primals), law.product(NAMESPACE, scores, tangents[0], *constants)
+
+
+class Jax(Tensors):
+    def from_numpy(self, array: np.ndarray, like: Array) -> Array:
+        return jnp.asarray(array)
+
+    def is_ours(self, values: Any) -> bool:
+        return isinstance(values, jax.Array)
+
+    def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
+        if order < 2:
+            return (loss, gradient)[order](law, scores, *constants)
+        return law.terms(NAMESPACE, scores, 2, *constants)[2]
+
+
+BACKEND = Jax(NAMESPACE)

@@ -1,0 +1,107 @@
+"""TensorFlow tensors, eager and in a graph: the formula in its operations, its slopes as nested custom gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from parfocal.backends.tensors import Law, Tensors
+from parfocal.formula import Array
+
+
+class Namespace:
+    """The array API's names for TensorFlow's functions."""
+
+    abs, exp, log, log1p, isfinite = tf.abs, tf.exp, tf.math.log, tf.math.log1p, tf.math.is_finite
+    where, zeros_like, ones_like, reshape = tf.where, tf.zeros_like, tf.ones_like, tf.reshape
+    broadcast_to, astype, arange = tf.broadcast_to, tf.cast, tf.range
+    int32, int64, float16, bfloat16 = tf.int32, tf.int64, tf.float16, tf.bfloat16
+    float32, float64 = tf.float32, tf.float64
+
+    @staticmethod
+    def sum(values: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+        return tf.reduce_sum(values, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def max(values: Array, axis: int, keepdims: bool) -> Array:
+        return tf.reduce_max(values, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def any(values: Array, axis: int, keepdims: bool) -> Array:
+        return tf.reduce_any(values, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def argmax(values: Array, axis: int, keepdims: bool) -> Array:
+        return tf.expand_dims(tf.argmax(values, axis=axis, output_type=tf.int32), axis)
+
+    @staticmethod
+    def clip(values: Array, low: float, high: float | None) -> Array:
+        values = tf.maximum(values, tf.constant(low, values.dtype))
+        return values if high is None else tf.minimum(values, tf.constant(high, values.dtype))
+
+    @staticmethod
+    def full_like(values: Array, value: float) -> Array:
+        return tf.fill(tf.shape(values), tf.constant(value, values.dtype))
+
+    @staticmethod
+    def expand_dims(values: Array, axis: int) -> Array:
+        return tf.expand_dims(values, axis)
+
+    @staticmethod
+    def squeeze(values: Array, axis: int) -> Array:
+        return tf.squeeze(values, axis=[axis])
+
+    @staticmethod
+    def moveaxis(values: Array, source: int, destination: int) -> Array:
+        order = list(range(values.shape.rank))
+        order.insert(destination % len(order), order.pop(source))
+        return tf.transpose(values, order)
+
+
+class TensorFlow(Tensors):
+    def from_numpy(self, array: np.ndarray, like: Array) -> Array:
+        return tf.convert_to_tensor(array)
+
+    def is_ours(self, values: Any) -> bool:
+        return tf.is_tensor(values) or isinstance(values, tf.Variable)
+
+    def shape(self, array: Array) -> tuple[int | None, ...]:
+        if array.shape.rank is None:
+            raise ValueError("a tensor must know how many axes it has; give it a shape with set_shape or ensure_shape")
+        return tuple(array.shape)
+
+    def length(self, array: Array, axis: int) -> Any:
+        length = array.shape[axis]
+        return tf.cast(tf.shape(array)[axis], tf.float32) if length is None else length
+
+    def lengths_without(self, array: Array, axis: int | None) -> Array:
+        shape = tf.shape(array)
+        return shape if axis is None else tf.concat([shape[:axis], shape[axis + 1 :]], axis=0)
+
+    def at_least_one(self, length: Any) -> Any:
+        return max(length, 1) if isinstance(length, int) else tf.maximum(length, 1.0)
+
+    def number(self, value: Any, like: Array) -> Any:
+        return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
+
+    def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
+        """The term of that order; its derivative is the next term, and the derivative of that one the law's product."""
+        constants = tuple(tf.stop_gradient(constant) for constant in constants)
+
+        @tf.custom_gradient
+        def term(scores: Array) -> tuple[Array, Any]:
+            value = law.terms(Namespace, scores, order, *constants)[order]
+
+            def backward(upstream: Array) -> Array:
+                if order == 1:
+                    return law.product(Namespace, scores, upstream, *constants)
+                return upstream * self.stated(law, 1, scores, constants)
+
+            return value, backward
+
+        return term(scores) if order < 2 else law.terms(Namespace, scores, 2, *constants)[2]
+
+
+BACKEND = TensorFlow(Namespace)
