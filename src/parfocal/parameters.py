@@ -5,7 +5,6 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from parfocal import checks
@@ -68,12 +67,14 @@ def known_gamma(value: Any) -> Any:
 class Parameters:
     """Named values, in the order of the loss's arguments.  Nothing changes them after they were checked."""
 
+    _scheduled = False
+
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @property
     def scheduled(self) -> bool:
-        return isinstance(getattr(self, "gamma", None), Schedule)
+        return self._scheduled
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -99,6 +100,7 @@ class Binary(Parameters):
         self.apply_class_balancing = checks.flag("apply_class_balancing", apply_class_balancing)
         self.alpha = checks.binary_alpha(alpha)
         self.gamma: Numbers | Schedule = checks.gamma(known_gamma(gamma), classes=2)
+        self._scheduled = isinstance(self.gamma, Schedule)
         self.from_logits = checks.flag("from_logits", from_logits)
         self.label_smoothing = checks.label_smoothing(label_smoothing)
         self.axis = checks.whole_number("axis", axis)
@@ -139,6 +141,7 @@ class Categorical(Parameters):
     ) -> None:
         self.alpha: Numbers = checks.categorical_alpha(alpha)
         self.gamma: Numbers | Schedule = checks.gamma(known_gamma(gamma))
+        self._scheduled = isinstance(self.gamma, Schedule)
         self.from_logits = checks.flag("from_logits", from_logits)
         self.label_smoothing = checks.label_smoothing(label_smoothing)
         self.axis = checks.whole_number("axis", axis)
@@ -154,14 +157,20 @@ class SparseCategorical(Categorical):
         self.ignore_class = None if ignore_class is None else checks.whole_number("ignore_class", ignore_class)
 
 
-@functools.lru_cache(maxsize=256, typed=True)
-def _known(kind: type[Parameters], *arguments: Any, **named: Any) -> Parameters:
-    return kind(*arguments, **named)
+known: dict[Any, Parameters] = {}  # not functools.cache, which torch.compile warns of
+MOST = 256
 
 
 def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
+    key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
     try:
-        return _known(kind, *arguments, **named)  # type: ignore[arg-type]  # classes are hashable, their objects not
+        found = known.get(key)
     except TypeError:  # a list cannot be remembered
         return kind(*arguments, **named)
+    if found is None:
+        found = kind(*arguments, **named)
+        if len(known) >= MOST:
+            known.clear()
+        known[key] = found
+    return found

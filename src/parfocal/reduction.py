@@ -45,5 +45,7 @@ def divisor(backend: Any, reduction: str | None, count: Any, weights: Array | No
     """What the summed loss is divided by.  Ignored samples leave it; a 0 becomes 1, as there is nothing to average."""
     if reduction in ("sum", None, "none"):
         return 1.0
+    if weights is valid is None:
+        return backend.at_least_one(count)
     weights = weights if reduction == "mean_with_sample_weight" else None
     return backend.or_one(total_weight(backend, count, weights, valid))

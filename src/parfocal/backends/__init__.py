@@ -23,15 +23,26 @@ LIBRARIES = {
 }
 
 
-def library_of(array: Any) -> str:
-    """The library of an array; lists, numbers and whatever NumPy can read (a column of a table) count as NumPy's."""
-    for base in type(array).__mro__:
+known: dict[type, str] = {}  # not functools.cache, which torch.compile warns of
+
+
+def library_of_type(kind: type) -> str:
+    for base in kind.__mro__:
         library = LIBRARIES.get(base.__module__.partition(".")[0])
         if library is not None:
             return library
-    if hasattr(array, "__array_namespace__"):  # the array API standard's own way to say so
+    # The array API standard's own way to tell; whatever else NumPy can read (a column of a table) counts as NumPy's.
+    return "standard" if hasattr(kind, "__array_namespace__") else "numpy"
+
+
+def library_of(array: Any) -> str:
+    """The library of an array; lists and numbers count as NumPy's."""
+    library = known.get(type(array))
+    if library is None:
+        library = known[type(array)] = library_of_type(type(array))
+    if library == "standard":
         return str(array.__array_namespace__().__name__.partition(".")[0])
-    return "numpy"
+    return library
 
 
 def find(y_pred: Any, traced: bool = False, **others: Any) -> Any:
@@ -43,30 +54,31 @@ def find(y_pred: Any, traced: bool = False, **others: Any) -> Any:
         return numpy  # the usual case, in a fifth of the time
     library = library_of(y_pred)
     for name, array in others.items():
-        if library_of(array) not in (library, "numpy"):
+        if array is not None and library_of(array) not in (library, "numpy"):
             raise TypeError(
                 f"{name} is a {library_of(array)} array and y_pred a {library} one; convert both to one library, or "
                 f"{name} to NumPy, which goes with any y_pred"
             )
-    return of_library(library, y_pred, traced, others)
-
-
-def of_library(library: str, y_pred: Any, traced: bool, others: dict[str, Any]) -> Any:
-    """The file of that library; the user has imported the library, or there would be no such array."""
     if library == "numpy":
         return numpy
+    module = loaded.get(library) or load(library)
     if library == "torch":
-        from parfocal.backends import torch
+        return module.backend(y_pred, traced, others)
+    return module.BACKEND if library in LIBRARIES.values() else module.Tensors(y_pred.__array_namespace__())
 
-        return torch.backend(y_pred, traced, others)
-    if library == "jax":
-        from parfocal.backends import jax
 
-        return jax.BACKEND
-    if library == "tensorflow":
-        from parfocal.backends import tensorflow
+loaded: dict[str, Any] = {}
 
-        return tensorflow.BACKEND
-    from parfocal.backends import tensors
 
-    return tensors.Tensors(y_pred.__array_namespace__())
+def load(library: str) -> Any:
+    """The file of that library, which the user has imported, or there would be no such array."""
+    if library == "torch":
+        from parfocal.backends import torch as module
+    elif library == "jax":
+        from parfocal.backends import jax as module
+    elif library == "tensorflow":
+        from parfocal.backends import tensorflow as module
+    else:
+        from parfocal.backends import tensors as module
+    loaded[library] = module
+    return module
