@@ -25,6 +25,7 @@ FLOORS = [
     {"losses"},
     {"metrics", "boosting"},
     {"__init__"},
+    {"jax", "torch", "keras"},  # the doors
     {"app"},
 ]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}

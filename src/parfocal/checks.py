@@ -262,7 +262,7 @@ def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None) ->
         )
 
 
-def weight_shape(weights: tuple[int, ...], losses: tuple[int, ...], elements: tuple[int, ...] | None) -> None:
+def weight_shape(weights: Shape, losses: Shape, elements: Shape | None) -> None:
     full = f", or {elements}, one weight for each element" if elements not in (None, losses) else ""
     raise ValueError(
         f"sample_weight of shape {weights} does not fit: it must broadcast to {losses}, one weight for each loss"

@@ -92,7 +92,8 @@ class Loss:
         weights = None
         if sample_weight is not None:
             weights = backend.weights(sample_weight, losses)
-            weights, _ = broadcast_weight(backend, weights, backend.shape(losses), backend.lengths_without(losses, None))
+            shape, lengths = backend.shape(losses), backend.lengths_without(losses, None)
+            weights, _ = broadcast_weight(backend, weights, shape, lengths)
             losses = formula.weighted(backend.xp, weights, losses)
         if self.reduction not in (None, "none"):
             count = backend.count_without(losses, None)

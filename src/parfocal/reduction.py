@@ -37,7 +37,9 @@ def broadcast_weight(
 def total_weight(backend: Any, count: Any, weights: Array | None, valid: Array | None) -> Any:
     """The weights of the samples that count, summed; without weights their number, `count` if all do."""
     if weights is not None:
-        return backend.xp.sum(weights if valid is None else backend.xp.where(valid, weights, backend.xp.zeros_like(weights)))
+        if valid is not None:
+            weights = backend.xp.where(valid, weights, backend.xp.zeros_like(weights))
+        return backend.xp.sum(weights)
     return count if valid is None else backend.count_true(valid)
 
 

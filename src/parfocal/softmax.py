@@ -71,15 +71,13 @@ def margin(xp: Namespace, z: Array, top: Array, total: Array) -> tuple[Array, Ar
 
 
 def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, Array, Array]:
-    """(m, its low part, exp(z_j - top) of the other classes, their sum) for the class of the boolean one-hot `target`."""
+    """(m, its low part, exp(z_j - top) of the other classes, their sum) for the class of the one-hot `target`."""
     e, total, top = leave_out(xp, z, target)
     z_target = xp.sum(xp.where(target, z, xp.zeros_like(z)), axis=-1, keepdims=True)
     return *margin(xp, z_target, top, total), e, total
 
 
-def hard(
-    xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False
-) -> tuple[Array, ...]:
+def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False) -> tuple[Array, ...]:
     """The terms for one true class a row."""
     m, m_low, e, total = hard_margin(xp, z, target)
     loss, *slopes = focal(xp, m, gamma, order, m_low, positive)

@@ -72,13 +72,22 @@ loaded: dict[str, Any] = {}
 
 def load(library: str) -> Any:
     """The file of that library, which the user has imported, or there would be no such array."""
+    module: Any
     if library == "torch":
-        from parfocal.backends import torch as module
+        from parfocal.backends import torch
+
+        module = torch
     elif library == "jax":
-        from parfocal.backends import jax as module
+        from parfocal.backends import jax
+
+        module = jax
     elif library == "tensorflow":
-        from parfocal.backends import tensorflow as module
+        from parfocal.backends import tensorflow
+
+        module = tensorflow
     else:
-        from parfocal.backends import tensors as module
+        from parfocal.backends import tensors
+
+        module = tensors
     loaded[library] = module
     return module

@@ -140,7 +140,7 @@ def as_rows(array: np.ndarray | None, axis: int) -> np.ndarray | None:
     return array.reshape(outer, classes, inner).transpose(0, 2, 1)
 
 
-def numbers(values: float | tuple[float, ...]) -> np.ndarray:
+def numbers(values: Any) -> np.ndarray:
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 

@@ -63,12 +63,12 @@ def binary_scores(y_true: Any, y_pred: Any) -> np.ndarray:
     return scores
 
 
-def weights(values: Any, like: np.ndarray) -> np.ndarray:
+def weights(values: Any, like: Any) -> np.ndarray:
     """Sample weights as float64."""
     return as_array("sample_weight", values).astype(np.float64)
 
 
-def positives(y_true: Any, like: np.ndarray) -> float:
+def positives(y_true: Any, like: Any) -> float:
     """The sum of the labels, at least 1."""
     return max(1.0, float(np.sum(as_array("y_true", y_true), dtype=np.float64)))
 
@@ -81,12 +81,12 @@ def length(array: np.ndarray, axis: int) -> int:
     return array.shape[axis]
 
 
-def lengths_without(array: np.ndarray, axis: int | None) -> tuple[int, ...]:
+def lengths_without(array: Any, axis: int | None) -> tuple[int, ...]:
     """The shape without an axis, as `broadcast_to` takes it."""
     return array.shape if axis is None else (*array.shape[:axis], *array.shape[axis + 1 :])
 
 
-def count_without(array: np.ndarray, axis: int | None) -> int:
+def count_without(array: Any, axis: int | None) -> int:
     """The number of losses."""
     return math.prod(lengths_without(array, axis))
 
@@ -220,8 +220,8 @@ def binary(
     """Loss, gradient and curvature of every element, up to `order`, in y_pred's shape; with `total` the losses' sum.
 
     `weights` broadcast to the elements and multiply all terms; gradient and curvature, and the sum, are divided by
-    `by`; gradient and curvature are of type `dtype`.  `positive` asks for the curvature that boosters divide by.  `cotangent`, one for
-    each element, multiplies gradient and curvature.  The kernel uses `threads`, 0 for as many as it may.
+    `by`; gradient and curvature are of type `dtype`.  `positive` asks for the curvature that boosters divide by.
+    `cotangent`, one for each element, multiplies gradient and curvature.  `threads` are the kernel's, 0 for all.
     """
     labels = binary_labels(y_true, y_pred)
     if parameters.from_logits and not parameters.scheduled and (module := kernel.module()):
@@ -242,7 +242,7 @@ def binary(
     return weighed(terms, None if weights is None else (weights, weights), by, total, dtype)
 
 
-def binary_labels(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+def binary_labels(y_true: Any, y_pred: Any) -> np.ndarray:
     """Labels in y_pred's shape; a trailing axis of 1 that only one side has is nobody's mistake."""
     labels = as_array("y_true", y_true)
     if labels.shape == y_pred.shape:
@@ -296,7 +296,7 @@ class Rows(NamedTuple):
     valid: np.ndarray | None  # which rows count; None: all
 
 
-def rows(parameters: Categorical, y_true: Any, y_pred: np.ndarray) -> Rows:
+def rows(parameters: Categorical, y_true: Any, y_pred: Any) -> Rows:
     """The labels of a batch, once shapes and types have been checked."""
     axis = checks.class_axis(parameters, y_pred.shape, parameters.function)
     labels = as_array("y_true", y_true)
@@ -304,7 +304,7 @@ def rows(parameters: Categorical, y_true: Any, y_pred: np.ndarray) -> Rows:
         checks.dense_labels(labels.shape, y_pred.shape, axis)
         return Rows(labels, axis, None)
     if checks.sparse_labels(labels.shape, y_pred.shape, axis) is not None:
-        labels = labels.reshape(checks.without(y_pred.shape, axis))
+        labels = labels.reshape(lengths_without(y_pred, axis))
     ignore = parameters.ignore_class
     return Rows(labels, axis, None if ignore is None else labels != ignore)
 

@@ -1,12 +1,12 @@
 """What every library but NumPy has in common: how tensors run the formula, whatever their library.
 
-    (a) A law is one loss: its terms and the product of its second derivative with a vector, from formula.py,
-        softmax.py or probability.py, with the parameters filled in.
-    (b) `Tensors.stated` makes a law differentiable.  Each library overrides it, registers the law's own slopes there,
-        and leaves nothing to automatic differentiation of a `where` or an `abs`.  Labels are constants.
-    (c) No value is looked at: that would stall an accelerator, and a tracer has none.  Labels that are none, and
-        probabilities that cannot be meant, make their own sample NaN.
-    (d) Half precision is computed in float32, everything else in its own dtype.
+(a) A law is one loss: its terms and the product of its second derivative with a vector, from formula.py,
+    softmax.py or probability.py, with the parameters filled in.
+(b) `Tensors.stated` makes a law differentiable.  Each library overrides it, registers the law's own slopes there,
+    and leaves nothing to automatic differentiation of a `where` or an `abs`.  Labels are constants.
+(c) No value is looked at: that would stall an accelerator, and a tracer has none.  Labels that are none, and
+    probabilities that cannot be meant, make their own sample NaN.
+(d) Half precision is computed in float32, everything else in its own dtype.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Law:
 
 
 class BinaryLaw(Law):
-    """Constants: labels in [0, 1]; `hard` says that they are 0 or 1."""
+    """Constants: labels in [0, 1]; `hard` says that they are 0 or 1.  A gamma that is an array may follow them."""
 
     def __init__(self, parameters: Binary, hard: bool) -> None:
         self.gamma_0, self.gamma_1 = parameters.gammas
@@ -53,8 +53,8 @@ class BinaryLaw(Law):
         self.hard, self.epsilon = hard, None if parameters.from_logits else config.epsilon()
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        (y,) = constants
-        gamma, pair = self.gamma_1, self.gamma_0 != self.gamma_1
+        y, *given = constants
+        gamma, pair = given[0] if given else self.gamma_1, self.gamma_0 != self.gamma_1
         if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
             y = nan_unless(xp, (y == 0) | (y == 1), y)
         if self.epsilon is not None:
@@ -71,7 +71,7 @@ class BinaryLaw(Law):
 
 
 class HardSoftmaxLaw(Law):
-    """Constants: a boolean one-hot target; the weight of each row; with one gamma per class the halves of each row's."""
+    """Constants: a boolean one-hot target; the weight of each row; with a gamma per class the halves of each row's."""
 
     by_row = True
 
@@ -199,7 +199,7 @@ class Tensors:
         return self.working(losses)
 
     def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
-        """The term of that order; those of order 0 and 1 with the law's own derivatives, where there are derivatives."""
+        """The term of that order; those of order 0 and 1 with the law's own derivatives, if there are derivatives."""
         return law.terms(self.xp, scores, order, *constants)[order]
 
     def terms(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> list[Array]:
@@ -235,7 +235,7 @@ class Tensors:
         return values if self.kind(values) == "f" else self.xp.astype(values, self.xp.float32)
 
     def binary_scores(self, y_true: Any, y_pred: Any) -> Array:
-        """y_pred as floats with an axis to average over: scores (N,) beside labels (N, 1) become (N, 1), as in Keras."""
+        """y_pred as floats with an axis to average over: (N,) beside labels (N, 1) becomes (N, 1), as in Keras."""
         scores = self.float_array("y_pred", y_pred)
         shape = self.shape(scores)
         if not shape:

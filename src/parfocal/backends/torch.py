@@ -1,11 +1,11 @@
 """PyTorch tensors, in two ways with the same derivatives.
 
-    (a) Eager tensors in the processor's memory go to the native kernel as they lie (`Eager`): loss and gradient in one
-        pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
-        cost.
-    (b) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second
-        derivatives) runs the formula in torch operations (`Traced`), without a graph break and without waiting for a
-        device.
+(a) Eager tensors in the processor's memory go to the native kernel as they lie (`Eager`): loss and gradient in one
+    pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
+    cost.
+(b) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second
+    derivatives) runs the formula in torch operations (`Traced`), without a graph break and without waiting for a
+    device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from parfocal import kernel
 from parfocal.backends import numpy
-from parfocal.backends.tensors import Law, Tensors
+from parfocal.backends.tensors import Law, Rows, Tensors
 from parfocal.parameters import Binary, Categorical
 
 # -- torch operations under the array API's names
@@ -135,12 +135,11 @@ class Traced(Tensors):
         return isinstance(values, Tensor)
 
     def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
-        if isinstance(values, Tensor):
-            if values.device != like.device and values.ndim:
-                raise ValueError(
-                    f"{name} is on the device {values.device} and y_pred on {like.device}; bring both to one, "
-                    f"{name}.to(y_pred.device)"
-                )
+        if isinstance(values, Tensor) and values.device != like.device and values.ndim:
+            raise ValueError(
+                f"{name} is on the device {values.device} and y_pred on {like.device}; bring both to one, "
+                f"{name}.to(y_pred.device)"
+            )
         return super().companion(name, values, like)
 
     def stated(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
@@ -168,7 +167,7 @@ class Job(NamedTuple):
     weights: np.ndarray | None
     by: float
     total: bool
-    watched: tuple[Any, ...]  # the caller's labels and weights: changed in place, they are torch's error on the way back
+    watched: tuple[Any, ...]  # the caller's labels: changed in place, they are torch's error on the way back
 
     def run(self, scores: Tensor, order: int, dtype: Any, cotangent: Tensor | None = None) -> tuple[Any, ...]:
         """The loss, and its derivatives times a cotangent, as NumPy's."""
@@ -195,10 +194,8 @@ class Job(NamedTuple):
         """The gradient as torch operations that can be differentiated again."""
         traced, rows, weights = Traced(Namespace(scores.device)), self.labels, self.weights
         if isinstance(rows, numpy.Rows):
-            rows = rows._replace(
-                labels=traced.from_numpy(rows.labels, scores),
-                valid=None if rows.valid is None else traced.from_numpy(rows.valid, scores),
-            )
+            valid = None if rows.valid is None else traced.from_numpy(rows.valid, scores)
+            rows = Rows(traced.from_numpy(rows.labels, scores), rows.axis, valid)
         if weights is not None:
             weights = traced.weights(weights, scores)
         with torch.enable_grad():
@@ -349,9 +346,9 @@ def backend(y_pred: Tensor, traced: bool, others: dict[str, Any]) -> Eager | Tra
     y_true, weight = others.get("y_true"), others.get("sample_weight")
     if isinstance(y_true, Tensor) and y_true.requires_grad:
         raise ValueError("y_true requires a gradient, and labels are constants here; pass y_true.detach()")
-    if not traced and is_plain(y_pred) and is_plain(y_true) and is_plain(weight) and is_eager():
-        if not (isinstance(weight, Tensor) and weight.requires_grad):
-            return EAGER
+    plain = not traced and is_plain(y_pred) and is_plain(y_true) and is_plain(weight) and is_eager()
+    if plain and not getattr(weight, "requires_grad", False):
+        return EAGER
     return Traced(Namespace(y_pred.device))
 
 

@@ -1,0 +1,159 @@
+"""The focal losses as JAX and optax write losses: `(logits, labels, *, ...)` in, one loss for each example out.
+
+They are pure functions for jit, grad, hessian, vmap and sharded arrays, from logits only.  Reduce them yourself:
+`jnp.mean(loss)`, or with a mask `jnp.sum(loss) / jnp.sum(where)`.  Labels, alpha and gamma are constants of the
+derivatives.  A value cannot be looked at while a function is traced, so a label that is none makes its own loss NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from parfocal import checks
+from parfocal.backends.jax import BACKEND
+from parfocal.backends.tensors import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
+from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
+
+__all__ = ["sigmoid_focal_loss", "softmax_focal_loss"]
+
+
+def is_tracer(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def numbers(value: Any) -> Any:
+    """What a check can read of alpha or gamma: a JAX array as NumPy's."""
+    return jax.device_get(value) if isinstance(value, jax.Array) else value
+
+
+def sigmoid_focal_loss(
+    logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0, where: Any = None, soft_labels: str = "linear"
+) -> jax.Array:
+    """The focal loss of every logit: -alpha_t (1 - p_t)^gamma log(p_t) (Lin et al. 2017, arXiv:1708.02002).
+
+    A call of `optax.sigmoid_focal_loss` is one of this function, with the same defaults.
+
+    Parameters
+    ----------
+    logits : floats of any shape.
+    labels : 0, 1 or numbers between them, of a shape that broadcasts to that of the logits.
+    alpha : weight of label 1, in [0, 1]; label 0 has 1 - alpha.  None: labels are not weighted.
+    gamma : >= 0: a number, a pair (negatives, positives), or a `parfocal.GammaSchedule`.  A traced gamma is one number.
+    where : a mask that broadcasts to the logits.  Loss and gradient are 0 where it is False, whatever the logit is.
+    soft_labels : what a label between 0 and 1 means, see `parfocal.binary_focal_crossentropy`.
+
+    Returns
+    -------
+    The losses, in the shape and dtype of the logits.
+
+    Raises
+    ------
+    ValueError for parameters out of range and shapes that do not broadcast; TypeError for what holds no real numbers.
+
+    Examples
+    --------
+    >>> loss = sigmoid_focal_loss(jnp.array([-40.0, 0.0]), jnp.array([1, 0]), alpha=0.25)
+    >>> print([round(float(l), 4) for l in loss])
+    [10.0, 0.13]
+    """
+    logits = BACKEND.float_array("logits", jnp.asarray(logits))
+    labels = BACKEND.companion("labels", labels, logits)
+    labels = broadcast("labels", labels, logits.shape)
+    known_alpha, known_gamma = not is_tracer(alpha), not is_tracer(gamma)
+    parameters: Binary = checked(
+        Binary,
+        alpha is not None and known_alpha,
+        numbers(alpha) if alpha is not None and known_alpha else 0.25,
+        numbers(gamma) if known_gamma else 2.0,
+        True,
+        0.0,
+        -1,
+        soft_labels,
+    )
+    scores, kept = BACKEND.working(logits), None
+    if where is not None:
+        kept = broadcast("where", jnp.asarray(where), logits.shape)
+        scores = jnp.where(kept, scores, 0.0)
+    y = labels.astype(scores.dtype)
+    y = nan_unless(jnp, (y >= 0) & (y <= 1), y)
+    constants = [y] if known_gamma else [y, nan_unless(jnp, gamma >= 0, jnp.full_like(y, gamma))]
+    loss = BACKEND.stated(BinaryLaw(parameters, BACKEND.kind(labels) in "bi"), 0, scores, tuple(constants))
+    if not known_alpha:
+        loss = loss * (y * alpha + (1 - y) * (1 - alpha))
+    return (loss if kept is None else jnp.where(kept, loss, 0.0)).astype(logits.dtype)
+
+
+def softmax_focal_loss(
+    logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0, where: Any = None, axis: int = -1
+) -> jax.Array:
+    """The focal loss of every row: -sum over k of alpha_k y_k (1 - p_k)^gamma log(p_k), p = softmax(logits).
+
+    At gamma 0 it is `optax.softmax_cross_entropy`, and for class indices `..._with_integer_labels`.
+
+    Parameters
+    ----------
+    logits : floats, with the classes on `axis`.
+    labels : class indices, of the logits' shape without `axis`; or one number for each class, in the logits' shape.
+    alpha : weight of the classes: one number, or one for each.  None: 1.
+    gamma : >= 0: a number, one for each class, or a `parfocal.GammaSchedule`.
+    where : a mask in the labels' shape, of the rows that count; or in the logits' shape, of the classes that do: the
+        others are no part of the softmax.  Loss and gradient are 0 where it is False.
+
+    Returns
+    -------
+    The losses, in the logits' shape without `axis`, and in their dtype.
+
+    Raises
+    ------
+    ValueError for parameters out of range and shapes that do not fit; TypeError for what holds no real numbers, and for
+    a traced alpha or gamma, of which the loss would not know how many there are.
+
+    Examples
+    --------
+    >>> loss = softmax_focal_loss(jnp.array([[0.1, 2.0, 0.3], [4.0, 0.0, 0.0]]), jnp.array([2, 0]))
+    >>> print([round(float(l), 4) for l in loss])
+    [1.4793, 0.0]
+    """
+    logits = BACKEND.float_array("logits", jnp.asarray(logits))
+    labels = BACKEND.companion("labels", labels, logits)
+    for name, value in (("alpha", alpha), ("gamma", gamma)):
+        if is_tracer(value):
+            raise TypeError(f"{name} is traced; close over it, or make it a static argument: {value}")
+    sparse = labels.ndim == logits.ndim - 1
+    kind = SparseCategorical if sparse else Categorical
+    parameters = checked(kind, 1.0 if alpha is None else numbers(alpha), numbers(gamma), True, 0.0, axis)
+    batch = BACKEND.rows(parameters, labels, logits)
+    scores = jnp.moveaxis(BACKEND.working(logits), batch.axis, -1)
+    rows = kept = None
+    if where is not None:
+        where = jnp.asarray(where)
+        if where.ndim == logits.ndim:
+            kept = jnp.moveaxis(broadcast("where", where, logits.shape), batch.axis, -1)
+            scores, rows = jnp.where(kept, scores, -jnp.inf), kept.any(axis=-1)
+        else:
+            rows = broadcast("where", where, checks.without(logits.shape, batch.axis))
+        scores = jnp.where(rows[..., None], scores, 0.0)
+    law, constants = BACKEND.softmax_law(parameters, batch, scores)
+    if kept is not None:
+        constants = without_weight(law, constants, kept)
+    loss = BACKEND.stated(law, 0, scores, constants)[..., 0]
+    return (loss if rows is None else jnp.where(rows, loss, 0.0)).astype(logits.dtype)
+
+
+def without_weight(law: Any, constants: tuple[jax.Array, ...], kept: jax.Array) -> tuple[jax.Array, ...]:
+    """A class that is left out takes the weight of its labels with it."""
+    if isinstance(law, DenseSoftmaxLaw):
+        return jnp.where(kept, constants[0], 0.0), *constants[1:]
+    assert isinstance(law, HardSoftmaxLaw)
+    target, weight, *gammas = constants
+    return target, jnp.where((target & ~kept).any(axis=-1, keepdims=True), 0.0, weight), *gammas
+
+
+def broadcast(name: str, array: jax.Array, shape: Any) -> jax.Array:
+    try:
+        return jnp.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to {shape}, as it must") from None
