@@ -67,7 +67,7 @@ def binary_focal_crossentropy(
     40.0
     """
     parameters = checked(Binary, apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
-    backend = backends.find(y_pred, y_true=y_true)
+    backend = backends.find(y_pred, y_true)
     y_pred = backend.binary_scores(y_true, y_pred)
     axis = checks.axis_in_range(parameters.axis, len(y_pred.shape), "binary_focal_crossentropy")
     if len(y_pred.shape) == 1:  # one loss: summed in the same pass
@@ -160,7 +160,7 @@ def sparse_categorical_focal_crossentropy(
 
 def per_sample(parameters: Categorical, y_true: Any, y_pred: Any) -> Any:
     """The loss of every row, in y_pred's dtype."""
-    backend = backends.find(y_pred, y_true=y_true)
+    backend = backends.find(y_pred, y_true)
     y_pred = backend.float_array("y_pred", y_pred)
     (loss,) = backend.categorical(parameters, backend.rows(parameters, y_true, y_pred), y_pred, 0)
     return backend.cast(loss, y_pred.dtype)

@@ -86,7 +86,7 @@ class Loss:
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         """The reduced loss, in `self.dtype`, and its derivatives up to `order`."""
-        backend = backends.find(y_pred, traced=True, y_true=y_true, sample_weight=sample_weight)
+        backend = backends.find(y_pred, y_true, sample_weight, traced=True)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
         losses = backend.wide(self.call(backend.companion("y_true", y_true, scores), scores))
         weights = None
@@ -216,7 +216,10 @@ class FocalLoss(Loss):
         loss = batch.backend.cast(terms[0], self.dtype)
         if order == 0:
             return (loss,)
-        return (loss, *(batch.backend.shaped_like(term, y_pred) for term in terms[1:]))
+        shaped_like = batch.backend.shaped_like
+        if order == 1:
+            return loss, shaped_like(terms[1], y_pred)
+        return loss, shaped_like(terms[1], y_pred), shaped_like(terms[2], y_pred)
 
     def _way_back(self, function: Any, y_pred: Any, class_weight: Any) -> Any:
         """posterior.function of the scores' logits, in y_pred's shape and dtype."""
@@ -272,7 +275,7 @@ class BinaryFocalCrossentropy(FocalLoss):
         return logit if shares.ndim else float(logit)
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
-        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        backend = backends.find(y_pred, y_true, sample_weight)
         given = backend.binary_scores(y_true, y_pred)
         shape = backend.shape(given)
         axis = checks.axis_in_range(self.parameters.axis, len(shape), "binary_focal_crossentropy")
@@ -349,7 +352,7 @@ class CategoricalFocalCrossentropy(FocalLoss):
         return posterior.categorical_optimal_logit(self.parameters, shares, class_weight)
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
-        backend = backends.find(y_pred, y_true=y_true, sample_weight=sample_weight)
+        backend = backends.find(y_pred, y_true, sample_weight)
         given = backend.float_array("y_pred", y_pred)
         rows = backend.rows(self.parameters, y_true, given)
         count, scores, weights = backend.count_without(given, rows.axis), self._scores(backend, given), None

@@ -46,6 +46,8 @@ def flat(array: np.ndarray) -> np.ndarray:
         return array
     if is_bfloat16(array.dtype):
         array = array.astype(np.float32)
+    if array.size and not any(array.strides):  # one number for all, as a mean sends back
+        return np.broadcast_to(array[(0,) * array.ndim], array.size)
     array = readable(array)
     return array if array.ndim == 1 else np.ascontiguousarray(array)
 

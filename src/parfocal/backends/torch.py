@@ -170,7 +170,7 @@ class Job(NamedTuple):
     watched: tuple[Any, ...]  # the caller's labels: changed in place, they are torch's error on the way back
 
     def run(self, scores: Tensor, order: int, dtype: Any, cotangent: Tensor | None = None) -> tuple[Any, ...]:
-        """The loss, and its derivatives times a cotangent, as NumPy's."""
+        """The loss, and its derivatives times a cotangent, as NumPy's; with a cotangent nobody asks for the losses."""
         terms: tuple[Any, ...] = getattr(numpy, self.of)(
             self.parameters,
             self.labels,
@@ -178,7 +178,7 @@ class Job(NamedTuple):
             order,
             self.weights,
             self.by,
-            self.total,
+            self.total or cotangent is not None,
             dtype,
             cotangent=None if cotangent is None else host(cotangent),
             threads=kernel.threads_beside_torch(),
@@ -342,8 +342,7 @@ class Eager:
 EAGER, TRACED = Eager(), Traced(Namespace(torch.device("cpu")))
 
 
-def backend(y_pred: Tensor, traced: bool, others: dict[str, Any]) -> Eager | Traced:
-    y_true, weight = others.get("y_true"), others.get("sample_weight")
+def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | Traced:
     if isinstance(y_true, Tensor) and y_true.requires_grad:
         raise ValueError("y_true requires a gradient, and labels are constants here; pass y_true.detach()")
     plain = not traced and is_plain(y_pred) and is_plain(y_true) and is_plain(weight) and is_eager()
