@@ -214,8 +214,6 @@ class KernelLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, job: Job) -> Tensor:
         dtype = NUMPY_DTYPES[scores.dtype]
-        if not ctx.needs_input_grad[0]:
-            return job.loss(job.run(scores, 0, dtype)[0], scores)
         ctx.save_for_backward(scores, *job.watched)
         ctx.job, ctx.gradient = job, None
         if not job.total:
@@ -333,8 +331,9 @@ class Eager:
 
     def computed(self, job: Job, y_pred: Tensor, order: int, dtype: Any) -> tuple[Tensor, ...]:
         scores = y_pred if y_pred.dtype in NUMPY_DTYPES else y_pred.to(WIDE[y_pred.dtype])
-        if order == 0:
+        if order == 0 and scores.requires_grad and torch.is_grad_enabled():
             return (apply_kernel(scores, job),)
+        dtype = scores.dtype if dtype is None else dtype
         loss, *slopes = job.run(scores, order, NUMPY_DTYPES[WIDE.get(dtype, dtype)])
         return (job.loss(loss, scores), *(self.cast(torch.from_numpy(slope), dtype) for slope in slopes))
 
