@@ -146,8 +146,8 @@ class FocalLoss(Loss):
             on the loss's `axis`.
         class_weight : further weights that multiplied the loss in training, as a list or a dict per class.
 
-        Returns an array in y_pred's shape and dtype.  Raises ValueError where a class has weight 0 or label_smoothing
-        is 1: nothing can be said there.
+        Returns an array in y_pred's shape and dtype, through which no gradient flows.  Raises ValueError where a class
+        has weight 0 or label_smoothing is 1: nothing can be said there.
 
         >>> loss = BinaryFocalCrossentropy(gamma=2.0)
         >>> print(loss.posterior([0.154, 0.5, 0.7]).round(3))
@@ -226,7 +226,7 @@ class FocalLoss(Loss):
         backend = backends.find(y_pred, traced=True)
         given = backend.float_array("y_pred", y_pred)
         with np.errstate(all="ignore"):
-            logits = backend.logits(self.parameters, given)
+            logits = backend.logits(self.parameters, backend.stopped(given))
             return backend.cast(function(backend.xp, self.parameters, logits, class_weight), given.dtype)
 
 

@@ -78,6 +78,9 @@ class Jax(Tensors):
     def is_ours(self, values: Any) -> bool:
         return isinstance(values, jax.Array)
 
+    def stopped(self, array: Array) -> Array:
+        return jax.lax.stop_gradient(array)
+
     def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
         if order < 2:
             return (loss, gradient)[order](law, scores, *constants)

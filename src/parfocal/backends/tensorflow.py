@@ -86,6 +86,9 @@ class TensorFlow(Tensors):
     def number(self, value: Any, like: Array) -> Any:
         return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
 
+    def stopped(self, array: Array) -> Array:
+        return tf.stop_gradient(array)
+
     def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
         """The term of that order; its derivative is the next term, and the derivative of that one the law's product."""
         constants = tuple(tf.stop_gradient(constant) for constant in constants)

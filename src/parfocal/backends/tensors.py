@@ -205,6 +205,10 @@ class Tensors:
     def terms(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> list[Array]:
         return [self.stated(law, i, scores, constants) for i in range(order + 1)]
 
+    def stopped(self, array: Array) -> Array:
+        """The array as a constant of all derivatives."""
+        return array
+
     # -- arrays
 
     def dtype_named(self, name: str) -> Any:

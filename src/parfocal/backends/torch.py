@@ -134,6 +134,9 @@ class Traced(Tensors):
     def is_ours(self, values: Any) -> bool:
         return isinstance(values, Tensor)
 
+    def stopped(self, array: Tensor) -> Tensor:
+        return array.detach()
+
     def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
