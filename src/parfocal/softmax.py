@@ -29,14 +29,15 @@ from parfocal.formula import (
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
-    """One class of each row: a boolean one-hot array."""
-    return xp.arange(values.shape[-1]) == xp.argmax(values, axis=-1, keepdims=True)
+    """The largest of each row, several where they are equal: an argmax would find one, and takes compilers ten times as
+    long."""
+    return values == xp.max(values, axis=-1, keepdims=True)
 
 
 def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) -> Array:
     """For each entry of a row the sum of the other ones.
 
-    Subtraction from the total loses digits for the largest alone, so its others are summed apart.  `largest` says which
+    Subtraction from the total loses digits for the largest alone, so the others are summed apart.  `largest` says which
     it is where `values` must not be asked: a derivative is linear in them.
     """
     if largest is None:
@@ -44,7 +45,7 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
     zero = xp.zeros_like(values)
     top = xp.sum(xp.where(largest, values, zero), axis=-1, keepdims=True)
     below = xp.sum(xp.where(largest, zero, values), axis=-1, keepdims=True)
-    return xp.where(largest, below, top + (below - values))
+    return xp.where(largest, below + (top - values), top + (below - values))
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]:
@@ -114,7 +115,7 @@ class Margins(NamedTuple):
     m_low: Array
     e: Array  # exp(z_j - z_first), where `first` is the largest logit of the row
     total: Array  # of e, with the class itself left out
-    first: Array  # boolean one-hot
+    first: Array  # boolean; none where the largest logits are equal
     r_first: Array  # exp(z_j - rest_first)
     others_first: Array  # 1 - r_first, summed
 
@@ -122,12 +123,14 @@ class Margins(NamedTuple):
 def margins(xp: Namespace, z: Array) -> Margins:
     """All margins of a row in one go.  Each class but the first is measured against the first logit; leaving e_k
     out of the total is then safe, as the first class's own 1 stays in it.  The first is measured against the second.
+    Of two equal first ones each is as safe as the others are.
     """
-    first = largest_of(xp, z)
+    largest = largest_of(xp, z)
+    first = largest & (count(xp, largest, z) == 1)
     z_first = xp.max(z, axis=-1, keepdims=True)
     high, low = logit_difference(xp, z, z_first)
     e = xp.exp(high) * (1 + low)
-    total = sum_of_others(xp, e, first)
+    total = sum_of_others(xp, e, largest)
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, xp.where(first, xp.ones_like(e), total))
     m_first, m_first_low = margin(xp, z_first, z_second, total_second)
@@ -140,6 +143,11 @@ def margins(xp: Namespace, z: Array) -> Margins:
         r_first=e_second / or_one(xp, total_second),
         others_first=sum_of_others(xp, e_second) / or_one(xp, total_second),
     )
+
+
+def count(xp: Namespace, mask: Array, like: Array) -> Array:
+    """How many of each row are true, as numbers of the dtype of `like`."""
+    return xp.sum(xp.where(mask, xp.ones_like(like), xp.zeros_like(like)), axis=-1, keepdims=True)
 
 
 def of_first(xp: Namespace, at: Margins, values: Array) -> Array:
