@@ -138,7 +138,11 @@ def rounded(gamma: Gamma) -> Gamma:
 
 
 def times_gamma(xp: Namespace, gamma: Gamma, v: Array, v_low: Array) -> tuple[Array, Array]:
-    """gamma * (v + v_low) as a pair (Dekker 1971).  A Python gamma keeps all its digits whatever the dtype of v."""
+    """gamma * (v + v_low) as a pair (Dekker 1971).  A Python gamma keeps all its digits whatever the dtype of v.
+
+    The one product that is not small is of two halves, and exact: a compiler that joins it with a sum into one rounding
+    changes nothing.  XLA did so with `gamma * v` and the difference from it, which cost 1.3e-6.
+    """
     bits = bits_of(xp, v.dtype)
     if isinstance(gamma, float):
         gamma_high, gamma_low = halves(gamma, bits)
@@ -146,11 +150,11 @@ def times_gamma(xp: Namespace, gamma: Gamma, v: Array, v_low: Array) -> tuple[Ar
         gamma_high, gamma_low = gamma
     else:
         gamma_high, gamma_low = split(gamma, bits - bits // 2)
-    gamma = rounded(gamma)
     v_high, v_rest = split(v, bits - bits // 2)
-    high = gamma * v
-    low = ((gamma_high * v_high - high) + gamma_high * v_rest + gamma_low * v_high) + gamma_low * v_rest
-    return high, low + gamma * v_low
+    product = gamma_high * v_high
+    rest = gamma_high * v_rest + (gamma_low * v_high + gamma_low * v_rest)
+    high = product + rest
+    return high, (rest - (high - product)) + rounded(gamma) * v_low
 
 
 # -- the link and the three lines

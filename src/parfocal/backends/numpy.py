@@ -251,9 +251,10 @@ def binary_labels(y_true: Any, y_pred: Any) -> np.ndarray:
     labels = as_array("y_true", y_true)
     if labels.shape == y_pred.shape:
         return labels
-    if labels.size == y_pred.size and labels.shape in ((*y_pred.shape, 1), y_pred.shape[:-1]):
-        labels = labels.reshape(y_pred.shape)
-    checks.one_shape(labels.shape, y_pred.shape, "binary_focal_crossentropy")
+    shape = tuple(y_pred.shape)
+    if labels.shape == (*shape, 1) or (*labels.shape, 1) == shape:
+        return labels.reshape(shape)
+    checks.one_shape(labels.shape, shape, "binary_focal_crossentropy")
     return labels
 
 
