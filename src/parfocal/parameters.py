@@ -156,6 +156,8 @@ class SparseCategorical(Categorical):
 
 @functools.lru_cache(maxsize=256, typed=True)
 def _known(kind: type[Parameters], *arguments: Any, **named: Any) -> Parameters:
+    if any(hasattr(value, "__array__") for value in arguments):
+        raise TypeError("a tensor has a hash, and may change all the same")
     return kind(*arguments, **named)
 
 
@@ -163,5 +165,5 @@ def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
     try:
         return _known(kind, *arguments, **named)  # type: ignore[arg-type]  # classes are hashable, their objects not
-    except TypeError:  # a list cannot be remembered
+    except TypeError:  # a list or a tensor cannot be remembered
         return kind(*arguments, **named)
