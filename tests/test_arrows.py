@@ -25,7 +25,7 @@ FLOORS = [
     {"losses"},
     {"metrics", "boosting"},
     {"__init__"},
-    {"app"},
+    {"app", "torch"},
 ]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}
 
@@ -76,6 +76,11 @@ def test_import_parfocal_imports_numpy_alone() -> None:
     ours = {name for name in ours if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert ours == {"parfocal"}
     assert not modules_after("import parfocal, parfocal.boosting") & FRAMEWORKS
+
+
+def test_the_torch_door_imports_torch_alone() -> None:
+    assert not modules_after("import parfocal.torch") & {"torchmetrics", "transformers", *FRAMEWORKS - {"torch"}}
+    assert "torchmetrics" in modules_after("import parfocal.torch.metrics")
 
 
 def test_that_test_can_fail() -> None:
