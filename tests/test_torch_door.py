@@ -118,6 +118,16 @@ def test_weights_without_smoothing_and_bytes_as_indices() -> None:
     same(both(SoftmaxFocalLoss(gamma=0, ignore_index=255), z, y), wanted)
 
 
+def test_bytes_as_indices_in_traced_tensors() -> None:
+    z, y = noise(3, 4), torch.tensor([0, 3, 255], dtype=torch.uint8)
+    loss = SoftmaxFocalLoss(gamma=2, weight=[1, 2, 3, 4], ignore_index=255)
+    torch.testing.assert_close(torch.func.vmap(lambda z: loss(z, y))(z[None])[0], loss(z, y))
+    y[2] = 156  # -100 as a byte; it is no class, and none to ignore
+    assert torch.func.vmap(lambda z: SoftmaxFocalLoss()(z, y))(z[None]).isnan()
+    with pytest.raises(IndexError):
+        SoftmaxFocalLoss()(z, y)
+
+
 def test_alpha_multiplies_and_leaves_the_mean_alone() -> None:
     z, y, alpha = noise(6, 4), classes(6), [0.5, 1.0, 2.0, 0.1]
     each = softmax_focal_loss(z, y, gamma=2, reduction="none")

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.utilities import dim_zero_sum
 
 import parfocal
 from parfocal.torch import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss, trainer_loss
@@ -177,8 +178,10 @@ def test_metrics_over_batches_are_the_loss_over_all(name: str) -> None:
     torch.testing.assert_close(copy.deepcopy(metric).compute(), wanted, rtol=1e-6, atol=0)
     metric.reset()
     assert metric.total == metric.count == 0
-    torch.testing.assert_close(metric(x, target), wanted, rtol=1e-6, atol=0)
-    assert metric._reductions["total"] is metric._reductions["count"] is not None
+    value = metric(x.requires_grad_(), target)
+    torch.testing.assert_close(value, wanted.detach(), rtol=1e-6, atol=0)
+    assert not value.requires_grad
+    assert metric._reductions == {"total": dim_zero_sum, "count": dim_zero_sum}
 
 
 def rank(number: int, store: str, results: Any) -> None:
