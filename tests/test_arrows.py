@@ -79,6 +79,11 @@ def test_import_parfocal_imports_numpy_alone() -> None:
     assert not modules_after("import parfocal, parfocal.boosting") & FRAMEWORKS
 
 
+def test_the_torch_door_imports_torch_alone() -> None:
+    assert not modules_after("import parfocal.torch") & {"torchmetrics", "transformers", *FRAMEWORKS - {"torch"}}
+    assert "torchmetrics" in modules_after("import parfocal.torch.metrics")
+
+
 def test_that_test_can_fail() -> None:
     assert "sklearn" in modules_after("import parfocal, sklearn")
 

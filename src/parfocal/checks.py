@@ -250,13 +250,17 @@ def rows_have_a_sum(sums: np.ndarray) -> None:
         )
 
 
+class ClassIndexError(ValueError, IndexError):
+    """A class index that is none: a ValueError, and an IndexError to users of PyTorch."""
+
+
 def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None) -> None:
     bad = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
     if ignore_class is not None:
         bad &= labels != ignore_class
     if bad.any():
         ignored = "" if ignore_class is None else f" or ignore_class={ignore_class}"
-        raise ValueError(
+        raise ClassIndexError(
             f"sparse labels must be whole numbers from 0 to {classes - 1}{ignored}; "
             f"y_true holds {first_bad(bad, labels)}"
         )

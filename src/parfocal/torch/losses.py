@@ -1,0 +1,164 @@
+"""The focal losses as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule, given_divisor, no_normalizer
+
+
+class FocalModule(nn.Module):
+    """What both modules have: settings read once, buffers that show them, and the way back to probabilities.
+
+    Several numbers for a setting are shown as a buffer, which moves with the module and takes its dtype; numbers per
+    class are computed with as Python holds them.  Buffers are not in the state dict: they are settings, as ignore_index
+    is, and a checkpoint must not bring back old ones.
+    """
+
+    rule: Rule
+    shown: tuple[str, ...]
+
+    def __init__(self, rule: Rule, normalizer: float | Tensor | None) -> None:
+        super().__init__()
+        self.rule, self.reduction, self.normalizer = rule, rule.reduction, normalizer
+        self._exact: dict[str, Tensor] = {}
+        self._show("alpha", rule.alpha)
+        self._show("gamma", rule.loss.gamma)
+        if rule.reduction == "none":
+            no_normalizer(normalizer)
+        elif normalizer is not None and not isinstance(normalizer, Tensor):
+            given_divisor(None, normalizer)
+
+    def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
+        """The loss; a normalizer given here takes the place of the constructor's."""
+        return self.rule(input, target, None, self.normalizer if normalizer is None else normalizer)
+
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
+        """The sum of the losses, and what "mean" divides it by, unless that is 0: a number or a tensor."""
+        return self.rule.sum_and_count(input, target)
+
+    def posterior(self, input: Tensor) -> Tensor:
+        """The class probabilities that a model trained with this loss believes in, in its logits' shape and dtype.
+
+        A focal score is no probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
+
+        >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
+        tensor([0.0100, 0.5000, 0.9064])
+        """
+        return self.rule.loss.posterior(input)
+
+    def optimal_logit(self, prior: Any) -> Any:
+        """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.
+
+        See `parfocal.BinaryFocalCrossentropy.optimal_logit`.
+
+        >>> round(SigmoidFocalLoss(alpha=None, gamma=2).optimal_logit(0.01), 3)
+        -1.706
+        """
+        return self.rule.loss.optimal_logit(prior)
+
+    def extra_repr(self) -> str:
+        values = {name: getattr(self, name) for name in self.shown}
+        listed = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
+        return ", ".join(f"{name}={value!r}" for name, value in listed.items())
+
+    def _show(self, name: str, value: Any, dtype: torch.dtype | None = None) -> None:
+        """A setting as an attribute, as a buffer if it has several numbers."""
+        if isinstance(value, tuple):
+            value = torch.tensor(value, dtype=torch.float64, device="cpu")
+            dtype = torch.get_default_dtype()
+        if isinstance(value, Tensor):
+            self._exact[name] = value.detach().to("cpu", torch.float64, copy=True)
+            self.register_buffer(name, value.detach().to(dtype or value.dtype, copy=True), persistent=False)
+        else:
+            setattr(self, name, value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """What `.to` and its like do.  Buffers get their numbers anew: .half().float() loses no digit, and to_empty,
+        which would leave them empty, does not."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, exact in self._exact.items():
+            buffer = getattr(self, name)
+            setattr(self, name, exact.to(buffer.device, buffer.dtype))
+        return self
+
+
+class SigmoidFocalLoss(FocalModule):
+    """`sigmoid_focal_loss` as a module: `loss(input, target, normalizer=None)`.
+
+    Parameters, errors and the meaning of each reduction are the function's, but `reduction` is "mean" unless given,
+    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.
+
+    >>> loss = SigmoidFocalLoss(alpha=0.25, gamma=2.0)
+    >>> logits = torch.tensor([[-40.0, 2.0]], requires_grad=True)
+    >>> value = loss(logits, torch.tensor([[1.0, 0.0]]))
+    >>> value.backward()
+    >>> print(value.detach(), logits.grad)
+    tensor(5.6188) tensor([[-0.1250,  0.4038]])
+    """
+
+    shown = ("alpha", "gamma", "reduction", "ignore_index", "label_smoothing", "normalizer")
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        alpha: float | None = 0.25,
+        gamma: Any = 2.0,
+        reduction: str = "mean",
+        *,
+        weight: Any = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        soft_labels: str = "linear",
+        normalizer: float | Tensor | None = None,
+    ) -> None:
+        rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
+        super().__init__(rule, normalizer)
+        self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
+        self._show("weight", None if weight is None else torch.as_tensor(weight))
+
+    def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
+        return self.rule(input, target, self.weight, self.normalizer if normalizer is None else normalizer)
+
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
+        return self.rule.sum_and_count(input, target, self.weight)
+
+
+class SoftmaxFocalLoss(FocalModule):
+    """`softmax_focal_loss` as a module: `loss(input, target, normalizer=None)`.
+
+    Parameters, errors and the meaning of each reduction are the function's.  alpha, gamma and weight are buffers where
+    they have one number per class.
+
+    >>> loss = SoftmaxFocalLoss(gamma=2.0, ignore_index=255)
+    >>> image = torch.zeros(1, 3, 2, 2)  # three classes
+    >>> loss(image, torch.tensor([[[0, 1], [2, 255]]]))  # (1 - 1/3)^2 log 3
+    tensor(0.4883)
+    >>> loss(image, torch.tensor([[[0, 1], [2, 255]]]), normalizer=30)
+    tensor(0.0488)
+    """
+
+    shown = ("alpha", "gamma", "reduction", "weight", "ignore_index", "label_smoothing", "normalizer")
+
+    def __init__(
+        self,
+        alpha: Any = None,
+        gamma: Any = 2.0,
+        reduction: str = "mean",
+        *,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        normalizer: float | Tensor | None = None,
+    ) -> None:
+        rule = SoftmaxRule(alpha, gamma, reduction, weight, ignore_index, label_smoothing)
+        super().__init__(rule, normalizer)
+        self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
+        self._show("weight", rule.weight)
+
+    def posterior(self, input: Tensor) -> Tensor:
+        return super().posterior(input) if input.ndim > 1 else super().posterior(input.reshape(1, -1)).reshape(-1)
