@@ -109,7 +109,7 @@ def row(name: str, values: np.ndarray) -> str:
     )
 
 
-def compare(train: Callable[[Any, Data, int, int], np.ndarray], cross_entropy: Any, focal: Any) -> None:
+def compare(train: Callable[[Any, Data, int, int], Any], cross_entropy: Any, focal: Any) -> None:
     """Train with both losses and print the table.  train(loss, data, steps, seed) returns the test images' logits."""
     parser = argparse.ArgumentParser(description="Cross-entropy against focal loss on a long tail of images.")
     parser.add_argument("--data", choices=("digits", "fashion"), default="digits")
@@ -121,9 +121,9 @@ def compare(train: Callable[[Any, Data, int, int], np.ndarray], cross_entropy: A
     draw, outcomes = read(options.data), []
     for seed in range(options.seeds):
         data = draw(seed)
-        plain, scores = (np.asarray(train(loss, data, options.steps, seed)) for loss in (cross_entropy, focal))
-        recovered = np.asarray(focal.posterior(scores))
-        outcomes.append([measures(p, data) for p in (softmax(plain), softmax(scores), recovered)])
+        plain, scores = (train(loss, data, options.steps, seed) for loss in (cross_entropy, focal))
+        raw, recovered = softmax(np.asarray(scores)), np.asarray(focal.posterior(scores))
+        outcomes.append([measures(p, data) for p in (softmax(np.asarray(plain)), raw, recovered)])
     by_loss = np.swapaxes(np.array(outcomes), 0, 1)
     counts = np.bincount(data.train_y)
     print(f"{options.data}, {options.steps} steps; mean ± standard error over {options.seeds} seeds\n")
