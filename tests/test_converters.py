@@ -26,6 +26,7 @@ SECTION = PAGE.partition("## From another library's call")[2].partition("\n## ")
 TABLES, _, MISSING = SECTION.partition("**Without a counterpart**")
 LINES = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", TABLES, re.M)
 INSTALLED = {"kornia": kornia, "monai": monai, "optax": optax}
+OURS = {name: getattr(parfocal, name) for name in parfocal.__all__}  # no submodules: parfocal.torch would hide torch
 
 # Who answers on the left: the library itself, or for three of them a formula, and their own files where they are given.
 SOURCES = {"formula": peers.as_formulas()}
@@ -65,7 +66,7 @@ def in_torch(line: str, libraries: dict[str, Any]) -> list[np.ndarray]:
     letters = names(torch.tensor)
     logits = [letters[name].requires_grad_() for name in ("x", "z")]
     letters["ce"] = torch.nn.functional.cross_entropy(letters["x"], letters["i"], reduction="none")
-    value = eval(line, {"torch": torch, "F": torch.nn.functional, **vars(parfocal), **libraries, **letters})
+    value = eval(line, {"torch": torch, "F": torch.nn.functional, **OURS, **libraries, **letters})
     value.sum().backward()
     return [value.detach().numpy(), *(array.grad.numpy() for array in logits if array.grad is not None)]
 
@@ -74,7 +75,7 @@ def in_jax(line: str, libraries: dict[str, Any]) -> list[np.ndarray]:
     letters = names(jnp.asarray)
 
     def value(x: jax.Array) -> jax.Array:
-        return eval(line, {"parfocal": parfocal, **vars(parfocal), **libraries, **letters, "x": x})
+        return eval(line, {"parfocal": parfocal, **OURS, **libraries, **letters, "x": x})
 
     return [np.asarray(value(letters["x"])), np.asarray(jax.grad(lambda x: value(x).sum())(letters["x"]))]
 
@@ -113,7 +114,7 @@ def test_the_versions_on_the_page_are_those_that_were_run() -> None:
 @pytest.mark.parametrize("name", ["clip", "disable_torch_grad_focal_loss", "eps", "normalized", "reduced_threshold"])
 def test_an_argument_without_a_counterpart_has_none(name: str) -> None:
     assert f"`{name}`" in MISSING
-    ours = [value for value in vars(parfocal).values() if callable(value)]
+    ours = [value for value in OURS.values() if callable(value)]
     ours += [getattr(parfocal.jax, public) for public in parfocal.jax.__all__]
     assert len(ours) > 8
     assert not [function for function in ours if name in inspect.signature(function).parameters]
