@@ -6,17 +6,15 @@ The last two lines that it prints say what focal loss bought.
 """
 
 import long_tail
-import numpy as np
 import torch
 
-import parfocal
+from parfocal.torch import SoftmaxFocalLoss
 
-# The loss takes class indices and logits.  At gamma 0 it is cross-entropy.
-cross_entropy = parfocal.SparseCategoricalFocalCrossentropy(alpha=1, gamma=0, from_logits=True)
-focal = parfocal.SparseCategoricalFocalCrossentropy(alpha=1, gamma=2, from_logits=True)
+cross_entropy = SoftmaxFocalLoss(gamma=0)  # as torch.nn.CrossEntropyLoss
+focal = SoftmaxFocalLoss(gamma=2)
 
 
-def train(loss: parfocal.Loss, data: long_tail.Data, steps: int, seed: int) -> np.ndarray:
+def train(loss: SoftmaxFocalLoss, data: long_tail.Data, steps: int, seed: int) -> torch.Tensor:
     """Logits of the test images from a network with one hidden layer, trained with `loss`."""
     torch.manual_seed(seed)
     model = torch.nn.Sequential(
@@ -28,10 +26,10 @@ def train(loss: parfocal.Loss, data: long_tail.Data, steps: int, seed: int) -> n
     images, labels = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
     for rows in torch.from_numpy(long_tail.batches(data, steps, seed)):
         optimizer.zero_grad()
-        loss(labels[rows], model(images[rows])).backward()
+        loss(model(images[rows]), labels[rows]).backward()
         optimizer.step()
     with torch.no_grad():
-        return model(torch.from_numpy(data.test_x)).numpy()
+        return model(torch.from_numpy(data.test_x))
 
 
 if __name__ == "__main__":

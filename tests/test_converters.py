@@ -19,6 +19,7 @@ import torch
 
 import parfocal
 import parfocal.jax
+import parfocal.torch
 import peers
 
 PAGE = (Path(__file__).parents[1] / "docs" / "differences.md").read_text(encoding="utf-8")
@@ -66,7 +67,7 @@ def in_torch(line: str, libraries: dict[str, Any]) -> list[np.ndarray]:
     letters = names(torch.tensor)
     logits = [letters[name].requires_grad_() for name in ("x", "z")]
     letters["ce"] = torch.nn.functional.cross_entropy(letters["x"], letters["i"], reduction="none")
-    value = eval(line, {"torch": torch, "F": torch.nn.functional, **OURS, **libraries, **letters})
+    value = eval(line, {"torch": torch, "F": torch.nn.functional, "parfocal": parfocal, **OURS, **libraries, **letters})
     value.sum().backward()
     return [value.detach().numpy(), *(array.grad.numpy() for array in logits if array.grad is not None)]
 
@@ -115,7 +116,7 @@ def test_the_versions_on_the_page_are_those_that_were_run() -> None:
 def test_an_argument_without_a_counterpart_has_none(name: str) -> None:
     assert f"`{name}`" in MISSING
     ours = [value for value in OURS.values() if callable(value)]
-    ours += [getattr(parfocal.jax, public) for public in parfocal.jax.__all__]
+    ours += [getattr(door, public) for door in (parfocal.jax, parfocal.torch) for public in door.__all__]
     assert len(ours) > 8
     assert not [function for function in ours if name in inspect.signature(function).parameters]
 
