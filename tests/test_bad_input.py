@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import polars
 import pytest
+import torch
 
 import parfocal
 
@@ -148,21 +150,16 @@ def test_at_the_call(call: Callable[[], Any], error: type[Exception], message: s
         call()
 
 
-class Tensor:
-    """Stands for another library's array: it has the module, and nothing else that NumPy could use."""
-
-    __module__ = "torch"
-    __array__ = None
-
-
 def test_arrays_of_other_libraries_are_named() -> None:
-    """torch, JAX and TensorFlow have no backend yet; mixing libraries is refused by name."""
+    """Mixing libraries is refused by name; NumPy arrays and lists go with any."""
+    tensor, array = torch.tensor([1.0]), jnp.asarray([0.5])
     with pytest.raises(TypeError, match="y_true is a torch array and y_pred a numpy one"):
-        binary(Tensor(), np.asarray([0.5]))
+        binary(tensor, np.asarray([0.5]))
     with pytest.raises(TypeError, match="sample_weight is a torch array"):
-        Binary()([1.0], [0.5], Tensor())
-    with pytest.raises(TypeError, match=r"y_pred is a torch array.*Convert it to NumPy"):
-        Binary()([1.0], Tensor())
+        Binary()([1.0], [0.5], tensor)
+    with pytest.raises(TypeError, match="y_true is a torch array and y_pred a jax one"):
+        binary(tensor, array)
+    assert binary([1.0], array) == pytest.approx(float(binary(np.asarray([1.0]), tensor * 0.5)))
 
 
 def test_columns_of_tables_are_numpy_s() -> None:
