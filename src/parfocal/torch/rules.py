@@ -193,10 +193,11 @@ class SoftmaxRule(Rule):
         return Batch(backend, inputs, rows, None, count)
 
     def weight_of(self, backend: Any, labels: Any, inputs: Tensor) -> Any:
-        """The weight of each sample's class."""
+        """The weight of each sample's class; of an index that is none, any: its loss is an error, or NaN."""
         assert self.weight is not None
-        table = np.asarray(self.weight) if backend.xp is np else backend.per_class(self.weight, inputs)[0]
-        return table[backend.xp.clip(labels, 0, len(self.weight) - 1)]  # the loss of others is an error, or NaN
+        if backend.xp is np:
+            return np.take(self.weight, labels, mode="clip")
+        return backend.per_class(self.weight, inputs)[0][labels.clamp(0, len(self.weight) - 1)]
 
     def computed(self, batch: Batch, by: Any, total: bool) -> Tensor:
         backend, inputs, rows, _, _ = batch
