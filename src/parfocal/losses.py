@@ -180,8 +180,7 @@ class FocalLoss(Loss):
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.as_dict().items()}
-        return {**listed, **super().get_config()}
+        return {**self.parameters.as_config(), **super().get_config()}
 
     @property
     def alpha(self) -> Any:

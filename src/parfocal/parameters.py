@@ -72,6 +72,11 @@ class Parameters:
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
+    def as_config(self) -> dict[str, Any]:
+        """`as_dict` as JSON has it."""
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in self.as_dict().items()}
+        return {name: v.get_config() if isinstance(v, GammaSchedule) else v for name, v in listed.items()}
+
     @property
     def scheduled(self) -> bool:
         return self._scheduled
