@@ -1,8 +1,8 @@
 """The focal losses as Keras losses, on Keras's torch, JAX and TensorFlow backends: drop-ins for Keras's own.
 
 Constructors, config, masks, sample weights and reductions are Keras's; the numbers and gradients are parfocal's.  Pass
-the object: the string "BinaryFocalCrossentropy" means Keras's own loss, with parfocal imported or not.  A model that was
-saved with one of these loads in a process that has imported `parfocal.keras`, without custom_objects.
+the object: the string "BinaryFocalCrossentropy" means Keras's own loss, with parfocal imported or not.  A model
+that was saved with one loads in a process that has imported `parfocal.keras`, without custom_objects.
 
 As in Keras, alpha is 0.25 and ignored by the binary loss without `apply_class_balancing=True`, and the mean
 ("sum_over_batch_size") is over the losses; samples of `ignore_class` and masked ones leave it.
