@@ -315,6 +315,7 @@ class Eager:
         """What `backends.numpy.binary` returns."""
         labels = numpy.binary_labels(host(y_true), y_pred)
         watched = (y_true,) if isinstance(y_true, Tensor) else ()
+        by = by if total or order else 1.0  # losses that are not summed are not divided: their mean is still to come
         return self.computed(Job("binary", parameters, labels, weights, by, total, watched), y_pred, order, dtype)
 
     def categorical(
