@@ -202,9 +202,9 @@ Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangen
         return answer(result);
     }
     const Released released;
-    return answer(run(job.samples, 1, at_most ? at_most : threads.load(), [&](std::size_t begin, std::size_t end, Result& result) {
-        kernels->binary(job, begin, end, result);
-    }));
+    return answer(
+        run(job.samples, 1, at_most ? at_most : threads.load(),
+            [&](std::size_t begin, std::size_t end, Result& result) { kernels->binary(job, begin, end, result); }));
 }
 
 Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle weight, nb::handle cotangent,
@@ -235,9 +235,9 @@ Answer softmax(nb::handle z, nb::handle target, nb::handle labels, nb::handle we
     job.ignores = ignore_class.has_value(), job.ignore_class = ignore_class.value_or(0.0);
     const Kernels* kernels = in_use;
     const Released released;
-    return answer(run(samples, job.classes, at_most ? at_most : threads.load(), [&](std::size_t begin, std::size_t end, Result& result) {
-        kernels->softmax(job, begin, end, result);
-    }));
+    return answer(
+        run(samples, job.classes, at_most ? at_most : threads.load(),
+            [&](std::size_t begin, std::size_t end, Result& result) { kernels->softmax(job, begin, end, result); }));
 }
 
 // -- which kernel, and how many threads

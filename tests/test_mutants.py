@@ -36,8 +36,8 @@ MUTANTS = {
     "the low part is lost": (
         "exact::test_binary_hard_labels",
         "formula.py",
-        "return xp.exp(high) * (1 + low)",
-        "return xp.exp(high)",
+        "at.v, at.v_low)\n    return xp.exp(high) * (1 + low)",
+        "at.v, at.v_low)\n    return xp.exp(high)",
     ),
     "v and u are swapped": (
         "exact::test_binary_hard_labels",
@@ -60,7 +60,7 @@ MUTANTS = {
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
         "softmax.py",
-        "xp.where(largest, below, top + (below - values))",
+        "xp.where(largest, below + (top - values), top + (below - values))",
         "top + (below - values)",
     ),
     "the logit difference is rounded": (
@@ -96,14 +96,14 @@ MUTANTS = {
     "the mean counts ignored samples": (
         "reduction::test_ignored_samples_leave_the_mean",
         "reduction.py",
-        "if valid is None else np.count_nonzero(valid))",
-        "if True else np.count_nonzero(valid))",
+        "return count if valid is None else backend.count_true(valid)",
+        "return count",
     ),
     "alpha is left out of the posterior": (
         "posterior::test_softmax",
         "posterior.py",
-        "gamma, m_low) - np.log(weights)",
-        "gamma, m_low)",
+        "m, gamma, m_low) - by_class(xp, [math.log(w) for w in weights], m)",
+        "m, gamma, m_low)",
     ),
     "smoothing is left in the posterior": (
         "posterior::test_softmax",
