@@ -29,8 +29,7 @@ from parfocal.formula import (
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
-    """The largest of each row, several where they are equal: an argmax would find one, and takes compilers ten times as
-    long."""
+    """The largest of each row, several where they are equal."""
     return values == xp.max(values, axis=-1, keepdims=True)
 
 

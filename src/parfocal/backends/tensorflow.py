@@ -33,10 +33,6 @@ class Namespace:
         return tf.reduce_any(values, axis=axis, keepdims=keepdims)
 
     @staticmethod
-    def argmax(values: Array, axis: int, keepdims: bool) -> Array:
-        return tf.expand_dims(tf.argmax(values, axis=axis, output_type=tf.int32), axis)
-
-    @staticmethod
     def clip(values: Array, low: float, high: float | None) -> Array:
         values = tf.maximum(values, tf.constant(low, values.dtype))
         return values if high is None else tf.minimum(values, tf.constant(high, values.dtype))

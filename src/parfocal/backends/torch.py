@@ -57,10 +57,6 @@ class Namespace:
         return values.any(dim=axis, keepdim=keepdims)
 
     @staticmethod
-    def argmax(values: Tensor, axis: int, keepdims: bool) -> Tensor:
-        return values.argmax(dim=axis, keepdim=keepdims)
-
-    @staticmethod
     def expand_dims(values: Tensor, axis: int) -> Tensor:
         return values.unsqueeze(axis)
 
@@ -239,7 +235,7 @@ class KernelLoss(torch.autograd.Function):
         return gradient, None
 
 
-# Function.apply first looks for functorch, and `backend` has done that: 2 of 60 microseconds.
+# Function.apply first looks for functorch, and `backend` has done that.
 apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 
 NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: np.dtype("float32"), torch.float64: numpy.FLOAT64}

@@ -1,4 +1,4 @@
-"""The focal losses as Keras losses, on Keras's torch, JAX and TensorFlow backends: drop-ins for Keras's own.
+"""The focal losses as Keras losses, on Keras's torch, JAX and TensorFlow backends.
 
 Constructors, config, masks, sample weights and reductions are Keras's; the numbers and gradients are parfocal's.  Pass
 the object: the string "BinaryFocalCrossentropy" means Keras's own loss, with parfocal imported or not.  A model
