@@ -60,7 +60,7 @@ MUTANTS = {
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
         "softmax.py",
-        "xp.where(largest, below + (top - values), top + (below - values))",
+        "xp.where(largest, below + equals, top + (below - values))",
         "top + (below - values)",
     ),
     "the logit difference is rounded": (

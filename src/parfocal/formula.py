@@ -52,16 +52,21 @@ SMALL = (0.0, 1.0, 2.0, 3.0)
 # -- numbers that carry what rounding lost
 
 
-def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def two_sum(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
     """The rounded sum and what rounding lost (Knuth 1969); the pair is exact."""
-    total = a + b
+    total = once(xp, a + b)
     b_kept = total - a
-    return total, (a - (total - b_kept)) + (b - b_kept)
+    return total, once(xp, (a - (total - b_kept)) + (b - b_kept))
+
+
+def once(xp: Namespace, value: Array) -> Array:
+    """A value that is used again and again.  A namespace may have to say so to its compiler."""
+    return xp.once(value) if hasattr(xp, "once") else value
 
 
 def logit_difference(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
     """`a - b` and what rounding lost.  Equal infinities differ by 0, and an infinite difference has lost nothing."""
-    high, low = two_sum(a, -b)
+    high, low = two_sum(xp, a, -b)
     high = xp.where((a == b) & ~xp.isfinite(a), xp.zeros_like(high), high)
     return high, xp.where(xp.isfinite(high) & xp.isfinite(low), low, xp.zeros_like(low))
 
@@ -73,14 +78,22 @@ def split(a: Array, bits: int) -> tuple[Array, Array]:
     return high, a - high
 
 
-def log_pair(xp: Namespace, a: Array) -> tuple[Array, Array]:
-    """log a as a pair, for a in (0, 1]: a = 2^k b with b >= 1/2 has the log k log 2 + log b, and k log 2 is known."""
+def binary_exponent(xp: Namespace, a: Array) -> tuple[Array, Array]:
+    """(b, k) with a = 2^k b and b in [1/2, 1], for a in (0, 1].  A namespace may have its own way."""
+    if hasattr(xp, "binary_exponent"):
+        return xp.binary_exponent(a)
     k = xp.zeros_like(a)
     for shift in SHIFTS[0 if a.dtype == xp.float64 else 3 :]:
         small = a < 2.0**-shift
         a, k = xp.where(small, a * 2.0**shift, a), xp.where(small, k - shift, k)
-    high, low = two_sum(k * LOG_2_HIGH, xp.log(a))
-    return two_sum(high, low + k * LOG_2_LOW)
+    return a, k
+
+
+def log_pair(xp: Namespace, a: Array) -> tuple[Array, Array]:
+    """log a as a pair, for a in (0, 1]: a = 2^k b has the log k log 2 + log b, and k log 2 is known."""
+    b, k = binary_exponent(xp, a)
+    high, low = two_sum(xp, k * LOG_2_HIGH, xp.log(b))
+    return two_sum(xp, high, low + k * LOG_2_LOW)
 
 
 # -- gamma
@@ -182,7 +195,7 @@ def link(xp: Namespace, m: Array, m_low: Array | None = None) -> Link:
     larger, log_w = 1 / (1 + e), xp.log1p(e)
     smaller = e * larger
     positive, negative = (size + m) / 2, (size - m) / 2  # max(m, 0) and max(-m, 0), exactly
-    v, v_low = two_sum(positive, log_w)
+    v, v_low = two_sum(xp, positive, log_w)
     if m_low is not None:
         v_low = v_low + xp.where(m < 0, xp.zeros_like(m_low), m_low)
     return Link(
@@ -246,7 +259,7 @@ def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
     return q_to_g * at.p * (at.q * (1 + 2 * g) - g * g * at.p * at.u)
 
 
-# -- binary: logits x, labels y in [0, 1], class weights w_1 and w_0
+# -- binary: logits x, labels y_1 in [0, 1] and y_0 = 1 - y_1, class weights w_1 and w_0
 
 
 def weighted(xp: Namespace, weight: Array, value: Array) -> Array:
@@ -260,10 +273,17 @@ def or_one(xp: Namespace, total: Array) -> Array:
     return xp.where(total == 0, xp.ones_like(total), total)
 
 
+def shares(y: Array, smoothing: float) -> tuple[Array, Array]:
+    """(y_1, y_0) of labels y, smoothed: 1 - y_1 from a rounded y_1 would lose digits where the smoothing is weak."""
+    if not smoothing:
+        return y, 1 - y
+    return y * (1 - smoothing) + smoothing / 2, (1 - y) * (1 - smoothing) + smoothing / 2
+
+
 def binary_hard(
     xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int, positive: bool = False
 ) -> tuple[Array, ...]:
-    """(e) for labels that are 0 or 1: the margin is x or -x."""
+    """(e) for labels y that are 0 or 1: the margin is x or -x."""
     sign, w = 2 * y - 1, y * w_1 + (1 - y) * w_0
     terms = focal(xp, sign * x, gamma, order, positive=positive)
     return tuple(weighted(xp, w, term * sign if i == 1 else term) for i, term in enumerate(terms))
@@ -272,7 +292,8 @@ def binary_hard(
 def binary_expected(
     xp: Namespace,
     x: Array,
-    y: Array,
+    y_1: Array,
+    y_0: Array,
     gamma_1: Gamma,
     gamma_0: Gamma,
     w_1: float,
@@ -280,33 +301,33 @@ def binary_expected(
     order: int,
     positive: bool = False,
 ) -> tuple[Array, ...]:
-    """(e), the rule "expected": y w_1 l(x) + (1 - y) w_0 l(-x)."""
+    """(e), the rule "expected": y_1 w_1 l(x) + y_0 w_0 l(-x)."""
     terms_1 = focal(xp, x, gamma_1, order, positive=positive)
     terms_0 = focal(xp, -x, gamma_0, order, positive=positive)
     return tuple(
-        weighted(xp, y * w_1, a) + weighted(xp, (1 - y) * w_0, -b if i == 1 else b)
+        weighted(xp, y_1 * w_1, a) + weighted(xp, y_0 * w_0, -b if i == 1 else b)
         for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))
     )
 
 
 def binary_linear(
-    xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int
+    xp: Namespace, x: Array, y_1: Array, y_0: Array, gamma: Gamma, w_1: float, w_0: float, order: int
 ) -> tuple[Array, ...]:
-    """(e), the rule "linear": L = w n^g CE with n = 1 - p_t linear in y.
+    """(e), the rule "linear": L = w n^g CE with n = 1 - p_t linear in the label.
 
-        n = y q + (1 - y) p       CE = -(y u + (1 - y) v)      w = y w_1 + (1 - y) w_0
-        d = dCE/dx = (1 - y) p - y q                           k = (dn/dx) / n = (1 - 2y) p q / n
+        n = y_1 q + y_0 p         CE = -(y_1 u + y_0 v)        w = y_1 w_1 + y_0 w_0
+        d = dCE/dx = y_0 p - y_1 q                             k = (dn/dx) / n = (y_0 - y_1) p q / n
         dL/dx = w n^g (d + g k CE)
-        d2L/dx2 = w n^g [p q + 2 g k d + g CE (k s + g k^2)],  s = (y q^2 - (1 - y) p^2) / n
+        d2L/dx2 = w n^g [p q + 2 g k d + g CE (k s + g k^2)],  s = (y_1 q^2 - y_0 p^2) / n
 
     k s is k (q - p - k), which is k'(x), without its cancellation at labels near 0 and 1.  At 0 and 1 it is (b) to (d):
     where e underflows there, n and e become equal, and their ratio is 1.
     """
     at = link(xp, x)
     p, q, e = at.p, at.q, at.e
-    w = y * w_1 + (1 - y) * w_0
+    w = y_1 * w_1 + y_0 * w_0
     # The label's shares of the larger and of the smaller of p and q.
-    near, far = xp.where(x < 0, y, 1 - y), xp.where(x < 0, 1 - y, y)
+    near, far = xp.where(x < 0, y_1, y_0), xp.where(x < 0, y_0, y_1)
     mixture = near + far * e  # n (1 + e)
     n, log_w = mixture * at.larger, xp.log1p(e)
     if isinstance(gamma, Schedule):
@@ -317,16 +338,16 @@ def binary_linear(
     if order == 0:
         return (loss,)
     cross_entropy = near * xp.clip(xp.abs(x), 0.0, FAR) + log_w
-    d = (1 - y) * p - y * q
+    d = y_0 * p - y_1 * q
     ratio = xp.where(mixture == 0, xp.ones_like(e), e / or_one(xp, mixture))
-    k = (1 - 2 * y) * at.larger * ratio
+    k = (y_0 - y_1) * at.larger * ratio
     gradient = weight * (d + g * k * cross_entropy)
     if order == 1:
         return loss, gradient
-    s = (y * q * q - (1 - y) * p * p) / or_one(xp, n)
+    s = (y_1 * q * q - y_0 * p * p) / or_one(xp, n)
     # As in `focal`, e may underflow before the result does: divide the bracket by its root, and multiply at the end.
     root = xp.exp(xp.clip(xp.abs(x), 0.0, FAR) / -2)
-    k_over_root = (1 - 2 * y) * at.larger * (root / or_one(xp, mixture))
+    k_over_root = (y_0 - y_1) * at.larger * (root / or_one(xp, mixture))
     bracket = root * at.larger * at.larger + g * k_over_root * (2 * d + cross_entropy * (s + g * k))
     return loss, gradient, (weight * bracket) * root
 
@@ -345,8 +366,8 @@ def power_of_n(
     # S is 0 only where the label is hard and e underflows; the loss is then 0 whatever n^g.
     s = or_one(xp, xp.where(behind, far + near / or_one(xp, e), near + far * e))
     log_s, log_s_low = log_pair(xp, s)
-    high, low = two_sum(xp.where(behind, -size, xp.zeros_like(size)), log_s)
-    high, lost = two_sum(high, -log_w)
+    high, low = two_sum(xp, xp.where(behind, -size, xp.zeros_like(size)), log_s)
+    high, lost = two_sum(xp, high, -log_w)
     high, low = times_gamma(xp, gamma, high, low + lost + log_s_low)
     return xp.exp(high) * (1 + low)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from parfocal import checks
 from parfocal.backends.jax import BACKEND
-from parfocal.backends.tensors import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
+from parfocal.backends.laws import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
 from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
 
 __all__ = ["sigmoid_focal_loss", "softmax_focal_loss"]
@@ -80,7 +80,7 @@ def sigmoid_focal_loss(
     y = labels.astype(scores.dtype)
     y = nan_unless(jnp, (y >= 0) & (y <= 1), y)
     constants = [y] if known_gamma else [y, nan_unless(jnp, gamma >= 0, jnp.full_like(y, gamma))]
-    loss = BACKEND.stated(BinaryLaw(parameters, BACKEND.kind(labels) in "bi"), 0, scores, tuple(constants))
+    loss = BACKEND.stated(BinaryLaw(parameters, BACKEND.kind(labels) in "biu"), 0, scores, tuple(constants))
     if not known_alpha:
         loss = loss * (y * alpha + (1 - y) * (1 - alpha))
     return (loss if kept is None else jnp.where(kept, loss, 0.0)).astype(logits.dtype)

@@ -224,7 +224,7 @@ class FocalLoss(Loss):
         """posterior.function of the scores' logits, in y_pred's shape and dtype."""
         backend = backends.find(y_pred, traced=True)
         given = backend.float_array("y_pred", y_pred)
-        with np.errstate(all="ignore"):
+        with backend.quiet():
             logits = backend.logits(self.parameters, backend.stopped(given))
             return backend.cast(function(backend.xp, self.parameters, logits, class_weight), given.dtype)
 

@@ -52,12 +52,12 @@ def binary_posterior_logit(xp: Namespace, parameters: Binary, x: Array, class_we
         pull_1 = formula.log_pull(xp, x, gamma_1) + math.log(w_1 * weight_1)
         pull_0 = formula.log_pull(xp, -x, gamma_0) + math.log(w_0 * weight_0)
         return pull_0 - pull_1
-    low = xp.full_like(x, parameters.label_smoothing / 2)
     gradient_0, gradient_1 = (
-        formula.binary_linear(xp, x, y, gamma_1, w_1, w_0, 1)[1]
+        formula.binary_linear(xp, x, *shares, gamma_1, w_1, w_0, 1)[1]
         if parameters.soft_labels == "linear"
-        else formula.binary_expected(xp, x, y, gamma_1, gamma_0, w_1, w_0, 1)[1]
-        for y in (low, 1 - low)
+        else formula.binary_expected(xp, x, *shares, gamma_1, gamma_0, w_1, w_0, 1)[1]
+        for y in (xp.zeros_like(x), xp.ones_like(x))
+        for shares in [formula.shares(y, parameters.label_smoothing)]
     )
     # Beyond the score that a smoothed label asks for, it pulls back: eta is 0 or 1 there.
     pull_0, pull_1 = (xp.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))

@@ -49,33 +49,41 @@ def focal(xp: Namespace, p: Array, q: Array, gamma: Gamma, order: int) -> tuple[
 
 
 def binary_expected(
-    xp: Namespace, p: Array, q: Array, y: Array, gamma_1: Gamma, gamma_0: Gamma, w_1: float, w_0: float, order: int
+    xp: Namespace,
+    p: Array,
+    q: Array,
+    y_1: Array,
+    y_0: Array,
+    gamma_1: Gamma,
+    gamma_0: Gamma,
+    w_1: float,
+    w_0: float,
+    order: int,
 ) -> tuple[Array, ...]:
     """The rule "expected" as a function of p.  Hard labels are its special case."""
     terms_1 = focal(xp, p, q, gamma_1, order)
     terms_0 = focal(xp, q, p, gamma_0, order)
     return tuple(
-        y * w_1 * a + (1 - y) * w_0 * (-b if i == 1 else b)
-        for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))
+        y_1 * w_1 * a + y_0 * w_0 * (-b if i == 1 else b) for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))
     )
 
 
 def binary_linear(
-    xp: Namespace, p: Array, q: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int
+    xp: Namespace, p: Array, q: Array, y_1: Array, y_0: Array, gamma: Gamma, w_1: float, w_0: float, order: int
 ) -> tuple[Array, ...]:
-    """The rule "linear" as a function of p: w n^g CE with n = y q + (1 - y) p."""
-    n = y * q + (1 - y) * p
-    gamma = gamma.at_probability(xp, y * p + (1 - y) * q) if isinstance(gamma, Schedule) else gamma
-    cross_entropy = -(y * xp.log(p) + (1 - y) * xp.log(q))
-    weight, g = (y * w_1 + (1 - y) * w_0) * power(xp, n, gamma), rounded(gamma)
+    """The rule "linear" as a function of p: w n^g CE with n = y_1 q + y_0 p."""
+    n = y_1 * q + y_0 * p
+    gamma = gamma.at_probability(xp, y_1 * p + y_0 * q) if isinstance(gamma, Schedule) else gamma
+    cross_entropy = -(y_1 * xp.log(p) + y_0 * xp.log(q))
+    weight, g = (y_1 * w_1 + y_0 * w_0) * power(xp, n, gamma), rounded(gamma)
     if order == 0:
         return (weight * cross_entropy,)
-    k = (1 - 2 * y) / n
-    d = (1 - y) / q - y / p
+    k = (y_0 - y_1) / n
+    d = y_0 / q - y_1 / p
     gradient = weight * (g * k * cross_entropy + d)
     if order == 1:
         return weight * cross_entropy, gradient
-    d_prime = (1 - y) / (q * q) + y / (p * p)
+    d_prime = y_0 / (q * q) + y_1 / (p * p)
     second = weight * (g * (g - 1) * k * k * cross_entropy + 2 * g * k * d + d_prime)
     return weight * cross_entropy, gradient, second
 

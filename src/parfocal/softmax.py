@@ -44,7 +44,10 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
     zero = xp.zeros_like(values)
     top = xp.sum(xp.where(largest, values, zero), axis=-1, keepdims=True)
     below = xp.sum(xp.where(largest, zero, values), axis=-1, keepdims=True)
-    return xp.where(largest, below + (top - values), top + (below - values))
+    # 0, unless several are the largest.  Told apart from `top`, it stays 0 when JAX runs the sums backwards.
+    equals = xp.where(largest, values, zero)
+    equals = xp.sum(equals, axis=-1, keepdims=True) - equals
+    return xp.where(largest, below + equals, top + (below - values))
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]:
@@ -63,7 +66,7 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]
 def margin(xp: Namespace, z: Array, top: Array, total: Array) -> tuple[Array, Array]:
     """z - (top + log total) as a pair: the margin of a class over the others."""
     high, low = logit_difference(xp, z, top)
-    high, lost = two_sum(high, -xp.log(total))
+    high, lost = two_sum(xp, high, -xp.log(total))
     return high, low + xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
 
 

@@ -22,26 +22,16 @@ LIBRARIES = {
 }
 
 
-known: dict[type, str] = {}  # not functools.cache, which torch.compile warns of
-
-
-def library_of_type(kind: type) -> str:
-    for base in kind.__mro__:
+def library_of(array: Any) -> str:
+    """The library of an array; lists and numbers count as NumPy's."""
+    for base in type(array).__mro__:  # no cache of types: torch.compile would guard its length, and compile again
         library = LIBRARIES.get(base.__module__.partition(".")[0])
         if library is not None:
             return library
     # The array API standard's own way to tell; whatever else NumPy can read (a column of a table) counts as NumPy's.
-    return "standard" if hasattr(kind, "__array_namespace__") else "numpy"
-
-
-def library_of(array: Any) -> str:
-    """The library of an array; lists and numbers count as NumPy's."""
-    library = known.get(type(array))
-    if library is None:
-        library = known[type(array)] = library_of_type(type(array))
-    if library == "standard":
+    if hasattr(array, "__array_namespace__"):
         return str(array.__array_namespace__().__name__.partition(".")[0])
-    return library
+    return "numpy"
 
 
 def find(y_pred: Any, y_true: Any = None, sample_weight: Any = None, traced: bool = False) -> Any:

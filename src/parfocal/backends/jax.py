@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parfocal.backends.tensors import Law, Tensors
+from parfocal.backends.laws import Law
+from parfocal.backends.tensors import Tensors
 from parfocal.formula import Array
 
 

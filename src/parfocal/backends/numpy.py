@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -101,6 +102,10 @@ def at_least_one(length: int) -> int:
 
 def stopped(array: np.ndarray) -> np.ndarray:
     return array
+
+
+def quiet() -> AbstractContextManager[Any]:
+    return np.errstate(all="ignore")
 
 
 def wide(losses: Any) -> np.ndarray:
@@ -234,8 +239,6 @@ def binary(
         )
     labels = labels.astype(np.float64)
     checks.labels_in_unit_interval(labels)
-    if parameters.label_smoothing:
-        labels = labels * (1 - parameters.label_smoothing) + 0.5 * parameters.label_smoothing
     if not parameters.from_logits:
         checks.probabilities_in_unit_interval(y_pred)
     compute = partial(binary_from_logits, positive) if parameters.from_logits else binary_from_probabilities
@@ -262,32 +265,29 @@ def binary_from_logits(positive: bool, parameters: Binary, order: int, y_pred: n
     x = y_pred.astype(np.float64)
     gamma_0, gamma_1 = parameters.gammas
     w_0, w_1 = parameters.weights
-    hard = (y == 0) | (y == 1)
-    if hard.all():
+    if not parameters.label_smoothing and ((y == 0) | (y == 1)).all():
         gamma = gamma_1 if gamma_0 == gamma_1 else np.where(y == 1, gamma_1, gamma_0)
         return formula.binary_hard(np, x, y, gamma, w_1, w_0, order, positive)
+    y_1, y_0 = formula.shares(y, parameters.label_smoothing)
     if parameters.soft_labels == "expected":
-        return formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, order, positive)
+        return formula.binary_expected(np, x, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order, positive)
     checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    soft = formula.binary_linear(np, x, np.where(hard, 0.5, y), gamma_1, w_1, w_0, order)
+    terms = formula.binary_linear(np, x, y_1, y_0, gamma_1, w_1, w_0, order)
     if positive:  # the rule "linear" has no positive part of its own
-        soft = (*soft[:2], formula.binary_expected(np, x, y, gamma_1, gamma_0, w_1, w_0, order, positive)[2])
-    if not hard.any():
-        return soft
-    # Hard labels are the limit of soft ones, where that formula divides 0 by 0.
-    terms = formula.binary_hard(np, x, np.round(y), gamma_1, w_1, w_0, order, positive)
-    return tuple(np.where(hard, a, b) for a, b in zip(terms, soft, strict=True))
+        terms = (*terms[:2], formula.binary_expected(np, x, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order, positive)[2])
+    return terms
 
 
 def binary_from_probabilities(parameters: Binary, order: int, y_pred: np.ndarray, y: np.ndarray) -> Terms:
     p, q = clipped(working(y_pred))
     gamma_0, gamma_1 = parameters.gammas
     w_0, w_1 = parameters.weights
+    y_1, y_0 = formula.shares(y, parameters.label_smoothing)
     if parameters.soft_labels == "linear" and gamma_0 == gamma_1:
-        return probability.binary_linear(np, p, q, y, gamma_1, w_1, w_0, order)
-    if ((y != 0) & (y != 1)).any():
+        return probability.binary_linear(np, p, q, y_1, y_0, gamma_1, w_1, w_0, order)
+    if (y_1 * y_0 != 0).any():
         checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    return probability.binary_expected(np, p, q, y, gamma_1, gamma_0, w_1, w_0, order)
+    return probability.binary_expected(np, p, q, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order)
 
 
 # -- categorical
@@ -299,19 +299,20 @@ class Rows(NamedTuple):
     labels: np.ndarray  # indices in the shape of the rows, or one label for each score
     axis: int
     valid: np.ndarray | None  # which rows count; None: all
+    given: Any = None  # what the caller's labels were, where they share memory with `labels`
 
 
-def rows(parameters: Categorical, y_true: Any, y_pred: Any) -> Rows:
+def rows(parameters: Categorical, y_true: Any, y_pred: Any, given: Any = None) -> Rows:
     """The labels of a batch, once shapes and types have been checked."""
     axis = checks.class_axis(parameters, y_pred.shape, parameters.function)
     labels = as_array("y_true", y_true)
     if not isinstance(parameters, SparseCategorical):
         checks.dense_labels(labels.shape, y_pred.shape, axis)
-        return Rows(labels, axis, None)
+        return Rows(labels, axis, None, given)
     if checks.sparse_labels(labels.shape, y_pred.shape, axis) is not None:
         labels = labels.reshape(lengths_without(y_pred, axis))
     ignore = parameters.ignore_class
-    return Rows(labels, axis, None if ignore is None else labels != ignore)
+    return Rows(labels, axis, None if ignore is None else labels != ignore, given)
 
 
 def categorical(

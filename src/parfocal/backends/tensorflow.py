@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from parfocal.backends.tensors import Law, Tensors
+from parfocal.backends.laws import Law
+from parfocal.backends.tensors import Tensors
 from parfocal.formula import Array
 
 

@@ -1,7 +1,6 @@
 """What every library but NumPy has in common: how tensors run the formula, whatever their library.
 
-(a) A law is one loss: its terms and the product of its second derivative with a vector, from formula.py,
-    softmax.py or probability.py, with the parameters filled in.
+(a) A loss is a law (laws.py): labels and parameters become its constants here, and terms become results.
 (b) `Tensors.stated` makes a law differentiable.  Each library overrides it, registers the law's own slopes there,
     and leaves nothing to automatic differentiation of a `where` or an `abs`.  Labels are constants.
 (c) No value is looked at: that would stall an accelerator, and a tracer has none.  Labels that are none, and
@@ -11,140 +10,27 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula, probability, softmax
+from parfocal import checks, config, formula
 from parfocal.backends import numpy
+from parfocal.backends.laws import (
+    BinaryLaw,
+    DenseSoftmaxLaw,
+    HardSoftmaxLaw,
+    Law,
+    ProbabilitySoftmaxLaw,
+    clipped,
+    meant,
+    nan_unless,
+)
 from parfocal.formula import Array, Namespace
 from parfocal.parameters import Binary, Categorical, SparseCategorical
 
-# A probability outside [0, 1] by no more than this is one that was rounded, and is clipped.
-ROUNDING = 1e-3
-
-
-class Law:
-    """A loss as a function of scores; further arrays, labels above all, are constants."""
-
-    by_row = False  # whether the scores of the last axis belong together, and the loss has length 1 there
-
-    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        """The loss, its gradient and the diagonal of its second derivative, up to `order`."""
-        raise NotImplementedError
-
-    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
-        """The second derivative times a vector of the scores' shape."""
-        return self.terms(xp, scores, 2, *constants)[2] * vector
-
-    def along(self, xp: Namespace, gradient: Array, vector: Array) -> Array:
-        """The loss's change for a change of the scores."""
-        product = gradient * vector
-        return xp.sum(product, axis=-1, keepdims=True) if self.by_row else product
-
-
-class BinaryLaw(Law):
-    """Constants: labels in [0, 1]; `hard` says that they are 0 or 1.  A gamma that is an array may follow them."""
-
-    def __init__(self, parameters: Binary, hard: bool) -> None:
-        self.gamma_0, self.gamma_1 = parameters.gammas
-        self.w_0, self.w_1 = parameters.weights
-        self.linear = parameters.soft_labels == "linear"
-        self.hard, self.epsilon = hard, None if parameters.from_logits else config.epsilon()
-
-    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        y, *given = constants
-        gamma, pair = given[0] if given else self.gamma_1, self.gamma_0 != self.gamma_1
-        if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
-            y = nan_unless(xp, (y == 0) | (y == 1), y)
-        if self.epsilon is not None:
-            p, q = clipped(xp, nan_unless(xp, meant(scores), scores), self.epsilon)
-            if self.linear and not pair:
-                return probability.binary_linear(xp, p, q, y, gamma, self.w_1, self.w_0, order)
-            return probability.binary_expected(xp, p, q, y, gamma, self.gamma_0, self.w_1, self.w_0, order)
-        if pair and (self.hard or self.linear):
-            gamma = one_per_label(xp, y, self.gamma_0, self.gamma_1)
-            return formula.binary_hard(xp, scores, y, gamma, self.w_1, self.w_0, order)
-        if self.hard or self.linear:  # they agree at hard labels, and this is the cheaper one
-            return formula.binary_linear(xp, scores, y, gamma, self.w_1, self.w_0, order)
-        return formula.binary_expected(xp, scores, y, gamma, self.gamma_0, self.w_1, self.w_0, order)
-
-
-class HardSoftmaxLaw(Law):
-    """Constants: a boolean one-hot target; the weight of each row; with a gamma per class the halves of each row's."""
-
-    by_row = True
-
-    def __init__(self, gamma: Any) -> None:
-        self.gamma = gamma
-
-    def gamma_of(self, gammas: tuple[Array, ...]) -> Any:
-        return formula.Exponents(*gammas) if gammas else self.gamma
-
-    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        target, weight, *gammas = constants
-        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order)
-        return tuple(formula.weighted(xp, weight, term) for term in terms)
-
-    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
-        target, weight, *gammas = constants
-        return weight * softmax.hard_product(xp, scores, target, self.gamma_of(tuple(gammas)), vector)
-
-
-class DenseSoftmaxLaw(HardSoftmaxLaw):
-    """Constants: the weight of each class of each row; with one gamma per class their halves, in the same shape."""
-
-    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        weight, *gammas = constants
-        return softmax.dense(xp, scores, weight, self.gamma_of(tuple(gammas)), order)
-
-    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
-        weight, *gammas = constants
-        return softmax.dense_product(xp, scores, weight, self.gamma_of(tuple(gammas)), vector)
-
-
-class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):
-    """The same constants, for scores that are divided by their sum."""
-
-    def __init__(self, gamma: Any, epsilon: float) -> None:
-        super().__init__(gamma)
-        self.epsilon = epsilon
-
-    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, Array, Array, Array]:
-        scale = xp.sum(scores, axis=-1, keepdims=True)
-        p = nan_unless(xp, meant(scores), scores) / scale
-        return p, *clipped(xp, p, self.epsilon), scale
-
-    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        weight, *gammas = constants
-        given = self.normalised(xp, scores)
-        return probability.softmax(xp, *given, weight, self.gamma_of(tuple(gammas)), order)
-
-    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
-        weight, *gammas = constants
-        given = self.normalised(xp, scores)
-        return probability.softmax_product(xp, *given, weight, self.gamma_of(tuple(gammas)), vector)
-
-
-def meant(scores: Array) -> Array:
-    return (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
-
-
-def nan_unless(xp: Namespace, condition: Array, values: Array) -> Array:
-    return xp.where(condition, values, xp.full_like(values, float("nan")))
-
-
-def clipped(xp: Namespace, p: Array, epsilon: float) -> tuple[Array, Array]:
-    """p clipped to [epsilon, 1 - epsilon], and 1 - p as it is rounded, as Keras computes them."""
-    epsilon = max(epsilon, 2.0 ** -formula.bits_of(xp, p.dtype))  # or 1 - epsilon would be 1
-    p = xp.clip(p, epsilon, 1 - epsilon)
-    return p, 1 - p
-
-
-def one_per_label(xp: Namespace, y: Array, gamma_0: float, gamma_1: float) -> formula.Exponents:
-    bits = formula.bits_of(xp, y.dtype)
-    pairs = zip(formula.halves(gamma_0, bits), formula.halves(gamma_1, bits), strict=True)
-    return formula.Exponents(*(xp.where(y == 1, xp.full_like(y, b), xp.full_like(y, a)) for a, b in pairs))
+NARROW = ("bool", "int8", "uint8", "int16", "uint16")
 
 
 class Rows(NamedTuple):
@@ -208,6 +94,10 @@ class Tensors:
     def stopped(self, array: Array) -> Array:
         """The array as a constant of all derivatives."""
         return array
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """No warnings of what the formula means: log 0, or an exponential that underflows."""
+        return np.errstate(all="ignore")
 
     # -- arrays
 
@@ -316,11 +206,9 @@ class Tensors:
         """What `backends.numpy.binary` returns."""
         scores = self.working(y_pred)
         labels = self.binary_labels(y_true, y_pred)
-        hard = self.kind(labels) in "bi" and not parameters.label_smoothing
+        hard = self.kind(labels) in "biu"
         y = self.cast(labels, scores.dtype)
         y = nan_unless(self.xp, (y >= 0) & (y <= 1), y)
-        if parameters.label_smoothing:
-            y = y * (1 - parameters.label_smoothing) + 0.5 * parameters.label_smoothing
         terms = self.terms(BinaryLaw(parameters, hard), order, scores, (y,))
         return self.weighed(terms, None if weights is None else (weights, weights), by, total, dtype or y_pred.dtype)
 
@@ -346,7 +234,7 @@ class Tensors:
             checks.dense_labels(self.shape(labels), shape, axis)
             return Rows(labels, axis, None)
         one = checks.sparse_labels(self.shape(labels), shape, axis)
-        labels = labels if one is None else self.xp.squeeze(labels, axis=one)
+        labels = self.indices(labels if one is None else self.xp.squeeze(labels, axis=one))
         ignore = parameters.ignore_class
         return Rows(labels, axis, None if ignore is None else labels != ignore)
 
@@ -414,14 +302,16 @@ class Tensors:
         dtype = np.float64 if self.is_double(scores) else np.float32
         return [self.from_numpy(np.asarray(column, dtype=dtype), scores) for column in columns]
 
+    def indices(self, labels: Array) -> Array:
+        """Class indices in a type that holds every class, and -1: bytes do not."""
+        if self.kind(labels) == "f":
+            return self.working(labels)
+        narrow = str(getattr(labels.dtype, "name", labels.dtype)).rpartition(".")[2] in NARROW
+        return self.xp.astype(labels, self.xp.int32) if narrow else labels
+
     def one_hot(self, batch: Rows, classes: int) -> tuple[Array, Array]:
         """The true class of each row, none where it is ignored; and whether there is one, or it is ignored."""
-        labels = batch.labels
-        if self.kind(labels) == "b":
-            labels = self.xp.astype(labels, self.xp.int32)
-        elif self.kind(labels) == "f":
-            labels = self.working(labels)
-        labels = self.xp.expand_dims(labels, axis=-1)
+        labels = self.xp.expand_dims(batch.labels, axis=-1)
         target = labels == self.cast(self.xp.arange(classes), labels.dtype)
         if batch.valid is None:
             return target, self.xp.any(target, axis=-1, keepdims=True)

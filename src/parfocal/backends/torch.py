@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ from torch.autograd import forward_ad
 
 from parfocal import kernel
 from parfocal.backends import numpy
-from parfocal.backends.tensors import Law, Rows, Tensors
+from parfocal.backends.laws import Law
+from parfocal.backends.tensors import Rows, Tensors
 from parfocal.parameters import Binary, Categorical
 
 # -- torch operations under the array API's names
@@ -36,6 +38,18 @@ class Namespace:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+
+    @staticmethod
+    def once(values: Tensor) -> Tensor:
+        """Inductor (2.13) writes a value out at each use until it meets one in memory: three sums with their errors in
+        a row took it minutes.  A view with strides is one; the loops are fused all the same."""
+        return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
+
+    @staticmethod
+    def binary_exponent(values: Tensor) -> tuple[Tensor, Tensor]:
+        """In one operation: what uses a value twice, ten times in a row, torch.compile writes out 2^10 times."""
+        fraction, exponent = torch.frexp(values)
+        return fraction, exponent.to(values.dtype)
 
     def arange(self, length: int) -> Tensor:
         return torch.arange(length, device=self.device)
@@ -125,13 +139,20 @@ class Traced(Tensors):
     """Torch operations, wherever the tensors lie."""
 
     def from_numpy(self, array: np.ndarray, like: Tensor) -> Tensor:
-        return torch.as_tensor(array, device=like.device)
+        """A copy, in an order that torch reads; a copy from pageable memory keeps no device waiting."""
+        if torch.compiler.is_compiling():  # which knows few of NumPy's ways
+            return torch.as_tensor(array, device=like.device)
+        copy = np.array(array, array.dtype.newbyteorder("="), order="C")
+        return torch.from_numpy(copy).to(like.device, non_blocking=True)
 
     def is_ours(self, values: Any) -> bool:
         return isinstance(values, Tensor)
 
     def stopped(self, array: Tensor) -> Tensor:
         return array.detach()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        return nullcontext()  # torch warns of nothing, and its compiler knows no errstate
 
     def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
@@ -166,7 +187,7 @@ class Job(NamedTuple):
     weights: np.ndarray | None
     by: float
     total: bool
-    watched: tuple[Any, ...]  # the caller's labels: changed in place, they are torch's error on the way back
+    given: Any  # the caller's labels: changed in place, they are torch's error on the way back
 
     def run(self, scores: Tensor, order: int, dtype: Any, cotangent: Tensor | None = None) -> tuple[Any, ...]:
         """The loss, and its derivatives times a cotangent, as NumPy's; with a cotangent nobody asks for the losses."""
@@ -184,10 +205,16 @@ class Job(NamedTuple):
         )
         return terms
 
+    def with_own_labels(self) -> Job:
+        rows = self.labels
+        return self._replace(
+            labels=rows._replace(labels=rows.labels.copy()) if isinstance(rows, numpy.Rows) else rows.copy()
+        )
+
     def loss(self, value: Any, scores: Tensor) -> Tensor:
         if self.total:
             return torch.scalar_tensor(value, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.asarray(value))
 
     def differentiable_gradient(self, scores: Tensor, upstream: Tensor) -> Tensor:
         """The gradient as torch operations that can be differentiated again."""
@@ -213,7 +240,9 @@ class KernelLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, job: Job) -> Tensor:
         dtype = NUMPY_DTYPES[scores.dtype]
-        ctx.save_for_backward(scores, *job.watched)
+        if isinstance(job.given, np.ndarray):  # torch does not see it change
+            job = job.with_own_labels()
+        ctx.save_for_backward(scores, job.given if isinstance(job.given, Tensor) else None)
         ctx.job, ctx.gradient = job, None
         if not job.total:
             return job.loss(job.run(scores, 0, dtype)[0], scores)
@@ -294,7 +323,7 @@ class Eager:
         return term.reshape(y_pred.shape)
 
     def rows(self, parameters: Categorical, y_true: Any, y_pred: Tensor) -> numpy.Rows:
-        return numpy.rows(parameters, host(y_true), y_pred)
+        return numpy.rows(parameters, host(y_true), y_pred, y_true)
 
     def binary(
         self,
@@ -310,9 +339,8 @@ class Eager:
     ) -> tuple[Tensor, ...]:
         """What `backends.numpy.binary` returns."""
         labels = numpy.binary_labels(host(y_true), y_pred)
-        watched = (y_true,) if isinstance(y_true, Tensor) else ()
         by = by if total or order else 1.0  # losses that are not summed are not divided: their mean is still to come
-        return self.computed(Job("binary", parameters, labels, weights, by, total, watched), y_pred, order, dtype)
+        return self.computed(Job("binary", parameters, labels, weights, by, total, y_true), y_pred, order, dtype)
 
     def categorical(
         self,
@@ -327,7 +355,9 @@ class Eager:
         positive: bool = False,
     ) -> tuple[Tensor, ...]:
         """What `backends.numpy.categorical` returns."""
-        return self.computed(Job("categorical", parameters, batch, weights, by, total, ()), y_pred, order, dtype)
+        return self.computed(
+            Job("categorical", parameters, batch, weights, by, total, batch.given), y_pred, order, dtype
+        )
 
     def computed(self, job: Job, y_pred: Tensor, order: int, dtype: Any) -> tuple[Tensor, ...]:
         scores = y_pred if y_pred.dtype in NUMPY_DTYPES else y_pred.to(WIDE[y_pred.dtype])

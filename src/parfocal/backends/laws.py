@@ -1,0 +1,140 @@
+"""Laws: each a loss as one function of scores, with its parameters filled in and its own derivatives.
+
+A law has the terms of formula.py, softmax.py or probability.py, and the product of its second derivative with a vector.
+No value is looked at: labels that are none, and probabilities that cannot be meant, make their own sample NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parfocal import config, formula, probability, softmax
+from parfocal.formula import Array, Namespace
+from parfocal.parameters import Binary
+
+# A probability outside [0, 1] by no more than this is one that was rounded, and is clipped.
+ROUNDING = 1e-3
+
+
+class Law:
+    """A loss as a function of scores; further arrays, labels above all, are constants."""
+
+    by_row = False  # whether the scores of the last axis belong together, and the loss has length 1 there
+
+    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
+        """The loss, its gradient and the diagonal of its second derivative, up to `order`."""
+        raise NotImplementedError
+
+    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        """The second derivative times a vector of the scores' shape."""
+        return self.terms(xp, scores, 2, *constants)[2] * vector
+
+    def along(self, xp: Namespace, gradient: Array, vector: Array) -> Array:
+        """The loss's change for a change of the scores."""
+        product = gradient * vector
+        return xp.sum(product, axis=-1, keepdims=True) if self.by_row else product
+
+
+class BinaryLaw(Law):
+    """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A gamma that is an array may follow them."""
+
+    def __init__(self, parameters: Binary, hard: bool) -> None:
+        self.gamma_0, self.gamma_1 = parameters.gammas
+        self.w_0, self.w_1 = parameters.weights
+        self.linear = parameters.soft_labels == "linear"
+        self.smoothing, self.hard = parameters.label_smoothing, hard and not parameters.label_smoothing
+        self.epsilon = None if parameters.from_logits else config.epsilon()
+
+    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
+        y, *given = constants
+        gamma, pair = given[0] if given else self.gamma_1, self.gamma_0 != self.gamma_1
+        if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
+            y = nan_unless(xp, (y == 0) | (y == 1), y)
+        weights, shares = (self.w_1, self.w_0), formula.shares(y, self.smoothing)
+        if self.epsilon is not None:
+            p, q = clipped(xp, nan_unless(xp, meant(scores), scores), self.epsilon)
+            if self.linear and not pair:
+                return probability.binary_linear(xp, p, q, *shares, gamma, *weights, order)
+            return probability.binary_expected(xp, p, q, *shares, gamma, self.gamma_0, *weights, order)
+        if pair and (self.hard or self.linear):
+            return formula.binary_hard(xp, scores, y, one_per_label(xp, y, self.gamma_0, self.gamma_1), *weights, order)
+        if self.hard or self.linear:  # they agree at hard labels, and this is the cheaper one
+            return formula.binary_linear(xp, scores, *shares, gamma, *weights, order)
+        return formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order)
+
+
+class HardSoftmaxLaw(Law):
+    """Constants: a boolean one-hot target; the weight of each row; with a gamma per class the halves of each row's."""
+
+    by_row = True
+
+    def __init__(self, gamma: Any) -> None:
+        self.gamma = gamma
+
+    def gamma_of(self, gammas: tuple[Array, ...]) -> Any:
+        return formula.Exponents(*gammas) if gammas else self.gamma
+
+    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
+        target, weight, *gammas = constants
+        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order)
+        return tuple(formula.weighted(xp, weight, term) for term in terms)
+
+    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        target, weight, *gammas = constants
+        return weight * softmax.hard_product(xp, scores, target, self.gamma_of(tuple(gammas)), vector)
+
+
+class DenseSoftmaxLaw(HardSoftmaxLaw):
+    """Constants: the weight of each class of each row; with one gamma per class their halves, in the same shape."""
+
+    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
+        weight, *gammas = constants
+        return softmax.dense(xp, scores, weight, self.gamma_of(tuple(gammas)), order)
+
+    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        weight, *gammas = constants
+        return softmax.dense_product(xp, scores, weight, self.gamma_of(tuple(gammas)), vector)
+
+
+class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):
+    """The same constants, for scores that are divided by their sum."""
+
+    def __init__(self, gamma: Any, epsilon: float) -> None:
+        super().__init__(gamma)
+        self.epsilon = epsilon
+
+    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, Array, Array, Array]:
+        scale = xp.sum(scores, axis=-1, keepdims=True)
+        p = nan_unless(xp, meant(scores), scores) / scale
+        return p, *clipped(xp, p, self.epsilon), scale
+
+    def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
+        weight, *gammas = constants
+        given = self.normalised(xp, scores)
+        return probability.softmax(xp, *given, weight, self.gamma_of(tuple(gammas)), order)
+
+    def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        weight, *gammas = constants
+        given = self.normalised(xp, scores)
+        return probability.softmax_product(xp, *given, weight, self.gamma_of(tuple(gammas)), vector)
+
+
+def meant(scores: Array) -> Array:
+    return (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
+
+
+def nan_unless(xp: Namespace, condition: Array, values: Array) -> Array:
+    return xp.where(condition, values, xp.full_like(values, float("nan")))
+
+
+def clipped(xp: Namespace, p: Array, epsilon: float) -> tuple[Array, Array]:
+    """p clipped to [epsilon, 1 - epsilon], and 1 - p as it is rounded, as Keras computes them."""
+    epsilon = max(epsilon, 2.0 ** -formula.bits_of(xp, p.dtype))  # or 1 - epsilon would be 1
+    p = xp.clip(p, epsilon, 1 - epsilon)
+    return p, 1 - p
+
+
+def one_per_label(xp: Namespace, y: Array, gamma_0: float, gamma_1: float) -> formula.Exponents:
+    bits = formula.bits_of(xp, y.dtype)
+    pairs = zip(formula.halves(gamma_0, bits), formula.halves(gamma_1, bits), strict=True)
+    return formula.Exponents(*(xp.where(y == 1, xp.full_like(y, b), xp.full_like(y, a)) for a, b in pairs))
