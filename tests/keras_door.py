@@ -307,13 +307,16 @@ def test_half_precision_rounds_no_class_index_and_sums_in_float32() -> None:
 
     ones, zeros = np.ones((5000, 1)), np.zeros((5000, 1))
     for dtype in ("float16", "bfloat16", keras.DTypePolicy("mixed_float16")):
-        # In half precision the sum of these would stop at 512 of the 866, and a count at 2048.
         loss = Losses.BinaryFocalCrossentropy(from_logits=True, dtype=dtype, reduction="sum")
         same(keras.ops.cast(loss(ones, zeros), "float32"), 5000 * np.log(2) / 4, 4e-3)
         metric = Metrics.BinaryFocalCrossentropy(from_logits=True, dtype=dtype)
-        for _ in range(3):
+        for _ in range(14):  # 70,000 samples, and a float16 ends at 65,504
             metric.update_state(ones, zeros)
         same(keras.ops.cast(metric.result(), "float32"), np.log(2) / 4, 4e-3)
+    theirs = keras.metrics.Mean(dtype="float16")
+    for _ in range(14):
+        theirs.update_state(ones)
+    assert float(theirs.result()) != 1  # differences.md says so
     assert loss.get_config()["dtype"] == metric.get_config()["dtype"] == "float16"
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float16"
 
@@ -449,6 +452,10 @@ def test_replicas_share_a_mean(reduction: str) -> None:
 # -- what a loss knows besides, and mistakes
 
 
+def spoilt_binary() -> tuple[np.ndarray, np.ndarray]:
+    return KINDS["binary"][1], spoilt(PROBABILITIES, np.nan)
+
+
 def test_the_way_back_to_probabilities() -> None:
     loss = Losses.BinaryFocalCrossentropy(from_logits=True)
     scores = loss.optimal_logit([0.01, 0.5])
@@ -463,6 +470,8 @@ def test_the_way_back_to_probabilities() -> None:
 
 def test_strings_and_mistakes() -> None:
     assert type(keras.losses.get("BinaryFocalCrossentropy")).__module__.startswith("keras.")  # the page warns
+    value, _ = value_and_grad(keras.losses.BinaryFocalCrossentropy(), *spoilt_binary(), mask=MASK)
+    assert np.isnan(value)  # differences.md says so
     assert isinstance(keras.losses.get(Losses.BinaryFocalCrossentropy()), Losses.BinaryFocalCrossentropy)
     for call, error, words in (
         (lambda: Losses.BinaryFocalCrossentropy(gamma=-1), ValueError, "gamma must be"),

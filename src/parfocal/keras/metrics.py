@@ -47,7 +47,7 @@ class FocalMetric(keras.metrics.Metric):
 
     def __init__(self, name: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(name=name, dtype=dtype)
-        wide = keras.backend.result_type(self.dtype, "float32")  # a float16 stops counting at 2048
+        wide = keras.backend.result_type(self.dtype, "float32")  # a float16 ends at 65,504
         self.focal = self.kind(*arguments, dtype=wide, **named)
         self.total = self.add_variable((), "zeros", dtype=wide, name="total")
         self.count = self.add_variable((), "zeros", dtype=wide, name="count")
