@@ -452,10 +452,6 @@ def test_replicas_share_a_mean(reduction: str) -> None:
 # -- what a loss knows besides, and mistakes
 
 
-def spoilt_binary() -> tuple[np.ndarray, np.ndarray]:
-    return KINDS["binary"][1], spoilt(PROBABILITIES, np.nan)
-
-
 def test_the_way_back_to_probabilities() -> None:
     loss = Losses.BinaryFocalCrossentropy(from_logits=True)
     scores = loss.optimal_logit([0.01, 0.5])
@@ -470,7 +466,9 @@ def test_the_way_back_to_probabilities() -> None:
 
 def test_strings_and_mistakes() -> None:
     assert type(keras.losses.get("BinaryFocalCrossentropy")).__module__.startswith("keras.")  # the page warns
-    value, _ = value_and_grad(keras.losses.BinaryFocalCrossentropy(), *spoilt_binary(), mask=MASK)
+    _, labels, scores = KINDS["dense, probabilities"]
+    theirs = keras.losses.CategoricalFocalCrossentropy()
+    value, _ = value_and_grad(theirs, labels, spoilt(scores, np.nan), mask=MASK)
     assert np.isnan(value)  # differences.md says so
     assert isinstance(keras.losses.get(Losses.BinaryFocalCrossentropy()), Losses.BinaryFocalCrossentropy)
     for call, error, words in (
