@@ -1,160 +1,540 @@
-"""What test_keras_door.py runs in a process for each Keras backend: `python tests/keras_door.py FOLDER`.
-
-With `load` after the folder it loads what was saved, in a process that has imported nothing but the door.
-"""
+"""What test_keras_door.py runs with pytest in a process for each Keras backend."""
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import json
-import sys
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import pytest
+from keras.src.backend import set_keras_mask
 
 import parfocal
 import parfocal.keras
-import parfocal.keras.metrics
+import parfocal.parameters
+from parfocal.keras import batches
 
 Losses, Metrics = parfocal.keras, parfocal.keras.metrics
 BACKEND = keras.config.backend()
+FOLDER = Path(os.environ["KERAS_DOOR_FOLDER"])  # of the models that the second process loads
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 5)).astype("float32") * 3
 ONE = (RNG.random(64) < 0.2).astype("float32")
 MANY = RNG.integers(0, 3, size=64)
+ONE_HOT = np.eye(3, dtype="float32")[MANY]
+WEIGHTS = np.linspace(0.5, 1.5, 64).astype("float32")
 
 
-def same(got: object, exact: object, relative: float = 2e-6) -> None:
+def same(got: Any, exact: Any, relative: float = 2e-6) -> None:
     np.testing.assert_allclose(keras.ops.convert_to_numpy(got), exact, rtol=relative, atol=1e-7)
 
 
-def documented() -> None:
-    """The examples on Keras's pages, with the import exchanged."""
-    y_true, y_pred = [[0, 1], [0, 0]], [[-18.6, 0.51], [2.94, -12.8]]
-    loss = Losses.BinaryFocalCrossentropy(apply_class_balancing=True, gamma=3, from_logits=True)
-    same(
-        Losses.BinaryFocalCrossentropy(gamma=2, from_logits=True)([0, 1, 0, 0], [-18.6, 0.51, 2.94, -12.8]), 0.691, 1e-3
-    )
-    same(loss(y_true, y_pred, sample_weight=[0.8, 0.2]), 0.097359754)
-    y_true, y_pred = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]]
-    cce = Losses.CategoricalFocalCrossentropy()
-    same(cce(y_true, y_pred), 0.23315276)
-    same(cce(y_true, y_pred, sample_weight=np.array([0.3, 0.7])), 0.1632, 1e-4)
-    same(Losses.CategoricalFocalCrossentropy(reduction="sum")(y_true, y_pred), 0.46631, 1e-4)
-    same(Losses.CategoricalFocalCrossentropy(reduction=None)(y_true, y_pred), [3.2058331e-05, 4.6627346e-01], 1e-5)
+def value_and_grad(
+    loss: Any, y_true: Any, y_pred: Any, weight: Any = None, mask: Any = None, graph: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The loss, and the gradient of its sum, as each backend takes it; `graph` compiles, for batches of any length."""
+
+    def value(scores: Any) -> Any:
+        if mask is not None:
+            set_keras_mask(scores, mask=keras.ops.convert_to_tensor(mask))
+        total = loss(y_true, scores, weight)
+        return keras.ops.sum(total), total
+
+    if BACKEND == "torch":
+        import torch
+
+        scores = torch.tensor(y_pred, requires_grad=True)
+        total, losses = value(scores)
+        total.backward()
+        return losses.detach().numpy(), scores.grad.numpy()
+    if BACKEND == "jax":
+        import jax
+
+        both = jax.value_and_grad(value, has_aux=True)
+        (_, losses), gradient = (jax.jit(both) if graph else both)(y_pred)
+        return np.asarray(losses), np.asarray(gradient)
+    import tensorflow as tf
+
+    def both(scores: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            total, losses = value(scores)
+        return losses, tape.gradient(total, scores)
+
+    if graph:
+        both = tf.function(both, input_signature=[tf.TensorSpec([None, *np.shape(y_pred)[1:]])])
+    losses, gradient = both(tf.constant(y_pred))
+    return losses.numpy(), gradient.numpy()
 
 
-def extremes() -> None:
+def of_core(loss: Any) -> Any:
+    """The core's loss with the same config, in NumPy."""
+    return getattr(parfocal, type(loss).__name__).from_config(loss.get_config())
+
+
+# -- the numbers
+
+
+PAGES = ("BinaryFocalCrossentropy", "CategoricalFocalCrossentropy")
+PAGES += ("binary_focal_crossentropy", "categorical_focal_crossentropy")
+
+
+def evaluated(line: str, printed: str, names: dict[str, Any]) -> Any:
+    """What a line gives; or its error, as one of them asserts on a name that does not exist."""
+    try:
+        if not printed:
+            return exec(line, names)
+        return np.ravel(keras.ops.convert_to_numpy(eval(line, names)))
+    except NameError as error:
+        return str(error)
+
+
+def prints(values: np.ndarray, printed: str) -> bool:
+    """Whether all printed digits come out; the last of eight may be one step of float32 away."""
+    texts = re.findall(r"\d+\.\d+(?:e[+-]\d+)?", printed)
+    assert len(texts) == len(values)
+    for value, text in zip(values, texts, strict=True):
+        mantissa, exponent, _ = text.partition("e")
+        style = f".{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}"
+        step = np.spacing(np.float32(value))
+        if format(float(value), style) != text and abs(np.float32(text) - np.float32(value)) > step:
+            return False
+    return True
+
+
+def test_the_examples_on_kerass_pages_run_with_only_the_import_exchanged() -> None:
+    as_printed, otherwise = 0, []
+    for page in PAGES:
+        theirs, ours = ({"keras": keras, "parfocal": parfocal, "np": np} for _ in range(2))
+        for example in doctest.DocTestParser().get_examples(inspect.getdoc(getattr(keras.losses, page))):
+            line, printed = example.source, example.want
+            expected = evaluated(line, printed, theirs)
+            got = evaluated(line.replace("keras.losses.", "parfocal.keras."), printed, ours)
+            if not printed:
+                assert got == expected
+                continue
+            np.testing.assert_allclose(got, expected, rtol=5e-6)
+            if prints(expected, printed):
+                assert prints(got, printed), (line, got, printed)
+                as_printed += 1
+            else:
+                otherwise.append(line.strip())
+    # The pages cut a number off, call the focal function for a "bce_loss", and show digits of a float64.
+    assert otherwise == ["loss(y_true, y_pred)", "bce_loss", "focal_loss/bce_loss", "loss"]
+    assert as_printed == 14
+
+
+def test_extremes() -> None:
     x = np.asarray([[-1e4], [-89.0], [-16.2], [0.0], [17.0], [1e4]], "float32")
     for gamma in (0.0, 0.5, 2.0, parfocal.FLSD53):
-        ours = parfocal.BinaryFocalCrossentropy(gamma=gamma, from_logits=True, reduction=None)
-        door = Losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True, reduction=None)
-        same(door(np.ones_like(x), x), ours(np.ones_like(x), x))
+        loss = Losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True, reduction=None)
+        value, gradient = value_and_grad(loss, np.ones_like(x), x)
+        exact, slope = of_core(loss).value_and_grad(np.ones_like(x), x)
+        same(value, exact)
+        same(gradient, slope)
 
 
-def training(folder: Path) -> None:
-    """fit hands over labels (N,) beside scores (N, 1), and class indices as floats."""
-    for name, units, labels, loss, metric in (
-        (
-            "binary",
-            1,
-            ONE,
-            Losses.BinaryFocalCrossentropy(True, 0.3, 1.5, True),
-            Metrics.BinaryFocalCrossentropy(True, 0.3, 1.5, True),
+def test_moderate_logits_give_the_numbers_of_keras() -> None:
+    scores, labels = RNG.uniform(-4, 4, (8, 3)).astype("float32"), ONE_HOT[:8]
+    for name in ("BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"):
+        ours, theirs = (
+            value_and_grad(getattr(door, name)(gamma=2, from_logits=True), labels, scores)
+            for door in (Losses, keras.losses)
+        )
+        same(ours[0], theirs[0], 2e-5)
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-4, atol=1e-6)
+
+
+# -- weights, reductions and masks against rows that were picked by hand
+
+REDUCTIONS = ("sum_over_batch_size", "mean", "sum", None, "mean_with_sample_weight")
+SHAPE = (4, 3, 2)
+STEPS, MASK = RNG.integers(0, 2, SHAPE[:2]), np.asarray([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]], bool)
+SCORES = RNG.normal(size=SHAPE).astype("float32") * 3
+PROBABILITIES = RNG.uniform(0.05, 0.95, SHAPE).astype("float32")
+KINDS: dict[str, tuple[Callable[..., Any], np.ndarray, np.ndarray]] = {
+    "binary": (
+        lambda **more: Losses.BinaryFocalCrossentropy(True, 0.3, 1.5, True, **more),
+        RNG.integers(0, 2, SHAPE).astype("float32"),
+        SCORES,
+    ),
+    "binary, smoothed": (
+        lambda **more: Losses.BinaryFocalCrossentropy(label_smoothing=0.1, from_logits=True, **more),
+        RNG.integers(0, 2, SHAPE),
+        SCORES,
+    ),
+    "binary, probabilities": (Losses.BinaryFocalCrossentropy, STEPS[..., None], PROBABILITIES[..., :1]),
+    "dense": (
+        lambda **more: Losses.CategoricalFocalCrossentropy([0.3, 0.7], [1, 3], True, **more),
+        np.eye(2, dtype="float32")[STEPS],
+        SCORES,
+    ),
+    "dense, probabilities": (Losses.CategoricalFocalCrossentropy, np.eye(2)[STEPS], PROBABILITIES),
+    "sparse": (
+        lambda **more: Losses.SparseCategoricalFocalCrossentropy([0.3, 0.7], [1, 3], True, **more),
+        STEPS.astype("float32"),
+        SCORES,
+    ),
+    "sparse, ignoring": (
+        lambda **more: Losses.SparseCategoricalFocalCrossentropy(from_logits=True, ignore_class=255, **more),
+        np.where(RNG.random(SHAPE[:2]) < 0.3, 255, STEPS)[..., None],
+        SCORES,
+    ),
+}
+PER_STEP = RNG.uniform(0.5, 2, SHAPE[:2]).astype("float32")
+
+
+def spoilt(array: np.ndarray, value: float) -> np.ndarray:
+    return np.where(MASK.reshape(*MASK.shape, *[1] * (array.ndim - 2)), array, value).astype(array.dtype)
+
+
+def check_mask(kind: str, reduction: str | None, weighted: bool, graph: bool = False) -> None:
+    """Labels of -7, NaN scores and NaN weights under it leave no trace."""
+    build, labels, scores = KINDS[kind]
+    given = spoilt(labels, -7), spoilt(scores, np.nan), spoilt(PER_STEP, np.nan) if weighted else None
+    loss = build(reduction=reduction)
+    value, gradient = value_and_grad(loss, *given, mask=MASK, graph=graph)
+    exact, slopes = of_core(loss).value_and_grad(labels[MASK], scores[MASK], PER_STEP[MASK] if weighted else None)
+    same(value if reduction else value[MASK], exact)
+    same(gradient[MASK], slopes)
+    assert not gradient[~MASK].any()
+    assert reduction or not value[~MASK].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_mask_covers_does_not_exist(kind: str) -> None:
+    check_mask(kind, "sum_over_batch_size", weighted=False)
+    for reduction in REDUCTIONS[2:]:
+        check_mask(kind, reduction, weighted=True)
+    if "binary" in kind:
+        check_mask(kind, "mean_over_positives", weighted=True)
+
+
+@pytest.mark.parametrize("kind", ["binary", "sparse, ignoring"])
+def test_in_a_graph_too(kind: str) -> None:
+    check_mask(kind, "sum_over_batch_size", weighted=True, graph=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_metric_of_masked_batches(kind: str) -> None:
+    build, labels, scores = KINDS[kind]
+    loss = build()
+    metric = getattr(Metrics, type(loss).__name__).from_config(without_reduction(loss))
+    for weight in (PER_STEP, 2 * PER_STEP):
+        tensor = keras.ops.convert_to_tensor(spoilt(scores, np.nan))
+        set_keras_mask(tensor, mask=keras.ops.convert_to_tensor(MASK))
+        metric.update_state(spoilt(labels, -7), tensor, spoilt(weight, np.nan))
+    config = {**loss.get_config(), "reduction": "mean_with_sample_weight"}
+    exact = type(of_core(loss)).from_config(config)(labels[MASK], scores[MASK], PER_STEP[MASK])
+    same(metric.result(), exact)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+def without_reduction(loss: Any) -> dict[str, Any]:
+    return {name: value for name, value in loss.get_config().items() if name != "reduction"}
+
+
+def test_masks_of_other_shapes() -> None:
+    labels, scores = np.ones(SHAPE), SCORES
+    loss = Losses.BinaryFocalCrossentropy(from_logits=True)
+    same(value_and_grad(loss, labels, scores, mask=MASK[..., None])[0], of_core(loss)(labels[MASK], scores[MASK]))
+    rows = np.asarray([True, False, True, True])  # all steps of a sample
+    same(value_and_grad(loss, labels, scores, mask=rows)[0], of_core(loss)(labels[rows], scores[rows]))
+    same(value_and_grad(loss, labels, scores, mask=np.zeros_like(MASK))[0], 0)
+    per_label = RNG.uniform(0.5, 2, SHAPE).astype("float32")
+    exact = of_core(loss)(labels[MASK], scores[MASK], per_label[MASK])
+    same(value_and_grad(loss, labels, scores, per_label, MASK)[0], exact)
+    classes_first = Losses.SparseCategoricalFocalCrossentropy(from_logits=True, axis=1)
+    got, _ = value_and_grad(classes_first, STEPS[..., None], np.moveaxis(scores, -1, 1), mask=MASK)
+    last = parfocal.SparseCategoricalFocalCrossentropy(from_logits=True)
+    same(got, last(STEPS[MASK], scores[MASK]))
+    with pytest.raises(ValueError, match=r"mask of y_pred has shape \(4, 2\)"):
+        value_and_grad(loss, labels, scores, mask=np.ones((4, 2), bool))
+
+
+@pytest.mark.parametrize("reduction", [*REDUCTIONS, "mean_over_positives"])
+def test_weights_for_each_label(reduction: str | None) -> None:
+    labels, scores = KINDS["binary"][1], SCORES
+    loss = Losses.BinaryFocalCrossentropy(True, 0.3, 1.5, True, reduction=reduction)
+    for weight in (None, PER_STEP, PER_STEP[..., None], RNG.uniform(0.5, 2, SHAPE)):
+        value, gradient = value_and_grad(loss, labels, scores, weight)
+        exact, slopes = of_core(loss).value_and_grad(labels, scores, weight)
+        same(value, exact)
+        same(gradient, slopes)
+    with pytest.raises(ValueError, match=r"weight\[:, None\]"):
+        loss(labels, scores, np.ones(4))
+
+
+def test_a_metric_takes_one_weight_for_all_steps_of_a_sample() -> None:
+    metric = Metrics.BinaryFocalCrossentropy(from_logits=True)
+    metric.update_state(np.ones(SHAPE), SCORES, sample_weight=[1.0, 0, 0, 2])
+    losses = parfocal.binary_focal_crossentropy(np.ones(SHAPE), SCORES, from_logits=True).mean(axis=1)
+    same(metric.result(), (losses[0] + 2 * losses[3]) / 3)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight"])
+def test_ignored_samples_leave_the_denominator(reduction: str) -> None:
+    labels, scores, weight = np.where(MASK, STEPS, -1), SCORES, PER_STEP
+    loss = Losses.SparseCategoricalFocalCrossentropy(from_logits=True, ignore_class=-1, reduction=reduction)
+    exact, slopes = of_core(loss).value_and_grad(STEPS[MASK], scores[MASK], weight[MASK])
+    value, gradient = value_and_grad(loss, labels, spoilt(scores, np.nan), weight)
+    same(value, exact)
+    same(gradient[MASK], slopes)
+    assert not gradient[~MASK].any()
+    assert float(loss(np.full_like(labels, -1), scores)) == 0
+
+
+# -- dtypes
+
+
+def test_half_precision_rounds_no_class_index_and_sums_in_float32() -> None:
+    loss = Losses.SparseCategoricalFocalCrossentropy(from_logits=True, dtype="float16", reduction="sum")
+    scores = np.full((1, 4099), -8.0, "float32")
+    scores[0, 4097] = 8
+    for labels in ([4097], [4097.0], np.asarray([4097])):  # a float16 takes it for 4096
+        assert float(loss(labels, scores)) < 1e-3 < float(loss([4096], scores))
+    metric = Metrics.SparseCategoricalFocalCrossentropy(from_logits=True, dtype="float16")
+    metric.update_state([4097.0], scores)
+    assert float(metric.result()) < 1e-3
+
+    ones, zeros = np.ones((5000, 1)), np.zeros((5000, 1))
+    for dtype in ("float16", "bfloat16", keras.DTypePolicy("mixed_float16")):
+        loss = Losses.BinaryFocalCrossentropy(from_logits=True, dtype=dtype, reduction="sum")
+        same(keras.ops.cast(loss(ones, zeros), "float32"), 5000 * np.log(2) / 4, 4e-3)
+        metric = Metrics.BinaryFocalCrossentropy(from_logits=True, dtype=dtype)
+        for _ in range(14):  # 70,000 samples, and a float16 ends at 65,504
+            metric.update_state(ones, zeros)
+        same(keras.ops.cast(metric.result(), "float32"), np.log(2) / 4, 4e-3)
+    theirs = keras.metrics.Mean(dtype="float16")
+    for _ in range(14):
+        theirs.update_state(ones)
+    assert float(theirs.result()) != 1  # differences.md says so
+    assert loss.get_config()["dtype"] == metric.get_config()["dtype"] == "float16"
+    assert keras.backend.standardize_dtype(metric.result().dtype) == "float16"
+
+
+# -- training
+
+
+def compiled(units: int, **arguments: Any) -> Any:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(units)])
+    model.compile(optimizer=keras.optimizers.Adam(0.05), **arguments)
+    return model
+
+
+TRAINED: dict[str, tuple[int, np.ndarray, Any, str]] = {
+    "binary": (1, ONE, (True, 0.3, 1.5, True), "BinaryFocalCrossentropy"),  # labels (N,), scores (N, 1)
+    "sparse": (
+        3,
+        MANY.astype("float32"),
+        ([0.2, 0.3, 0.5], [1.0, 2.0, 3.0], True, 0.0, 2),
+        "SparseCategoricalFocalCrossentropy",
+    ),
+    "dense": (3, ONE_HOT, (0.25, parfocal.FLSD53, True, 0.1), "CategoricalFocalCrossentropy"),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training(name: str) -> None:
+    units, labels, arguments, kind = TRAINED[name]
+    loss, metric = getattr(Losses, kind)(*arguments), getattr(Metrics, kind)(*arguments)
+    # XLA is JAX's default; TensorFlow is asked for it once.
+    model = compiled(units, loss=loss, metrics=[metric], jit_compile=BACKEND != "torch" and name == "sparse")
+    # 24 does not divide 64: the last batch has another size.
+    history = model.fit(X, labels, batch_size=24, epochs=2, verbose=0, sample_weight=WEIGHTS).history["loss"]
+    assert history[-1] < history[0], history
+    values = model.evaluate(X, labels, batch_size=24, verbose=0, return_dict=True)
+    exact = of_core(loss)(labels, model.predict(X, verbose=0))
+    same(values[metric.name], exact, 1e-5)
+    config = json.loads(json.dumps(loss.get_config()))
+    assert type(loss).from_config(config).get_config() == config
+    model.save(FOLDER / f"{name}.keras")
+    np.savez(FOLDER / "data.npz", x=X)
+    np.savez(FOLDER / f"{name}.npz", exact=exact, labels=labels)
+
+
+def test_functions_as_loss_and_metric() -> None:
+    """Of the core and of the door; a model keeps ours, and not Keras's of the same name."""
+    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1, "sigmoid")])
+    model.compile("sgd", loss=parfocal.binary_focal_crossentropy, metrics=[Losses.binary_focal_crossentropy])
+    model.fit(X, ONE, verbose=0, batch_size=64)
+    values = model.evaluate(X, ONE, batch_size=64, verbose=0)
+    same(values, [parfocal.BinaryFocalCrossentropy()(ONE, model.predict(X, verbose=0))] * 2, 1e-5)
+    model.save(FOLDER / "functions.keras")
+    value = Losses.binary_focal_crossentropy([[1.0], [0.0]], [[-1000.0], [0.0]], from_logits=True)
+    assert keras.ops.is_tensor(value)
+    same(value, [1000, np.log(2) / 4])
+    for name in ("binary", "categorical", "sparse_categorical"):
+        ours = getattr(Losses, f"{name}_focal_crossentropy")
+        assert getattr(Metrics, ours.__name__) is ours
+        config = keras.losses.serialize(ours)
+        assert keras.losses.deserialize(config) is ours
+        assert config == keras.losses.serialize(getattr(parfocal, ours.__name__))
+
+
+def test_class_weights_are_sample_weights_and_so_is_a_metrics_own() -> None:
+    results = []
+    for more in ({"class_weight": {0: 1.0, 1: 3.0}}, {"sample_weight": 1 + 2 * ONE}):
+        loss = Losses.BinaryFocalCrossentropy(from_logits=True)
+        metric = Metrics.BinaryFocalCrossentropy(from_logits=True, name="weighted")
+        model = compiled(1, loss=loss, weighted_metrics=[metric], run_eagerly=True)
+        history = model.fit(X, ONE, batch_size=32, verbose=0, shuffle=False, **more).history
+        results.append([history["loss"][0], history["weighted"][0], *np.ravel(model.get_weights()[0])])
+    same(results[0], results[1])
+    same(results[0][0] * 64 / (1 + 2 * ONE).sum(), results[0][1], 1e-5)
+
+
+def test_several_outputs_and_a_mask_that_the_model_makes() -> None:
+    """Sequences of words, 0 is padding: a label for each step, and one for the whole."""
+    words = np.asarray([[3, 1, 2, 0], [2, 0, 0, 0], [1, 1, 0, 0], [4, 3, 2, 1]])
+    tags, kept = np.where(words == 0, -7, words % 3), words != 0
+    inputs = keras.layers.Input((4,), dtype="int32")
+    hidden = keras.layers.Embedding(5, 3, mask_zero=True)(inputs)
+    steps = keras.layers.TimeDistributed(keras.layers.Dense(3), name="steps")(hidden)
+    whole = keras.layers.Dense(1, name="whole")(keras.layers.GlobalAveragePooling1D()(hidden))
+    model = keras.Model(inputs, {"steps": steps, "whole": whole})
+    losses = {
+        "steps": Losses.SparseCategoricalFocalCrossentropy(alpha=1, from_logits=True),
+        "whole": Losses.BinaryFocalCrossentropy(from_logits=True),
+    }
+    metric = Metrics.SparseCategoricalFocalCrossentropy(alpha=1, from_logits=True, name="metric")
+    model.compile("sgd", loss=losses, loss_weights={"steps": 1.0, "whole": 0.5}, metrics={"steps": [metric]})
+    labels = {"steps": tags, "whole": np.asarray([1, 0, 1, 0])}
+    before = model.predict(words, verbose=0)
+    exact = {
+        "steps": parfocal.SparseCategoricalFocalCrossentropy(alpha=1, from_logits=True)(
+            tags[kept], before["steps"][kept]
         ),
-        (
-            "sparse",
-            3,
-            MANY.astype("float32"),
-            Losses.SparseCategoricalFocalCrossentropy([0.2, 0.3, 0.5], [1.0, 2.0, 3.0], True, ignore_class=2),
-            Metrics.SparseCategoricalFocalCrossentropy([0.2, 0.3, 0.5], [1.0, 2.0, 3.0], True, ignore_class=2),
-        ),
-        (
-            "dense",
-            3,
-            np.eye(3, dtype="float32")[MANY],
-            Losses.CategoricalFocalCrossentropy(gamma=parfocal.FLSD53, from_logits=True, label_smoothing=0.1),
-            Metrics.CategoricalFocalCrossentropy(gamma=parfocal.FLSD53, from_logits=True, label_smoothing=0.1),
-        ),
-    ):
-        keras.utils.set_random_seed(1)
-        model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(units)])
-        model.compile(optimizer=keras.optimizers.Adam(0.05), loss=loss, metrics=[metric], weighted_metrics=[])
-        # 24 does not divide 64: the last batch has another size.
-        history = model.fit(X, labels, batch_size=24, epochs=3, verbose=0, sample_weight=np.linspace(0.5, 1.5, 64))
-        assert history.history["loss"][-1] < history.history["loss"][0], (name, history.history)
-        scores = model.predict(X, verbose=0)
-        values = model.evaluate(X, labels, batch_size=24, verbose=0, return_dict=True)
-        exact = getattr(parfocal, type(loss).__name__).from_config(loss.get_config())(labels, scores)
-        same(values[metric.name], exact, 1e-5)
-        config = json.loads(json.dumps(loss.get_config()))
-        assert type(loss).from_config(config).get_config() == config
-        model.save(folder / f"{BACKEND}-{name}.keras")
-        np.savez(folder / f"{BACKEND}-{name}.npz", exact=exact, labels=labels)
+        "whole": parfocal.BinaryFocalCrossentropy(from_logits=True)(labels["whole"], before["whole"]),
+    }
+    values = model.evaluate(words, labels, verbose=0, return_dict=True)
+    same(values["steps_metric"], exact["steps"], 1e-5)
+    same(values["loss"], exact["steps"] + 0.5 * exact["whole"], 1e-5)
+    model.fit(words, labels, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
-def loading(folder: Path) -> None:
-    for name in ("binary", "sparse", "dense"):
-        model = keras.saving.load_model(folder / f"{BACKEND}-{name}.keras")
-        saved = np.load(folder / f"{BACKEND}-{name}.npz")
-        assert type(model.loss).__module__ == "parfocal.keras", type(model.loss)
-        values = model.evaluate(X, saved["labels"], batch_size=64, verbose=0, return_dict=True)
-        metric = next(key for key in values if key != "loss")
-        same(values[metric], saved["exact"], 1e-5)
-        kinds = {type(m).__module__ for m in model.metrics[1].metrics}
-        assert kinds == {"parfocal.keras.metrics"}, kinds
-
-
-def masks() -> None:
-    labels, scores = MANY[:6].reshape(2, 3), RNG.normal(size=(2, 3, 3)).astype("float32")
-    mask = np.asarray([[True, True, False], [True, False, False]])
-    loss = Losses.SparseCategoricalFocalCrossentropy(from_logits=True)
-    tensor = keras.ops.convert_to_tensor(scores)
-    from keras.src.backend import set_keras_mask
-
-    set_keras_mask(tensor, mask=keras.ops.convert_to_tensor(mask))
-    losses = parfocal.sparse_categorical_focal_crossentropy(labels, scores, from_logits=True)
-    metric = Metrics.SparseCategoricalFocalCrossentropy(from_logits=True)
-    metric.update_state(labels, tensor)
-    same(metric.result(), losses[mask].mean())
-    ignored = np.where(mask, labels, -1)
-    skips = Losses.SparseCategoricalFocalCrossentropy(from_logits=True, ignore_class=-1)
-    same(skips(ignored, scores), losses[mask].mean())
-    assert float(skips(np.full_like(labels, -1), scores)) == 0
-    same(loss(labels, tensor), losses[mask].mean())
-
-
-def policies_and_mistakes() -> None:
+def test_mixed_precision() -> None:
     for policy in ("mixed_float16", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
-        model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1)])
-        model.compile(optimizer="sgd", loss=Losses.BinaryFocalCrossentropy(from_logits=True))
+        model = compiled(1, loss=Losses.BinaryFocalCrossentropy(from_logits=True))
         assert np.isfinite(model.fit(100 * X, ONE, epochs=1, verbose=0).history["loss"][0])
+        assert np.isfinite(model.get_weights()[0]).all()
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_over_positives"])
+def test_replicas_share_a_mean(reduction: str) -> None:
+    """Under tf.distribute gradients are summed over the replicas, so each mean is divided by their number."""
+    if BACKEND != "tensorflow":
+        return
+    import tensorflow as tf
+
+    loss = Losses.BinaryFocalCrossentropy(from_logits=True, reduction=reduction)
+
+    def step() -> Any:
+        return loss(ONE, X[:, 0])
+
+    per_replica = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).run(step)
+    assert len(per_replica.values) == 2
+    same(sum(value.numpy() for value in per_replica.values), loss(ONE, X[:, 0]))
+
+
+# -- what a loss knows besides, and mistakes
+
+
+def test_the_way_back_to_probabilities() -> None:
+    loss = Losses.BinaryFocalCrossentropy(from_logits=True)
+    scores = loss.optimal_logit([0.01, 0.5])
+    same(loss.posterior(np.asarray(scores)), [0.01, 0.5])
+    same(loss.posterior(keras.ops.convert_to_tensor(scores, "float32")), [0.01, 0.5], 1e-5)
+    same(loss.posterior_logit(np.asarray(scores), class_weight={1: 2.0}), np.log([0.01 / 0.99, 1]) - np.log(2))
+    shares = [0.2, 0.3, 0.5]
+    softmax = Losses.SparseCategoricalFocalCrossentropy([1, 2, 3], 2, True)
+    same(softmax.posterior(softmax.optimal_logit(shares)), shares)
+    assert (softmax.alpha, softmax.gamma, softmax.from_logits, softmax.ignore_class) == ((1, 2, 3), 2, True, None)
+
+
+def test_strings_and_mistakes() -> None:
     assert type(keras.losses.get("BinaryFocalCrossentropy")).__module__.startswith("keras.")  # the page warns
+    _, labels, scores = KINDS["dense, probabilities"]
+    theirs = keras.losses.CategoricalFocalCrossentropy()
+    value, _ = value_and_grad(theirs, labels, spoilt(scores, np.nan), mask=MASK)
+    assert np.isnan(value)  # differences.md says so
     assert isinstance(keras.losses.get(Losses.BinaryFocalCrossentropy()), Losses.BinaryFocalCrossentropy)
-    for call, error in (
-        (lambda: Losses.BinaryFocalCrossentropy(gamma=-1), ValueError),
-        (lambda: Losses.CategoricalFocalCrossentropy(alpha=[-1, 1]), ValueError),
-        (lambda: Losses.BinaryFocalCrossentropy(reduction="avg"), ValueError),
-        (lambda: Losses.BinaryFocalCrossentropy(unknown=1), TypeError),
-        (lambda: Metrics.BinaryFocalCrossentropy(gamma="two"), TypeError),
+    for call, error, words in (
+        (lambda: Losses.BinaryFocalCrossentropy(gamma=-1), ValueError, "gamma must be"),
+        (lambda: Losses.CategoricalFocalCrossentropy(alpha=[-1, 1]), ValueError, "alpha must be"),
+        (lambda: Losses.BinaryFocalCrossentropy(reduction="avg"), ValueError, "'mean_over_positives'; got 'avg'"),
+        (lambda: Losses.CategoricalFocalCrossentropy(reduction="mean_over_positives"), ValueError, "reduction must"),
+        (lambda: Losses.BinaryFocalCrossentropy(unknown=1), TypeError, "unexpected keyword argument 'unknown'"),
+        (lambda: Metrics.BinaryFocalCrossentropy(gamma="two"), TypeError, "gamma must be"),
+        (lambda: Metrics.BinaryFocalCrossentropy(reduction="sum"), TypeError, "unexpected keyword"),
+        (lambda: Losses.BinaryFocalCrossentropy()([[1.0, 0]], [[0.5]]), ValueError, "of one shape"),
+        (lambda: Losses.CategoricalFocalCrossentropy()([1, 0], PROBABILITIES[0, :2]), ValueError, "sparse_"),
+        (lambda: Losses.SparseCategoricalFocalCrossentropy()([[1]], [[0.5]]), ValueError, "binary_"),
     ):
-        try:
+        with pytest.raises(error, match=words):
             call()
-        except error:
-            continue
-        raise AssertionError(f"no {error.__name__}")
 
 
-if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    if sys.argv[2:] == ["load"]:
-        loading(place)
-    else:
-        documented()
-        extremes()
-        training(place)
-        masks()
-        policies_and_mistakes()
-    print("done", BACKEND)
+@pytest.mark.parametrize("door", [Losses, Metrics])
+@pytest.mark.parametrize("name", ["Binary", "Categorical", "SparseCategorical"])
+def test_constructors_are_those_of_the_core(door: Any, name: str) -> None:
+    core = parfocal if door is Losses else parfocal.metrics
+    ours, cores = (inspect.signature(getattr(package, f"{name}FocalCrossentropy")) for package in (door, core))
+    assert ours == cores
+
+
+# -- the checks above can fail
+
+
+def mutated(function: Any, original: str, broken: str) -> Any:
+    source = inspect.getsource(function)
+    assert source.count(original) == 1, f"{original!r} is not in {function.__name__} once; mend the mutant"
+    names = dict(function.__globals__)
+    exec(source.replace(original, broken), names)
+    return names[function.__name__]
+
+
+MUTANTS = [
+    ("batch_of", "convert_to_tensor(y_true)", "convert_to_tensor(y_true, dtype=loss.dtype)", "half_precision"),
+    ("batch_of", "if mask is None", "if True", "mask"),
+    ("without_masked", "y_pred = where(elements, y_pred, HARMLESS)", "pass", "mask"),
+    ("without_masked", "else elements, y_true, 0)", "else elements, y_true, y_true)", "mask"),
+    ("without_masked", "weight = where(elements if per_element else kept, weight, 0)", "pass", "mask, weighted"),
+    ("without_masked", "batch.weights, valid)", "batch.weights, batch.valid)", "mask"),
+]
+CHECKS: dict[str, Callable[[], None]] = {
+    "half_precision": test_half_precision_rounds_no_class_index_and_sums_in_float32,
+    "mask": lambda: check_mask("binary", "mean", weighted=False),
+    "mask, weighted": lambda: check_mask("binary", "sum", weighted=True),
+}
+
+
+@pytest.mark.parametrize(("name", "original", "broken", "check"), MUTANTS)
+def test_a_broken_door_turns_them_red(
+    name: str, original: str, broken: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant = mutated(getattr(batches, name), original, broken)
+    for module in (batches, parfocal.keras.losses, parfocal.keras.metrics):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, mutant)
+    with pytest.raises((AssertionError, ValueError)):
+        CHECKS[check]()
+
+
+def test_swapped_class_weights_turn_them_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = parfocal.parameters.Binary.weights.fget
+    monkeypatch.setattr(parfocal.parameters.Binary, "weights", property(lambda self: right(self)[::-1]))
+    with pytest.raises(AssertionError):
+        test_the_examples_on_kerass_pages_run_with_only_the_import_exchanged()

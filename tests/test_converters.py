@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import kornia.losses
 import monai.losses
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 
 import parfocal
 import parfocal.jax
+import parfocal.keras
 import parfocal.torch
 import peers
 
@@ -26,7 +28,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "differences.md").read_text(encodin
 SECTION = PAGE.partition("## From another library's call")[2].partition("\n## ")[0]
 TABLES, _, MISSING = SECTION.partition("**Without a counterpart**")
 LINES = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", TABLES, re.M)
-INSTALLED = {"kornia": kornia, "monai": monai, "optax": optax}
+INSTALLED = {"keras": keras, "kornia": kornia, "monai": monai, "optax": optax}
 OURS = {name: getattr(parfocal, name) for name in parfocal.__all__}  # no submodules: parfocal.torch would hide torch
 
 # Who answers on the left: the library itself, or for three of them a formula, and their own files where they are given.
@@ -37,7 +39,8 @@ if folder := os.environ.get("PARFOCAL_PEERS"):
 
 def peer_of(line: str) -> str:
     return next(
-        (name for name in ("optax", "kornia", "monai", "torchvision", "smp", "timm") if f"{name}." in line), "F"
+        (name for name in ("optax", "keras", "kornia", "monai", "torchvision", "smp", "timm") if f"{name}." in line),
+        "F",
     )
 
 
@@ -94,14 +97,14 @@ def test_a_line_gives_the_same_number_and_gradient_on_both_sides(theirs: str, ou
 
 
 def test_every_line_of_the_tables_is_run() -> None:
-    assert {peer_of(theirs) for theirs, _ in LINES} == {"F", "torchvision", "optax", "kornia", "monai", "smp", "timm"}
+    assert {peer_of(theirs) for theirs, _ in LINES} == {"F", "keras", *INSTALLED, *SOURCES["formula"]}
     heads = TABLES.count("| --- | --- | --- |")
     assert len(LINES) == len(re.findall(r"^\|", TABLES, re.M)) - 2 * heads
     assert len(set(LINES)) == len(LINES) > 30
 
 
 def test_the_versions_on_the_page_are_those_that_were_run() -> None:
-    installed = {"PyTorch": torch, "optax": optax, "kornia": kornia, "MONAI": monai}
+    installed = {"PyTorch": torch, "Keras": keras, "optax": optax, "kornia": kornia, "MONAI": monai}
     versions = {name: module.__version__ for name, module in installed.items()} | peers.VERSIONS
     for name, version in versions.items():
         shown = re.search(rf"\*\*{name} ([\d.]+)\*\*", TABLES)

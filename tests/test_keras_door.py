@@ -1,4 +1,4 @@
-"""parfocal.keras on each of Keras's backends, and models that are loaded in a new process."""
+"""parfocal.keras on each of Keras's backends, in a process of its own; and models that are loaded in a new process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,44 @@ import pytest
 
 DRIVER = Path(__file__).with_name("keras_door.py")
 
+# The new process has imported nothing but the door.
+LOADING = """
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import parfocal.keras
+
+folder = Path(sys.argv[1])
+x = np.load(folder / "data.npz")["x"]
+for name in ("binary", "sparse", "dense"):
+    model = keras.saving.load_model(folder / f"{name}.keras")
+    saved = np.load(folder / f"{name}.npz")
+    assert type(model.loss).__module__ == "parfocal.keras.losses", type(model.loss)
+    values = model.evaluate(x, saved["labels"], batch_size=64, verbose=0, return_dict=True)
+    (metric,) = model.metrics[1].metrics
+    assert type(metric).__module__ == "parfocal.keras.metrics", type(metric)
+    np.testing.assert_allclose([values["loss"], values[metric.name]], saved["exact"], rtol=1e-5)
+model = keras.saving.load_model(folder / "functions.keras")
+assert model.loss is parfocal.keras.binary_focal_crossentropy
+model.evaluate(x, np.zeros(64), verbose=0)
+assert model.metrics[1].metrics[0]._fn is parfocal.keras.binary_focal_crossentropy
+"""
+
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
 def test_the_door(backend: str, tmp_path: Path) -> None:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    for arguments in ([], ["load"]):
+    folder = {"KERAS_BACKEND": backend, "KERAS_DOOR_FOLDER": str(tmp_path)}
+    pytest_alone = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", DRIVER]
+    for arguments in (pytest_alone, ["-c", LOADING, tmp_path]):
         result = subprocess.run(
-            [sys.executable, DRIVER, tmp_path, *arguments],
-            env={**os.environ, **quiet, "KERAS_BACKEND": backend},
+            [sys.executable, *arguments],
+            env={**os.environ, **quiet, **folder},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-        assert f"done {backend}" in result.stdout
+        assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-4000:]

@@ -1,7 +1,7 @@
 """The focal losses as Keras metrics: the weighted mean over all samples seen, ignored and masked ones left out.
 
 They have the names of the losses, and are registered under another package name, or a saved model would get one for the
-other.  Keras itself has functions only.
+other.  Keras itself has the functions only, and so have we.
 """
 
 from __future__ import annotations
@@ -9,17 +9,32 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras.src.backend import get_keras_mask
 
-from parfocal import keras as losses
+from parfocal import losses as core
+from parfocal.keras.batches import batch_of
+from parfocal.keras.functional import (
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    sparse_categorical_focal_crossentropy,
+)
+from parfocal.reduction import total_weight
 
-__all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "SparseCategoricalFocalCrossentropy"]
+__all__ = [
+    "BinaryFocalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
+    "binary_focal_crossentropy",
+    "categorical_focal_crossentropy",
+    "sparse_categorical_focal_crossentropy",
+]
 
-registered = keras.saving.register_keras_serializable(package="parfocal.metrics")
+register = keras.saving.register_keras_serializable(package="parfocal.metrics")
 
 
-class FocalMetric(keras.metrics.Mean):
-    """The constructor takes the arguments of the loss of the same name, without a reduction.
+class FocalMetric(keras.metrics.Metric):
+    """The constructor takes the arguments of the loss of the same name, without a reduction, and raises its errors.
+
+    Weights (N,) also go with losses (N, T): one for all losses of a sample, as in Keras's metrics.
 
     >>> metric = BinaryFocalCrossentropy(gamma=2)
     >>> metric.update_state([[0.0, 1.0]], [[0.6, 0.4]])
@@ -28,49 +43,91 @@ class FocalMetric(keras.metrics.Mean):
     0.268
     """
 
-    loss: type[losses.FocalLoss]
+    kind: Any  # the core's loss of this name
 
-    def __init__(self, *args: Any, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
-        built = self.loss(*args, **kwargs)
-        super().__init__(name=name or built.name, dtype=dtype)
-        self.parameters = built.parameters
-        self._direction = "down"
+    def __init__(self, name: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
+        super().__init__(name=name, dtype=dtype)
+        wide = keras.backend.result_type(self.dtype, "float32")  # a float16 ends at 65,504
+        self.focal = self.kind(*arguments, dtype=wide, **named)
+        self.total = self.add_variable((), "zeros", dtype=wide, name="total")
+        self.count = self.add_variable((), "zeros", dtype=wide, name="count")
+        self._direction = "down"  # as Keras marks the metrics that callbacks minimise
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch; the arguments are those of the loss."""
-        kept = get_keras_mask(y_pred)
-        y_pred = keras.ops.convert_to_tensor(y_pred, dtype=self.dtype)
-        values = losses.losses_of(self.parameters, y_true, y_pred)
-        known = get_keras_mask(values)
-        shape = keras.ops.shape(values)
-        weight = keras.ops.ones(shape, dtype=self.dtype)
-        for factor in (kept, known, sample_weight):
-            if factor is not None:
-                factor = keras.ops.convert_to_tensor(factor, dtype=self.dtype)
-                if len(factor.shape) == len(values.shape) + 1:
-                    factor = keras.ops.squeeze(factor, axis=-1)
-                while len(factor.shape) < len(values.shape):  # one weight per sample, for all its losses
-                    factor = keras.ops.expand_dims(factor, axis=-1)
-                weight = weight * factor
-        super().update_state(keras.ops.reshape(values, (-1,)), sample_weight=keras.ops.reshape(weight, (-1,)))
+        if sample_weight is not None:
+            sample_weight = keras.ops.convert_to_tensor(sample_weight)
+            losses = len(keras.ops.convert_to_tensor(y_pred).shape) - 1  # axes of the losses
+            while 0 < len(sample_weight.shape) < losses:
+                sample_weight = keras.ops.expand_dims(sample_weight, axis=-1)
+        batch = batch_of(self.focal, y_true, y_pred, sample_weight)
+        total = self.focal._compute(batch, order=0)[0]
+        count = total_weight(batch.backend, batch.count, batch.weights, batch.valid)
+        self.total.assign_add(keras.ops.cast(total, self.total.dtype))
+        self.count.assign_add(keras.ops.cast(count, self.count.dtype))
+
+    def result(self) -> Any:
+        """The mean so far, a tensor in the metric's dtype; 0 before the first sample."""
+        return keras.ops.cast(keras.ops.divide_no_nan(self.total, self.count), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        return {**self.parameters.as_config(), **super().get_config()}
+        return {**self.focal.parameters.as_config(), **super().get_config()}
 
 
-@registered
+@register
 class BinaryFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
-    loss = losses.BinaryFocalCrossentropy
+    kind = core.BinaryFocalCrossentropy
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        name: str | None = "binary_focal_crossentropy",
+        dtype: Any = None,
+        *,
+        soft_labels: str = "linear",
+    ) -> None:
+        arguments = apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis
+        super().__init__(name, dtype, *arguments, soft_labels=soft_labels)
 
 
-@registered
+@register
 class CategoricalFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
-    loss = losses.CategoricalFocalCrossentropy
+    kind = core.CategoricalFocalCrossentropy
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name, dtype, alpha, gamma, from_logits, label_smoothing, axis)
 
 
-@registered
+@register
 class SparseCategoricalFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
-    loss = losses.SparseCategoricalFocalCrossentropy
+    kind = core.SparseCategoricalFocalCrossentropy
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        name: str | None = "sparse_categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name, dtype, alpha, gamma, from_logits, label_smoothing, ignore_class, axis)

@@ -1,0 +1,188 @@
+"""The focal losses as `keras.losses.Loss`: Keras's constructors, configs and masks around the core's losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.losses.loss import scale_loss_for_distribution  # for tf.distribute; there is no public name
+
+from parfocal import losses as core
+from parfocal.keras.batches import batch_of
+
+register = keras.saving.register_keras_serializable(package="parfocal")
+
+
+class FocalLoss(keras.losses.Loss):
+    """What the three share: the core's loss does the work, and Keras sees a loss of its own."""
+
+    kind: Any  # the core's loss of this name
+
+    def __init__(self, name: str | None, reduction: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
+        super().__init__(name=name, dtype=dtype)  # policies are Keras's; the reductions are more than Keras has
+        self.focal = self.kind(*arguments, reduction=reduction, name=self.name, dtype=self.dtype, **named)
+        self.reduction = reduction
+        self.__dict__.update(self.focal.parameters.as_dict())  # loss.gamma, loss.alpha, ... are there to be read
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The reduced loss of a batch, a tensor of Keras's backend in `self.dtype`.
+
+        y_true, y_pred : as in the function of the same name; a mask on y_pred leaves samples out.
+        sample_weight : one weight for each loss, a trailing axis of 1 missing on either side or not; for the binary
+            loss also in y_pred's shape.
+        """
+        batch = batch_of(self.focal, y_true, y_pred, sample_weight)
+        total = self.reduction not in (None, "none")
+        losses = self.focal._compute(batch, order=0, by=batch.divisor, total=total)[0]
+        losses = keras.ops.cast(losses, self.dtype)
+        return scale_loss_for_distribution(losses) if total and self.reduction != "sum" else losses
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """One loss per sample, neither weighted nor reduced."""
+        return self.focal.call(y_true, keras.ops.convert_to_tensor(y_pred, dtype=self.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self.focal.parameters.as_config(), **super().get_config(), "dtype": self.dtype}
+
+    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+        """The probabilities that the trained model believes in, from what `model.predict` returns: a score is none.
+
+        As `parfocal.BinaryFocalCrossentropy.posterior`; with `class_weight` as `fit` got it.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2)
+        >>> loss.posterior([[0.154], [0.5], [0.7]]).round(3).tolist()
+        [[0.01], [0.5], [0.906]]
+        """
+        return self.focal.posterior(y_pred, class_weight)
+
+    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+        """The posterior as logits, which keep their digits near 0 and 1: `parfocal.Loss.posterior_logit`.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+        >>> loss.posterior_logit([[-1.7065], [0.0]]).round(2).tolist()
+        [[-4.6], [0.0]]
+        """
+        return self.focal.posterior_logit(y_pred, class_weight)
+
+    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
+        """The best constant logit for a prior, a start for the last layer's bias.
+
+        As `parfocal.BinaryFocalCrossentropy.optimal_logit`.
+
+        >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+        >>> bias = keras.initializers.Constant(loss.optimal_logit(0.01))
+        >>> print(round(bias.value, 3))
+        -1.706
+        """
+        return self.focal.optimal_logit(prior, class_weight)
+
+
+@register
+class BinaryFocalCrossentropy(FocalLoss):
+    """`parfocal.binary_focal_crossentropy` as a Keras loss, with the arguments and defaults of Keras's own.
+
+    Parameters
+    ----------
+    apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels : as in the function; without
+        apply_class_balancing=True alpha has no effect.
+    reduction : Keras's, the mean over the losses unless told otherwise; also "mean_over_positives", the sum over all
+        elements divided by the number of positives, max(1, sum of y_true), as RetinaNet does.
+    name, dtype : as in `keras.losses.Loss`; the dtype may be a policy.  It is that of y_pred and of the result:
+        labels and weights keep theirs, and half precision is computed and summed in float32.
+
+    Raises
+    ------
+    ValueError for parameters out of range, TypeError for unknown ones; at a call as the function.
+
+    >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
+    >>> print(round(float(loss([[0, 1, 0, 0]], [[-18.6, 0.51, 2.94, -12.8]])), 3))
+    0.691
+    """
+
+    kind = core.BinaryFocalCrossentropy
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+        dtype: Any = None,
+        *,
+        soft_labels: str = "linear",
+    ) -> None:
+        arguments = apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis
+        super().__init__(name, reduction, dtype, *arguments, soft_labels=soft_labels)
+
+
+@register
+class CategoricalFocalCrossentropy(FocalLoss):
+    """`parfocal.categorical_focal_crossentropy` as a Keras loss, with the arguments and defaults of Keras's own.
+
+    Parameters
+    ----------
+    alpha, gamma, from_logits, label_smoothing, axis : as in the function; lists for alpha and gamma go by class.
+    reduction, name, dtype : as in `keras.losses.Loss`, see `BinaryFocalCrossentropy`.
+
+    Raises
+    ------
+    As `BinaryFocalCrossentropy`.
+
+    >>> loss = CategoricalFocalCrossentropy()
+    >>> print(round(float(loss([[0.0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]])), 5))
+    0.23315
+    """
+
+    kind = core.CategoricalFocalCrossentropy
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name, reduction, dtype, alpha, gamma, from_logits, label_smoothing, axis)
+
+
+@register
+class SparseCategoricalFocalCrossentropy(FocalLoss):
+    """`parfocal.sparse_categorical_focal_crossentropy` as a Keras loss: labels are class indices, floats too.
+
+    Parameters
+    ----------
+    ignore_class : the index of samples to leave out, of the mean too.
+    alpha, gamma, from_logits, label_smoothing, axis, reduction, name, dtype : as in `CategoricalFocalCrossentropy`.
+
+    Raises
+    ------
+    As `BinaryFocalCrossentropy`.
+
+    >>> loss = SparseCategoricalFocalCrossentropy(ignore_class=-1)
+    >>> print(round(float(loss([1, 2, -1], [[0.05, 0.95, 0], [0.1, 0.8, 0.1], [1, 0, 0]])), 5))
+    0.23315
+    """
+
+    kind = core.SparseCategoricalFocalCrossentropy
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "sparse_categorical_focal_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name, reduction, dtype, alpha, gamma, from_logits, label_smoothing, ignore_class, axis)
