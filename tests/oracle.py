@@ -11,7 +11,7 @@ the closed forms, against which a quantity that changes sign is judged; no value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import mpmath
@@ -122,6 +122,30 @@ def categorical_row(
     return rows[0][0], [row[1] for row in rows], [row[2] for row in rows]
 
 
+def hessian(f: Callable[[list[mpf]], mpf], at: Sequence[float], digits: int) -> list[list[mpf]]:
+    """All second derivatives of f, by central differences; `digits` as in `derivatives`.
+
+    500 more suffice: a derivative that these cannot tell from 0 is no float64 number either.
+    """
+    with mp.workdps(digits + 500):
+        h, centre = mpf(10) ** -30, [mpf(x) for x in at]
+
+        def moved(*steps: tuple[int, int]) -> mpf:
+            point = list(centre)
+            for i, step in steps:
+                point[i] += step * h
+            return f(point)
+
+        middle, n = f(centre), len(centre)
+        bends = [[mpf(0)] * n for _ in at]
+        for i in range(n):
+            bends[i][i] = (moved((i, 1)) - 2 * middle + moved((i, -1))) / (h * h)
+            for j in range(i):
+                corners = mp.fsum(a * b * moved((i, a), (j, b)) for a in (1, -1) for b in (1, -1))
+                bends[i][j] = bends[j][i] = corners / (4 * h * h)
+        return bends
+
+
 # -- sums of absolute terms: what a rounding error is measured against ------------------------------------------------
 
 
@@ -152,18 +176,37 @@ def linear_scale(x: float, y: float, gamma: float, weights: tuple[float, float])
 
 def softmax_scale(z: Sequence[float], weights: Sequence[float], gammas: Sequence[float]) -> list[tuple[mpf, mpf]]:
     """The same for every logit of a softmax row."""
+    gradient = [mpf(0)] * len(z)
+    for w, slope, _, r in softmax_slopes(z, weights, gammas):
+        gradient = [total + w * slope * r_j for total, r_j in zip(gradient, r, strict=True)]
+    hessian = softmax_hessian_scale(z, weights, gammas)
+    return [(gradient[j], hessian[j][j]) for j in range(len(z))]
+
+
+def softmax_hessian_scale(z: Sequence[float], weights: Sequence[float], gammas: Sequence[float]) -> list[list[mpf]]:
+    """The same for the second derivative to every pair of logits."""
+    n = len(z)
+    scale = [[mpf(0)] * n for _ in z]
+    for k, (w, slope, bend, r) in enumerate(softmax_slopes(z, weights, gammas)):
+        for i in range(n):
+            for j in range(n):
+                scale[i][j] += w * bend * r[i] * r[j]
+                if k not in (i, j):  # r_i (1 - r_i) on the diagonal, r_i r_j beside it
+                    others = mp.fsum(r[o] for o in range(n) if o not in (i, k)) if i == j else r[j]
+                    scale[i][j] += w * slope * r[i] * others
+    return scale
+
+
+def softmax_slopes(
+    z: Sequence[float], weights: Sequence[float], gammas: Sequence[float]
+) -> Iterator[tuple[mpf, mpf, mpf, list[mpf]]]:
+    """For every class: its weight, the scales of slope and curvature at its margin, and |dm/dz_j| for every logit."""
     exponentials = [mp.exp(mpf(x)) for x in z]
-    gradient, curvature = [mpf(0)] * len(z), [mpf(0)] * len(z)
     for k, (w, g) in enumerate(zip(weights, gammas, strict=True)):
         rest = mp.fsum(e for i, e in enumerate(exponentials) if i != k)
         m = mpf(z[k]) - mp.log(rest)
-        slope, bend = mpf(w) * slope_scale(m, g), mpf(w) * curvature_scale(m, g)
-        for j, e in enumerate(exponentials):
-            r = mpf(1) if j == k else e / rest
-            others = 0 if j == k else mp.fsum(x for i, x in enumerate(exponentials) if i not in (j, k)) / rest
-            gradient[j] += slope * r
-            curvature[j] += bend * r * r + slope * r * others
-    return list(zip(gradient, curvature, strict=True))
+        r = [mpf(1) if i == k else e / rest for i, e in enumerate(exponentials)]
+        yield mpf(w), slope_scale(m, g), curvature_scale(m, g), r
 
 
 # -- posteriors: what an unlimited sample would have trained
