@@ -14,7 +14,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
-import long_tail  # noqa: E402
+import long_tail  # noqa: E402  # from examples/, which is on the path by now
 
 ONE_PER_FRAMEWORK = sorted(path.name for path in EXAMPLES.glob("digits_*.py"))
 QUICK = ("--steps", "200", "--seeds", "2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -325,7 +326,8 @@ def test_functions_compiled_with_lists_and_schedules() -> None:
     z, y, lists = noise(6, 4), classes(6), {"alpha": [1, 2, 3, 4], "gamma": [0, 1, 2, 3], "weight": [4, 3, 2, 1]}
     for options in (lists, {"gamma": parfocal.FLSD53}, {"label_smoothing": 0.1, "normalizer": 7}):
         torch._dynamo.reset()
-        compiled = torch.compile(lambda z: softmax_focal_loss(z, y, **options), fullgraph=True, backend="aot_eager")  # noqa: B023
+        loss = functools.partial(softmax_focal_loss, targets=y, **options)
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(z), softmax_focal_loss(z, y, **options))
 
 

@@ -44,6 +44,7 @@ class FocalMetric:
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch; the arguments are those of the loss."""
         batch = self.loss._batch(y_true, y_pred, sample_weight)
+        batch = batch._replace(scores=batch.backend.stopped(batch.scores))  # no gradient is computed in passing
         self.total += float(self.loss._compute(batch, order=0)[0])
         self.count += float(total_weight(batch.backend, batch.count, batch.weights, batch.valid))
 

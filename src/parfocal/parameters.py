@@ -5,6 +5,7 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from parfocal import checks
@@ -162,12 +163,17 @@ class SparseCategorical(Categorical):
         self.ignore_class = None if ignore_class is None else checks.whole_number("ignore_class", ignore_class)
 
 
-known: dict[Any, Parameters] = {}  # not functools.cache, which torch.compile warns of
+known: dict[Any, Any] = {}  # not functools.cache, which torch.compile warns of
 MOST = 256
 
+# torch's own, once it is there: its compiler would guard the cache, and compile again at each new entry.
+is_compiling: Callable[[], bool] = bool
 
-def checked(kind: type[Parameters], *arguments: Any, **named: Any) -> Any:
+
+def checked(kind: type, *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
+    if is_compiling():
+        return kind(*arguments, **named)
     key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
     try:
         found = known.get(key)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from parfocal import kernel
+from parfocal import kernel, parameters
 from parfocal.backends import numpy
 from parfocal.backends.laws import Law
 from parfocal.backends.tensors import Rows, Tensors
@@ -294,6 +294,9 @@ class Eager:
     def count_without(self, array: Tensor, axis: int) -> int:
         return array.numel() // array.shape[axis] if array.shape[axis] else numpy.count_without(array, axis)
 
+    def stopped(self, array: Tensor) -> Tensor:
+        return array.detach()
+
     def float_array(self, name: str, values: Tensor) -> Tensor:
         return TRACED.float_array(name, values)
 
@@ -369,6 +372,7 @@ class Eager:
 
 
 EAGER, TRACED = Eager(), Traced(Namespace(torch.device("cpu")))
+parameters.is_compiling = torch.compiler.is_compiling
 
 
 def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | Traced:

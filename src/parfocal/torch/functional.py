@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
+from parfocal.parameters import checked
+from parfocal.torch.rules import SigmoidRule, SoftmaxRule
 
 
 def sigmoid_focal_loss(
@@ -66,13 +65,14 @@ def sigmoid_focal_loss(
 
     Examples
     --------
+    >>> import torch
     >>> logits, labels = torch.tensor([-40.0, -2.0, 3.0]), torch.tensor([1.0, 0.0, 1.0])
     >>> sigmoid_focal_loss(logits, labels)
     tensor([1.0000e+01, 1.3527e-03, 2.7321e-05])
     >>> sigmoid_focal_loss(logits, labels, alpha=-1, gamma=0, reduction="mean")  # is binary cross-entropy
     tensor(13.3918)
     """
-    rule = known(SigmoidRule, alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
+    rule = checked(SigmoidRule, alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
     return rule(inputs, targets, weight, normalizer)
 
 
@@ -128,24 +128,12 @@ def softmax_focal_loss(
 
     Examples
     --------
+    >>> import torch
     >>> logits, classes = torch.tensor([[0.1, 2.0, 0.3], [4.0, 0.0, 0.0]]), torch.tensor([2, 0])
     >>> softmax_focal_loss(logits, classes)
     tensor(0.7397)
     >>> softmax_focal_loss(logits, classes, gamma=[1, 2, 3], reduction="none")
     tensor([1.2765e+00, 1.2713e-03])
     """
-    rule = known(SoftmaxRule, alpha, gamma, reduction, weight, ignore_index, label_smoothing)
+    rule = checked(SoftmaxRule, alpha, gamma, reduction, weight, ignore_index, label_smoothing)
     return rule(inputs, targets, None, normalizer)
-
-
-def known(kind: Any, *arguments: Any) -> Rule:
-    """kind(*arguments), checked once for arguments that come again and again."""
-    plain = all(value is None or type(value) in (int, float, str) for value in arguments)
-    if plain and not torch.compiler.is_compiling():  # which sees no caches, and warns of them
-        return remembered(kind, *arguments)
-    return kind(*arguments)  # lists and tensors may change in place
-
-
-@functools.lru_cache(maxsize=256, typed=True)
-def remembered(kind: Any, *arguments: Any) -> Rule:
-    return kind(*arguments)

@@ -80,7 +80,7 @@ class FocalModule(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """What `.to` and its like do.  Buffers get their numbers anew: .half().float() loses no digit, and to_empty,
         which would leave them empty, does not."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it none
         for name, exact in self._exact.items():
             buffer = getattr(self, name)
             setattr(self, name, exact.to(buffer.device, buffer.dtype))
