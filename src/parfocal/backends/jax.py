@@ -74,7 +74,7 @@ def gradient_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, .
 
 class Jax(Tensors):
     def from_numpy(self, array: np.ndarray, like: Array) -> Array:
-        return jnp.asarray(array)
+        return jnp.asarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
     def is_ours(self, values: Any) -> bool:
         return isinstance(values, jax.Array)
