@@ -23,7 +23,8 @@ from parfocal.keras import batches
 
 Losses, Metrics = parfocal.keras, parfocal.keras.metrics
 BACKEND = keras.config.backend()
-FOLDER = Path(os.environ["KERAS_DOOR_FOLDER"])  # of the models that the second process loads
+# Of the models that the second process loads; a whole run of pytest looks in here for doctests alone, and sets none.
+FOLDER = Path(os.environ.get("KERAS_DOOR_FOLDER", "unset"))
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 5)).astype("float32") * 3
 ONE = (RNG.random(64) < 0.2).astype("float32")
