@@ -66,6 +66,9 @@ FEATURES = {
     "expected": Case(Binary, {"gamma": 2.0, "soft_labels": "expected"}, SOFT_LABELS, column(X)),
     "a pair, expected": Case(Binary, {"gamma": (4.4, 0.3), "soft_labels": "expected"}, SOFT_LABELS, column(X)),
     "smoothed": Case(Binary, {"gamma": 3.0, "label_smoothing": 0.25}, BOTH_LABELS, column(X)),
+    "smoothed, expected, integer labels": Case(
+        Binary, {"label_smoothing": 0.25, "soft_labels": "expected"}, BOTH_LABELS.astype(int), column(X)
+    ),
     "binary, many labels": Case(Binary, {}, BOTH_LABELS.reshape(17, 2), column(X).reshape(17, 2)),
     "binary, axis 0": Case(Binary, {"axis": 0}, BOTH_LABELS.reshape(17, 2), column(X).reshape(17, 2)),
     "scores (N,), labels (N, 1)": Case(Binary, {}, BOTH_LABELS, column(X)[:, 0]),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
 from libraries import Library, all_terms, numpys, read_only
@@ -157,7 +165,7 @@ def test_numpys_labels_as_they_lie(library: Library, labels: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("kind", [Binary, Sparse])
-@pytest.mark.parametrize("settings", [{}, {"gamma": 0.5, "label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"gamma": 0.5, "label_smoothing": 0.1}, {"gamma": 10.0}], ids=str)
 @each_quick_library
 def test_posteriors_agree(library: Library, settings: dict[str, Any], kind: Any) -> None:
     loss, weights = kind(**settings, from_logits=True), [1.0, 2.0, 0.5][: 2 if kind is Binary else 3]
@@ -174,3 +182,188 @@ def test_posteriors_compile_without_a_graph_break(kind: Any) -> None:
     loss, scores = kind(gamma=1.5, from_logits=True), torch.from_numpy(MANY[:2, :4])
     compiled = torch.compile(loss.posterior, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(scores), loss.posterior(scores))
+
+
+# -- ways to trace, batch and differentiate that the doors' tests do not take
+
+HARD, SOFT = np.float64([[0, 1], [1, 0], [1, 1], [0, 0]]), np.float64([[0, 1], [1, 0], [1, 1], [0, 0.25]])
+LOSSES = {
+    "binary": (Binary(True, 0.3, 1.5, from_logits=True), HARD),
+    "a pair": (Binary(gamma=(3.0, 0.5), from_logits=True, reduction=None), HARD),
+    "soft": (Binary(gamma=2, from_logits=True, label_smoothing=0.1), SOFT),
+    "expected": (Binary(from_logits=True, soft_labels="expected"), SOFT),
+    "sparse": (Sparse([1, 2, 3], [0.5, 2, 3], from_logits=True, ignore_class=-1), np.asarray([0, 2, 1, -1])),
+    "sparse, one by one": (Sparse(from_logits=True, reduction=None), np.asarray([0, 2, 1, 1])),
+    "dense": (Categorical(gamma=1.5, from_logits=True, label_smoothing=0.1), np.eye(3)[[0, 2, 1, 1]]),
+    "probabilities": (Binary(gamma=1.5), SOFT),
+}
+each_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def batch(name: str, dtype: str = "float64") -> tuple[parfocal.Loss, np.ndarray, np.ndarray]:
+    """A loss with labels and scores, none of them where it is clipped."""
+    loss, labels = LOSSES[name]
+    loss = type(loss).from_config({**loss.get_config(), "dtype": dtype})
+    scores = np.random.default_rng(3).normal(size=(4, 2 if isinstance(loss, Binary) else 3)) * 2
+    return loss, labels, (scores if loss.parameters.from_logits else 1 / (1 + np.exp(-scores))).astype(dtype)
+
+
+def torch_batch(name: str, dtype: str = "float64") -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
+    loss, labels, scores = batch(name, dtype)
+    given = torch.from_numpy(labels)
+    return lambda s: loss(given, s), torch.from_numpy(scores)
+
+
+@each_loss
+def test_gradcheck_and_gradgradcheck(name: str) -> None:
+    loss, scores = torch_batch(name)
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(loss, scores)
+    assert torch.autograd.gradgradcheck(loss, scores)
+
+
+@each_loss
+def test_many_gradients_at_once(name: str) -> None:
+    """`is_grads_batched` hands the way back a batch of upstream gradients, and torch.autograd.functional uses it."""
+    loss, scores = torch_batch(name)
+    scores.requires_grad_()
+    value = loss(scores)
+    upstream = torch.from_numpy(np.random.default_rng(5).normal(size=(3, *value.shape)))
+    wanted = torch.stack([torch.autograd.grad(value, scores, one, retain_graph=True)[0] for one in upstream])
+    got = torch.autograd.grad(value, scores, upstream, retain_graph=True, is_grads_batched=True)[0]
+    torch.testing.assert_close(got, wanted)
+    jacobian = torch.autograd.functional.jacobian(loss, scores.detach(), vectorize=True)
+    hessian = torch.autograd.functional.hessian(lambda s: loss(s).sum(), scores.detach(), vectorize=True)
+    exact = torch.autograd.functional.hessian(lambda s: loss(s).sum(), scores.detach())
+    torch.testing.assert_close(hessian, exact)
+    torch.testing.assert_close(torch.tensordot(upstream, jacobian, value.ndim), wanted)
+
+
+@each_loss
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_graphs_of_torch(name: str) -> None:
+    loss, scores = torch_batch(name)
+    value, others = loss(scores), torch_batch(name)[1].flip(0) * 0.75
+    with FakeTensorMode() as mode:
+        fake = loss_of_fakes(name, mode)
+    assert (fake.shape, fake.dtype) == (value.shape, value.dtype)
+    graph = make_fx(torch.func.grad(lambda s: loss(s).sum()))(scores)
+    torch.testing.assert_close(graph(others), torch.func.grad(lambda s: loss(s).sum())(others))
+    torch.testing.assert_close(torch.jit.trace(loss, scores, check_trace=False)(others), loss(others))
+
+
+def loss_of_fakes(name: str, mode: FakeTensorMode) -> torch.Tensor:
+    loss, labels, scores = batch(name)
+    made = (mode.from_tensor(torch.from_numpy(array)) for array in (labels, scores))
+    return loss(*made)
+
+
+@each_loss
+def test_losses_of_single_rows_by_vmap(name: str) -> None:
+    """A loss of one row, mapped over a batch, is the losses of the batch."""
+    loss, labels, scores = batch(name)
+    alone = type(loss).from_config({**loss.get_config(), "reduction": "sum"})
+    exact = np.stack([alone(labels[i : i + 1], scores[i : i + 1]) for i in range(len(scores))])
+    one = lambda y, s: alone(y[None], s[None])  # noqa: E731
+    got = torch.func.vmap(one)(torch.from_numpy(labels), torch.from_numpy(scores))
+    np.testing.assert_allclose(got.numpy(), exact, rtol=1e-12)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(jax.vmap(one)(jnp.asarray(labels), jnp.asarray(scores)), exact, rtol=1e-12)
+
+
+@each_loss
+def test_third_derivatives(name: str) -> None:
+    """JAX derives what follows the stated rules by itself."""
+    loss, labels, scores = batch(name)
+    with jax.enable_x64(True):
+        room = 1.0 if loss.parameters.from_logits else scores * (1 - scores)  # how far a probability can go
+        direction = jnp.asarray(np.random.default_rng(4).normal(size=scores.shape) * room)
+
+        def bend(t: Any) -> Any:
+            """The second derivative along a line."""
+            line = lambda t: loss(labels, jnp.asarray(scores) + t * direction).sum()  # noqa: E731
+            return jax.grad(jax.grad(line))(t)
+
+        third = jax.grad(bend)(0.0)
+        step = 1e-3
+        quotient = (8 * (bend(step) - bend(-step)) - (bend(2 * step) - bend(-2 * step))) / (12 * step)
+    assert abs(float(third)) > 1e-3
+    assert float(third) == pytest.approx(float(quotient), rel=1e-7)
+
+
+# -- tf.function: batches of unknown length, and XLA
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "XLA"])
+@each_loss
+def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
+    loss, labels, scores = batch(name, "float32")
+    labels = labels.astype(np.float32 if labels.dtype == np.float64 else labels.dtype)
+
+    @tf.function(
+        jit_compile=compiled,
+        input_signature=[tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (labels, scores)],
+    )
+    def both(labels: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            value = loss(labels, scores)
+        return value, tape.gradient(value, scores)
+
+    for length in (4, 1, 0):
+        exact = loss.value_and_grad(labels[:length], scores[:length])
+        for got, wanted in zip(both(labels[:length], scores[:length]), exact, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-8)
+
+
+def test_a_tensor_of_unknown_rank_is_told_how_to_know() -> None:
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32)])
+    def value(scores: tf.Tensor) -> tf.Tensor:
+        return Binary(from_logits=True)(scores, scores)
+
+    with pytest.raises(ValueError, match="ensure_shape"):
+        value(np.zeros((2, 2), np.float32))
+
+
+# -- JAX arrays over eight devices
+
+SHARDED = """
+import jax, numpy as np, jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+import parfocal
+from parfocal.jax import softmax_focal_loss
+
+devices = jax.devices()
+assert len(devices) == 8
+rows, both = Mesh(np.asarray(devices), ("rows",)), Mesh(np.asarray(devices).reshape(4, 2), ("rows", "classes"))
+random = np.random.default_rng(0)
+scores, labels = random.normal(size=(64, 6)).astype(np.float32) * 5, random.integers(0, 6, 64)
+loss = parfocal.SparseCategoricalFocalCrossentropy(alpha=[1, 2, 3, 1, 2, 3], from_logits=True, ignore_class=5)
+exact = loss.value_and_grad(labels, scores)
+
+step = jax.jit(jax.value_and_grad(lambda s, y: loss(y, s)))
+for mesh, of_scores, of_labels in ((rows, ("rows",), ("rows",)), (both, ("rows", "classes"), ("rows",))):
+    s = jax.device_put(scores, NamedSharding(mesh, P(*of_scores)))
+    y = jax.device_put(labels, NamedSharding(mesh, P(*of_labels)))
+    value, gradient = step(s, y)
+    assert gradient.sharding.is_equivalent_to(s.sharding, 2), gradient.sharding
+    for got, wanted in zip((value, gradient), exact):
+        np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-12)
+
+# by hand: each device has its rows, and the sum over the devices is the loss of the batch
+def share(s, y):
+    return jax.lax.psum(softmax_focal_loss(s, y, gamma=1.5).sum(), "rows")
+
+mapped = jax.shard_map(share, mesh=rows, in_specs=(P("rows"), P("rows")), out_specs=P())
+value, gradient = jax.jit(jax.value_and_grad(mapped))(scores, labels)
+plain = parfocal.SparseCategoricalFocalCrossentropy(gamma=1.5, alpha=1, from_logits=True, reduction="sum")
+for got, wanted in zip((value, gradient), plain.value_and_grad(labels, scores)):
+    np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-12)
+print("eight devices agree")
+"""
+
+
+def test_jax_over_eight_devices() -> None:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True)
+    assert result.stdout == "eight devices agree\n", result.stderr[-3000:]

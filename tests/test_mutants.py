@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 import nanobind
@@ -114,6 +115,101 @@ MUTANTS = {
 }
 
 
+# What carries the formula into the other libraries, and the doors.
+BACKEND_MUTANTS = {
+    "the gradient is not weighted": (
+        "backends_agree::test_terms[jax-float32-sum, elements]",
+        "backends/tensors.py",
+        "slopes = [slope * weights[1] for slope in slopes]",
+        "pass",
+    ),
+    "the mean divides by another axis": (
+        "backends_agree::test_terms[jax-float32-binary, axis 0]",
+        "backends/tensors.py",
+        "self.length(values, axis)), values)",
+        "self.length(values, -1)), values)",
+    ),
+    "the class axis stays where it is": (
+        "backends_agree::test_terms[tensorflow-float32-dense, axis 1]",
+        "backends/tensors.py",
+        "scores = scores if axis == last else xp.moveaxis(scores, axis, -1)",
+        "pass",
+    ),
+    "an ignored row has a label": (
+        "backends_agree::test_terms[torch traced-float32-sparse, ignored]",
+        "backends/tensors.py",
+        "target = target & valid",
+        "pass",
+    ),
+    "smoothed labels are hard": (
+        "backends_agree::test_terms[jax-float32-smoothed, expected, integer labels]",
+        "backends/laws.py",
+        "hard and not parameters.label_smoothing",
+        "hard",
+    ),
+    "torch: what comes from above is lost, eager": (
+        "torch_door::test_first_and_second_derivatives[softmax, soft]",
+        "backends/torch.py",
+        "None if cotangent is None else host(cotangent)",
+        "None",
+    ),
+    "torch: what comes from above is lost, traced": (
+        "backends_agree::test_terms[torch traced-float32-mean_with_sample_weight, elements]",
+        "backends/torch.py",
+        "gradient = upstream * function.apply(",
+        "gradient = function.apply(",
+    ),
+    "torch: a sum's factor is lost": (
+        "frameworks::test_many_gradients_at_once[binary]",
+        "backends/torch.py",
+        "gradient.mul_(factor)",
+        "pass",
+    ),
+    "torch: the second derivative is its diagonal": (
+        "derivatives::test_second_derivatives[torch_forward_over_reverse-float64-sparse, 2.0]",
+        "backends/torch.py",
+        "return ctx.law.product(xp, scores, vector, *constants)",
+        "return ctx.law.terms(xp, scores, 2, *constants)[2] * vector",
+    ),
+    "JAX: the second derivative is its diagonal": (
+        "derivatives::test_second_derivatives_along_a_vector[jax_forward_over_reverse-sparse, 2.0-float64]",
+        "backends/jax.py",
+        "law.product(NAMESPACE, scores, tangents[0], *constants)",
+        "law.terms(NAMESPACE, scores, 2, *constants)[2] * tangents[0]",
+    ),
+    "JAX: the tangent is lost": (
+        "jax_door::test_dtypes_and_extremes",
+        "backends/jax.py",
+        "law.along(NAMESPACE, slope, tangents[0])",
+        "law.along(NAMESPACE, slope, slope)",
+    ),
+    "TensorFlow: what comes from above is lost": (
+        "frameworks::test_tf_functions_of_open_shapes[sparse-graph]",
+        "backends/tensorflow.py",
+        "return upstream * self.stated(",
+        "return self.stated(",
+    ),
+    "the torch door counts ignored elements": (
+        "torch_door::test_ignored_elements_of_the_sigmoid_loss",
+        "torch/rules.py",
+        "count = valid.sum()",
+        "pass",
+    ),
+    "the torch door's mean forgets the class weights": (
+        "torch_door::test_gamma_0_is_cross_entropy",
+        "torch/rules.py",
+        "self.weight_of(backend, rows.labels, inputs), rows.valid)",
+        "None, rows.valid)",
+    ),
+    "the JAX door's mask is lost": (
+        "jax_door::test_a_mask_leaves_out_rows_or_classes",
+        "jax.py",
+        "(loss if kept is None else jnp.where(kept, loss, 0.0))",
+        "loss",
+    ),
+}
+
+
 # The same in C++: (check, file in native/, original, broken).
 NATIVE_MUTANTS = {
     "a sign in the slope": ("exact::test_binary_hard_labels", "focal.hpp", "near(at.u) - at.q)", "near(at.u) + at.q)"),
@@ -187,12 +283,11 @@ NATIVE_MUTANTS = {
 }
 
 
-def run_check(check: str, package: Path, kernel: str) -> int:
-    """pytest's exit code for one check, "file::function", with the copy of parfocal in the folder `package`."""
-    file, function = check.split("::")
+def run_checks(checks: Iterable[str], package: Path, kernel: str) -> int:
+    """pytest's exit code for checks, "file::function", with the copy of parfocal in the folder `package`."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "-W", "ignore"]
     result = subprocess.run(
-        [*command, "--rootdir", str(TESTS), f"{TESTS}/test_{file}.py::{function}"],
+        [*command, "--rootdir", str(TESTS), *(f"{TESTS}/test_{check}".replace("::", ".py::", 1) for check in checks)],
         env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel},
         capture_output=True,
         text=True,
@@ -207,13 +302,15 @@ def copy_of_parfocal(folder: Path) -> Path:
     return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=ignore))
 
 
-@pytest.mark.parametrize("check", sorted({mutant[0] for mutant in MUTANTS.values()}))
-def test_the_formula_as_it_is_keeps_it_green(check: str, tmp_path: Path) -> None:
+ALL = {**MUTANTS, **BACKEND_MUTANTS}
+
+
+def test_the_formula_as_it_is_keeps_them_green(tmp_path: Path) -> None:
     copy_of_parfocal(tmp_path)
-    assert run_check(check, tmp_path, "numpy") == 0
+    assert run_checks(sorted({mutant[0] for mutant in ALL.values()}), tmp_path, "numpy") == 0
 
 
-@pytest.mark.parametrize(("check", "file", "original", "broken"), MUTANTS.values(), ids=list(MUTANTS))
+@pytest.mark.parametrize(("check", "file", "original", "broken"), ALL.values(), ids=list(ALL))
 def test_a_broken_formula_turns_the_suite_red(
     check: str, file: str, original: str, broken: str, tmp_path: Path
 ) -> None:
@@ -221,7 +318,7 @@ def test_a_broken_formula_turns_the_suite_red(
     text = target.read_text()
     assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
     target.write_text(text.replace(original, broken))
-    assert run_check(check, tmp_path, "numpy") == 1
+    assert run_checks([check], tmp_path, "numpy") == 1
 
 
 # -- in C++: the baseline kernel alone, barely optimised, which compiles in seconds
@@ -261,8 +358,7 @@ def build(folder: Path, binding: list[Path], native: Path) -> None:
 
 def test_the_kernels_as_they_are_keep_it_green(binding: list[Path], tmp_path: Path) -> None:
     build(tmp_path, binding, NATIVE)
-    for check in sorted({mutant[0] for mutant in NATIVE_MUTANTS.values()}):
-        assert run_check(check, tmp_path, "baseline") == 0
+    assert run_checks(sorted({mutant[0] for mutant in NATIVE_MUTANTS.values()}), tmp_path, "baseline") == 0
 
 
 @pytest.mark.parametrize(("check", "file", "original", "broken"), NATIVE_MUTANTS.values(), ids=list(NATIVE_MUTANTS))
@@ -274,4 +370,4 @@ def test_a_broken_kernel_turns_the_suite_red(
     assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
     (native / file).write_text(text.replace(original, broken))
     build(tmp_path, binding, native)
-    assert run_check(check, tmp_path, "baseline") == 1
+    assert run_checks([check], tmp_path, "baseline") == 1

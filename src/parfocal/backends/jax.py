@@ -19,7 +19,7 @@ from parfocal.formula import Array
 
 
 class Namespace:
-    """jax.numpy, with a log1p for numbers in [0, 1] that XLA computes in vectors.
+    """jax.numpy for the laws, with a log1p for numbers in [0, 1] that XLA computes in vectors.
 
     log1p(e) = 2 atanh(s), s = e / (2 + e) <= 1/3.  Its Taylor series leaves out less than s^2n / (2n + 1): 1e-8 with 8
     terms, 1e-17 with 17.  1.8 ns an element became 0.2.  The usual trick, log(w) + (e - (w - 1)) / w with w = 1 + e, is
@@ -88,4 +88,4 @@ class Jax(Tensors):
         return law.terms(NAMESPACE, scores, 2, *constants)[2]
 
 
-BACKEND = Jax(NAMESPACE)
+BACKEND = Jax(jnp)  # posteriors ask for a log1p of more than 1

@@ -252,7 +252,7 @@ class KernelLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # the gradient is going to be differentiated
+        if torch.is_grad_enabled() or not has_memory(upstream[0]):  # it is going to be differentiated, or batched
             return ctx.job.differentiable_gradient(ctx.saved_tensors[0], upstream[0]), None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # not summed, or the way back a second time
@@ -389,6 +389,11 @@ def is_plain(values: Any) -> bool:
     if type(values) in PLAIN:
         return values.is_cpu and values.layout is torch.strided
     return not isinstance(values, Tensor)
+
+
+def has_memory(values: Tensor) -> bool:
+    """Whether it is one tensor: `is_grads_batched` hands the way back many in one, which no operation can look into."""
+    return bool(torch._C._dispatch_keys(values).has(torch._C.DispatchKey.CPU))
 
 
 def is_eager() -> bool:
