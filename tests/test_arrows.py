@@ -25,7 +25,8 @@ FLOORS = [
     {"losses"},
     {"metrics", "boosting"},
     {"__init__"},
-    {"jax", "torch", "keras"},  # the doors
+    {"jax", "torch", "keras", "lightgbm", "xgboost", "catboost"},  # the doors
+    {"sklearn"},  # a door, which opens those of the boosters
     {"app"},
 ]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}

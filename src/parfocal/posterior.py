@@ -157,16 +157,26 @@ def log_normalised(xp: Namespace, log_values: Array) -> Array:
 
 
 def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.ndarray) -> np.ndarray:
-    """x with function(x) = target, elementwise, for an increasing function: bisection to the last digit."""
+    """x with function(x) = target, elementwise, for an increasing function, to the last digit.
+
+    False position, with the value at an end that stays halved (the Illinois rule); every third step is a bisection.
+    """
     low, high = np.full_like(target, -1.0), np.full_like(target, 1.0)
     with np.errstate(all="ignore"):
-        while (above := function(low) >= target).any():
+        while (above := (f_low := function(low) - target) >= 0).any():
             low = np.where(above, 2 * low, low)
-        while (below := function(high) < target).any():
+        while (below := (f_high := function(high) - target) < 0).any():
             high = np.where(below, 2 * high, high)
+        moved, steps = np.zeros_like(target), 0
+        while (high - low > np.finfo(np.float64).eps * np.maximum(1e-12, np.abs(low + high) / 2)).any():
+            steps, middle = steps + 1, (low + high) / 2
+            x = middle if steps % 3 == 0 else high - f_high * (high - low) / (f_high - f_low)
+            x = np.where((low < x) & (x < high), x, middle)
+            f = function(x) - target
+            below = f < 0
+            f_high = np.where(below, np.where(moved < 0, f_high / 2, f_high), f)
+            f_low = np.where(below, f, np.where(moved > 0, f_low / 2, f_low))
+            low, high = np.where(f <= 0, x, low), np.where(below, high, x)  # both where it is found
+            moved = np.where(below, -1.0, 1.0)
         middle = (low + high) / 2
-        while (high - low > np.finfo(np.float64).eps * np.maximum(1e-12, np.abs(middle))).any():
-            below = function(middle) < target
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-            middle = (low + high) / 2
         return np.where(function(np.zeros_like(middle)) == target, 0.0, middle)

@@ -1,0 +1,209 @@
+"""Gradient boosting with a focal loss as a scikit-learn classifier, on any of three engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from parfocal import checks
+from parfocal.sklearn.engines import ENGINES, Rows, Task, Trained
+
+
+class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
+    """Gradient boosting with a focal loss; `predict_proba` returns probabilities, and no focal scores.
+
+    Parameters
+    ----------
+    engine : "lightgbm", "xgboost" or "catboost"; the package of that name must be installed.  CatBoost calls Python for
+        every row of every tree where there are more than two classes, and is slow then.
+    gamma : >= 0, one number; for two classes also a pair (negatives, positives), for more one per class.
+    alpha : None, no weights.  Two classes: the weight of the second class, in [0, 1]; the first has 1 - alpha.  More:
+        one number per class, in the order of `classes_`.
+    n_estimators : rounds, with early stopping at most.
+    learning_rate : of the engine.
+    max_leaf_nodes : of a tree; CatBoost has trees of its own depth, 6.
+    class_weight : None, "balanced" or a dict: how much a mistake on each class costs, in training and in `predict`.
+        Probabilities do without it.
+    label_smoothing : in [0, 1).
+    curvature : what the booster divides by, see `parfocal.boosting.gradient_and_curvature`.
+    early_stopping_rounds : stop where the log loss of held-out rows has not improved for so many rounds; None: never.
+    validation_fraction : of the rows that are held out then, by class at random.
+    n_jobs : threads; None is 1, -1 all.
+    random_state : of the held-out rows and of the engine.
+    engine_params : the engine's own parameters, which win over the ones above.
+
+    Attributes
+    ----------
+    classes_, n_features_in_, feature_names_in_ : as in every classifier.
+    n_iter_ : rounds that are used.
+    booster_ : the engine's own trained model.  Its scores lack the start for LightGBM and CatBoost.
+    objective_ : the `FocalObjective` of the engine's door.
+    feature_importances_ : gains of the features, as shares.
+
+    Raises
+    ------
+    ValueError for parameters out of range, for labels of one class and for features that are no numbers;
+    ModuleNotFoundError where the engine is not installed.
+
+    >>> from sklearn.datasets import make_classification
+    >>> X, y = make_classification(500, weights=[0.95], random_state=0)
+    >>> model = FocalBoostingClassifier(gamma=2.0, n_estimators=20).fit(X, y)
+    >>> print(abs(model.predict_proba(X)[:, 1].mean() - y.mean()) < 0.01)
+    True
+    """
+
+    def __init__(
+        self,
+        engine: str = "lightgbm",
+        gamma: Any = 2.0,
+        alpha: Any = None,
+        *,
+        n_estimators: int = 100,
+        learning_rate: float = 0.1,
+        max_leaf_nodes: int = 31,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        curvature: str = "positive",
+        early_stopping_rounds: int | None = None,
+        validation_fraction: float = 0.1,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        engine_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.gamma = gamma
+        self.alpha = alpha
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.max_leaf_nodes = max_leaf_nodes
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.curvature = curvature
+        self.early_stopping_rounds = early_stopping_rounds
+        self.validation_fraction = validation_fraction
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.engine_params = engine_params
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FocalBoostingClassifier:
+        """Train on rows X (N, features), dense or sparse, NaN where a value is missing, and labels y (N,)."""
+        engine = ENGINES[checks.one_of("engine", self.engine, tuple(ENGINES))]
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", ensure_all_finite="allow-nan", dtype=(np.float64, np.float32)
+        )
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"a classifier needs at least 2 classes; y holds one class only, {self.classes_[0]!r}")
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        if weight is not None and np.count_nonzero(np.bincount(labels, weights=weight)) < 2:
+            raise ValueError("a classifier needs at least 2 classes; sample_weight leaves fewer with a weight above 0")
+        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        if self.class_weight is not None:
+            weight = self.class_weight_[labels] * (1.0 if weight is None else weight)
+        random = check_random_state(self.random_state)
+        rows, held_out = Rows(X, labels, weight), None
+        if self.early_stopping_rounds is not None:
+            rows, held_out = self._split(rows, random)
+        task = Task(
+            objective={
+                "gamma": self.gamma,
+                "alpha": self.alpha,
+                "label_smoothing": self.label_smoothing,
+                "curvature": self.curvature,
+            },
+            rows=rows,
+            held_out=held_out,
+            rounds=self.n_estimators,
+            patience=self.early_stopping_rounds or 0,
+            learning_rate=self.learning_rate,
+            max_leaf_nodes=self.max_leaf_nodes,
+            threads=threads(self.n_jobs),
+            seed=int(random.randint(2**31 - 1)),
+            classes=len(self.classes_),
+            more=dict(self.engine_params or {}),
+        )
+        self._trained: Trained = engine.train(task)
+        self._engine = engine.name
+        self.booster_, self.objective_, self.n_iter_ = (
+            self._trained.booster,
+            self._trained.objective,
+            self._trained.rounds,
+        )
+        return self
+
+    def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
+        """Rows to train with and rows to stop by; each class on both sides, where it has two rows."""
+        counts = np.bincount(rows.labels)
+        parts = train_test_split(
+            np.arange(len(rows.labels)),
+            test_size=self.validation_fraction,
+            random_state=random,
+            stratify=rows.labels if counts.min() > 1 else None,
+        )
+        train, held_out = (
+            Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
+            for part in parts
+        )
+        return train, held_out
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Margins: (N,) of the second class, or (N, classes).  They are focal scores: their sign decides nothing."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse="csr", ensure_all_finite="allow-nan", dtype=(np.float64, np.float32), reset=False
+        )
+        return ENGINES[self._engine].margins(self._trained, X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, (N, classes): the posterior of the focal scores."""
+        margins = self.decision_function(X)
+        loss = self.objective_.loss(None if margins.ndim == 1 else margins.shape[1])
+        posterior = np.asarray(loss.posterior(margins, class_weight=self.class_weight_.tolist()))
+        return both(posterior) if posterior.ndim == 1 else posterior
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithm of `predict_proba`."""
+        return np.log(self.predict_proba(X))
+
+    def raw_focal_scores(self, X: Any) -> np.ndarray:
+        """Sigmoid or softmax of the margins, (N, classes): what others return as probabilities."""
+        margins = self.decision_function(X)
+        if margins.ndim == 1:
+            return both(1 / (1 + np.exp(-margins)))
+        exponentials = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class with the largest probability times class weight, (N,)."""
+        weighted = self.predict_proba(X) * self.class_weight_
+        return self.classes_[np.argmax(weighted, axis=1)]
+
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        check_is_fitted(self)
+        gains = ENGINES[self._engine].importances(self._trained)
+        return gains / (gains.sum() or 1.0)
+
+
+def threads(n_jobs: int | None) -> int:
+    import joblib
+
+    return int(joblib.effective_n_jobs(n_jobs)) if n_jobs is not None else 1
+
+
+def both(of_second: np.ndarray) -> np.ndarray:
+    """(N,) of the second class as (N, 2)."""
+    return np.stack([1 - of_second, of_second], axis=1)
