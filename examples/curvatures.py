@@ -2,7 +2,8 @@
 
 python examples/curvatures.py data        data: the folder of packages that examples/tables.py reads; prints the table
 
-Every run stops where the log loss of the recovered posterior has not improved on held-out rows for 20 rounds.
+Every run stops where the log loss of the recovered posterior has not improved on held-out rows for 20 rounds.  Tables
+with up to 60,000 rows are split twice, the others once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tables import Table, caravan, census, flights, keel, shuttle
 from parfocal.boosting import CURVATURES
 from parfocal.lightgbm import FocalMetric, FocalObjective
 
-ROUNDS, PATIENCE, SEEDS = 400, 20, 2
+ROUNDS, PATIENCE = 400, 20
 RATES = (0.1, 0.5)
 GAMMAS = (1.0, 2.0, 5.0)
 
@@ -59,11 +60,14 @@ def main(folder: Path) -> None:
     columns = " | ".join(f"{name}, rate {rate:g}" for rate in RATES for name in CURVATURES)
     print(f"| table | gamma | {columns} |\n|---|---|{'---|' * len(CURVATURES) * len(RATES)}", flush=True)
     for table in tables:
-        for gamma in GAMMAS:
+        for gamma in GAMMAS if table.name != "fars" else GAMMAS[1:2]:
             cells = []
             for rate in RATES:
                 for curvature in CURVATURES:
-                    found = [run(table, gamma, curvature, rate, seed) for seed in range(SEEDS)]
+                    found = [
+                        run(table, gamma, curvature, rate, seed)
+                        for seed in range(2 if len(table.labels) <= 60_000 else 1)
+                    ]
                     rounds, losses = zip(*found, strict=True)
                     cells.append(f"{np.mean(losses):.4f} ({np.mean(rounds):.0f})")
             print(f"| {table.name} | {gamma:g} | {' | '.join(cells)} |", flush=True)

@@ -68,32 +68,33 @@ def gradient_and_curvature(
     >>> print(gradient.round(3), curvature.round(3))
     [-1.086 -0.298 -0.   ] [0.09  0.486 0.   ]
     """
+    return derivatives(loss, margins, labels, sample_weight, checks.one_of("curvature", curvature, CURVATURES), dtype)
+
+
+def derivatives(
+    loss: Loss, margins: Any, labels: Any, sample_weight: Any, curvature: str, dtype: Any, by: float = 1.0
+) -> Pair:
+    """`gradient_and_curvature`, divided by `by`."""
     margins = np.asarray(numpy.as_array("margins", margins), dtype=np.float64)
     labels = numpy.as_array("labels", labels)
     check(loss, margins, labels)
-    checks.one_of("curvature", curvature, CURVATURES)
     weights, samples = None, margins.shape[:1]
     if sample_weight is not None:
         weights, _ = broadcast_weight(numpy, numpy.weights(sample_weight, margins), samples, samples)
+
+    def terms(loss: Loss, positive: bool) -> Pair:
+        rows = labels if isinstance(loss, BinaryFocalCrossentropy) else numpy.rows(loss.parameters, labels, margins)
+        compute: Any = numpy.binary if isinstance(loss, BinaryFocalCrossentropy) else numpy.categorical
+        named = {"by": by, "total": True, "dtype": np.dtype(dtype), "positive": positive}
+        _, gradient, second = compute(loss.parameters, rows, margins, 2, weights, **named)
+        if margins.flags.f_contiguous and not margins.flags.c_contiguous:
+            return np.asfortranarray(gradient), np.asfortranarray(second)
+        return gradient, second
+
+    gradient, second = terms(loss, curvature == "positive")
     if curvature == "cross_entropy":
-        gradient, _ = terms(loss, margins, labels, weights, False, dtype)
-        return gradient, terms(without_gamma(loss), margins, labels, weights, True, dtype)[1]
-    gradient, second = terms(loss, margins, labels, weights, curvature == "positive", dtype)
+        second = terms(without_gamma(loss), True)[1]
     return gradient, (np.abs(second) if curvature == "absolute" else second)
-
-
-def terms(
-    loss: Loss, margins: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, positive: bool, dtype: Any
-) -> Pair:
-    named: dict[str, Any] = {"total": True, "positive": positive, "dtype": np.dtype(dtype)}
-    if isinstance(loss, BinaryFocalCrossentropy):
-        _, gradient, curvature = numpy.binary(loss.parameters, labels, margins, 2, weights, **named)
-    else:
-        rows = numpy.rows(loss.parameters, labels, margins)
-        _, gradient, curvature = numpy.categorical(loss.parameters, rows, margins, 2, weights, **named)
-    if margins.flags.f_contiguous and not margins.flags.c_contiguous:
-        return np.asfortranarray(gradient), np.asfortranarray(curvature)
-    return gradient, curvature
 
 
 def without_gamma(loss: Loss) -> Loss:
@@ -269,38 +270,35 @@ class Objective:
 
     # -- a round
 
-    def terms(self, margins: np.ndarray, labels: Any, sample_weight: Any = None) -> Pair:
-        """Gradient and curvature of whole margins, as float32, in which boosters keep them."""
-        gradient, curvature = self.terms_at(margins, labels, sample_weight, np.float32)
-        if self.scale_ != 1.0:
-            gradient *= np.float32(self.scale_)
-            curvature *= np.float32(self.scale_)
-        return gradient, curvature
+    def terms(self, margins: np.ndarray, labels: Any, sample_weight: Any = None, dtype: Any = np.float32) -> Pair:
+        """Gradient and curvature of whole margins, in the unit of cross-entropy."""
+        return self.terms_at(margins, labels, sample_weight, dtype, 1 / self.scale_)
 
-    def terms_at(self, margins: np.ndarray, labels: Any, sample_weight: Any, dtype: Any = np.float64) -> Pair:
-        """The loss's own terms."""
-        named: dict[str, Any] = {"curvature": self.curvature, "dtype": dtype}
+    def terms_at(
+        self, margins: np.ndarray, labels: Any, sample_weight: Any, dtype: Any = np.float64, by: float = 1.0
+    ) -> Pair:
+        """The loss's own terms, divided by `by`."""
         if margins.ndim == 1:
-            return gradient_and_curvature(self.loss(None), margins, labels, sample_weight, **named)
+            return derivatives(self.loss(None), margins, labels, sample_weight, self.curvature, dtype, by)
         labels = np.asarray(labels)
         if self.multi_label:
             checks.one_shape(labels.shape, margins.shape, type(self).__name__)
             each = None if sample_weight is None else np.repeat(np.asarray(sample_weight), margins.shape[1])
-            flat = gradient_and_curvature(self.loss(None), margins.ravel(), labels.ravel(), each, **named)
+            loss = self.loss(None)
+            flat = derivatives(loss, margins.ravel(), labels.ravel(), each, self.curvature, dtype, by)
             return flat[0].reshape(margins.shape), flat[1].reshape(margins.shape)
-        gradient, curvature = self.softmax_terms(margins, labels, sample_weight, dtype)
+        gradient, curvature = self.softmax_terms(margins, labels, sample_weight, dtype, by)
         factor = self.factor(margins.shape[1])
         if factor != 1.0:
             curvature *= curvature.dtype.type(factor)
         return gradient, curvature
 
-    def softmax_terms(self, margins: np.ndarray, labels: np.ndarray, sample_weight: Any, dtype: Any) -> Pair:
+    def softmax_terms(self, margins: np.ndarray, labels: np.ndarray, sample_weight: Any, dtype: Any, by: float) -> Pair:
         """One class a row in one pass; labels that are shares, or smoothed, as the sum over the classes."""
-        classes = margins.shape[1]
+        classes, smoothing = margins.shape[1], self.label_smoothing
         hard = self.loss(classes, smoothed=False)
-        smoothing = self.label_smoothing
         if labels.ndim == 1 and not smoothing:
-            return gradient_and_curvature(hard, margins, labels, sample_weight, curvature=self.curvature, dtype=dtype)
+            return derivatives(hard, margins, labels, sample_weight, self.curvature, dtype, by)
         if labels.ndim == 1:
             checks.class_indices(labels, classes, None)
             labels = np.eye(classes)[labels.astype(np.int64)]
@@ -309,9 +307,8 @@ class Objective:
         weight = shares if sample_weight is None else shares * np.asarray(sample_weight)[:, None]
         gradient, curvature = np.zeros_like(margins, np.float64), np.zeros_like(margins, np.float64)
         for k in range(classes):
-            more = gradient_and_curvature(
-                hard, margins, np.full(len(margins), k), weight[:, k], curvature=self.curvature
-            )
+            rows = np.full(len(margins), k)
+            more = derivatives(hard, margins, rows, weight[:, k], self.curvature, np.float64, by)
             gradient += more[0]
             curvature += more[1]
         return gradient.astype(dtype), curvature.astype(dtype)

@@ -58,19 +58,16 @@ class FocalObjective(boosting.Objective):
 
     def calc_ders_range(self, scores: Any, labels: Any, sample_weight: Any) -> np.ndarray:
         """First and second derivatives of minus the loss, as CatBoost asks for a block of rows."""
-        gradient, curvature = self.scaled(np.asarray(scores) + self.known_start(), np.asarray(labels), sample_weight)
+        margins = np.asarray(scores) + self.known_start()
+        gradient, curvature = self.terms(margins, np.asarray(labels), sample_weight, np.float64)
         return -np.stack([gradient, curvature], axis=1)
 
     def calc_ders_multi(self, scores: Any, label: Any, sample_weight: float) -> tuple[np.ndarray, np.ndarray]:
         """The same for a row with one score per class; of the second derivatives the diagonal."""
         margins = (np.asarray(scores) + self.known_start())[None]
         labels = np.atleast_1d(label) if not self.multi_label else np.atleast_2d(label)
-        gradient, curvature = self.scaled(margins, labels, np.atleast_1d(sample_weight))
+        gradient, curvature = self.terms(margins, labels, np.atleast_1d(sample_weight), np.float64)
         return -gradient[0], np.diag(-curvature[0])
-
-    def scaled(self, margins: np.ndarray, labels: np.ndarray, sample_weight: Any) -> boosting.Pair:
-        gradient, curvature = self.terms_at(margins, labels, sample_weight)
-        return gradient * self.scale_, curvature * self.scale_
 
     def posterior(self, raw_scores: Any) -> np.ndarray:
         """Probabilities from `predict(..., prediction_type="RawFormulaVal")`: (N,) of label 1, or (N, columns)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy import special
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_class_weight
@@ -13,6 +14,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from parfocal import checks
 from parfocal.sklearn.engines import ENGINES, Rows, Task, Trained
+
+# What features may be: NaN is a missing value.
+FEATURES: dict[str, Any] = {
+    "accept_sparse": "csr",
+    "ensure_all_finite": "allow-nan",
+    "dtype": (np.float64, np.float32),
+}
 
 
 class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
@@ -100,9 +108,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FocalBoostingClassifier:
         """Train on rows X (N, features), dense or sparse, NaN where a value is missing, and labels y (N,)."""
         engine = ENGINES[checks.one_of("engine", self.engine, tuple(ENGINES))]
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", ensure_all_finite="allow-nan", dtype=(np.float64, np.float32)
-        )
+        X, y = validate_data(self, X, y, **FEATURES)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -162,34 +168,32 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Margins: (N,) of the second class, or (N, classes).  They are focal scores: their sign decides nothing."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, accept_sparse="csr", ensure_all_finite="allow-nan", dtype=(np.float64, np.float32), reset=False
-        )
+        X = validate_data(self, X, reset=False, **FEATURES)
         return ENGINES[self._engine].margins(self._trained, X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, (N, classes): the posterior of the focal scores."""
-        margins = self.decision_function(X)
-        loss = self.objective_.loss(None if margins.ndim == 1 else margins.shape[1])
-        posterior = np.asarray(loss.posterior(margins, class_weight=self.class_weight_.tolist()))
-        return both(posterior) if posterior.ndim == 1 else posterior
+        """The probability of each class, (N, classes): the posterior of the focal scores, without class weights."""
+        logits = self._posterior_logit(self.decision_function(X))
+        return both(special.expit, logits) if logits.ndim == 1 else np.exp(logits)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of `predict_proba`."""
-        return np.log(self.predict_proba(X))
+        """Their logarithms, (N, classes), with all digits where a probability rounds to 0 or 1."""
+        logits = self._posterior_logit(self.decision_function(X))
+        return both(special.log_expit, logits) if logits.ndim == 1 else logits
 
     def raw_focal_scores(self, X: Any) -> np.ndarray:
         """Sigmoid or softmax of the margins, (N, classes): what others return as probabilities."""
         margins = self.decision_function(X)
-        if margins.ndim == 1:
-            return both(1 / (1 + np.exp(-margins)))
-        exponentials = np.exp(margins - margins.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return both(special.expit, margins) if margins.ndim == 1 else special.softmax(margins, axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the largest probability times class weight, (N,)."""
         weighted = self.predict_proba(X) * self.class_weight_
         return self.classes_[np.argmax(weighted, axis=1)]
+
+    def _posterior_logit(self, margins: np.ndarray) -> np.ndarray:
+        loss = self.objective_.loss(None if margins.ndim == 1 else margins.shape[1])
+        return np.asarray(loss.posterior_logit(margins, class_weight=self.class_weight_.tolist()))
 
     @property
     def feature_importances_(self) -> np.ndarray:
@@ -204,6 +208,6 @@ def threads(n_jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(n_jobs)) if n_jobs is not None else 1
 
 
-def both(of_second: np.ndarray) -> np.ndarray:
-    """(N,) of the second class as (N, 2)."""
-    return np.stack([1 - of_second, of_second], axis=1)
+def both(function: Any, logits: np.ndarray) -> np.ndarray:
+    """A function of minus and plus the logits, (N, 2): 1 - p would lose digits."""
+    return np.stack([function(-logits), function(logits)], axis=1)
