@@ -70,7 +70,7 @@ def test_several_classes(engine: str) -> None:
     model = FocalBoostingClassifier(engine, **settings, **FEW).fit(X, MANY, WEIGHT)
     posterior = model.predict_proba(X)
     shares = [WEIGHT[name == MANY].sum() / WEIGHT.sum() for name in model.classes_]
-    np.testing.assert_allclose(np.average(posterior, axis=0, weights=WEIGHT), shares, atol=0.03)
+    np.testing.assert_allclose(np.average(posterior, axis=0, weights=WEIGHT), shares, atol=0.04)
     assert (model.predict(X) == MANY).mean() > 0.75
     assert model.decision_function(X).shape == (2000, 3)
 

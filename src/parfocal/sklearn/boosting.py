@@ -36,6 +36,9 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     n_estimators : rounds, with early stopping at most.
     learning_rate : of the engine.
     max_leaf_nodes : of a tree; CatBoost has trees of its own depth, 6.
+    max_delta_step : the longest step of a leaf, before the learning rate.  "auto" is 1 / (1 + gamma), one logit of the
+        posterior: a leaf of a rare class asks for much more, and training may never recover (docs/boosting.md).  0 or
+        None: no limit.  CatBoost knows none.
     class_weight : None, "balanced" or a dict: how much a mistake on each class costs, in training and in `predict`.
         Probabilities do without it.
     label_smoothing : in [0, 1).
@@ -75,6 +78,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         n_estimators: int = 100,
         learning_rate: float = 0.1,
         max_leaf_nodes: int = 31,
+        max_delta_step: Any = "auto",
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         curvature: str = "positive",
@@ -90,6 +94,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         self.n_estimators = n_estimators
         self.learning_rate = learning_rate
         self.max_leaf_nodes = max_leaf_nodes
+        self.max_delta_step = max_delta_step
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.curvature = curvature
@@ -136,6 +141,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             patience=self.early_stopping_rounds or 0,
             learning_rate=self.learning_rate,
             max_leaf_nodes=self.max_leaf_nodes,
+            longest_step=self._longest_step(),
             threads=threads(self.n_jobs),
             seed=int(random.randint(2**31 - 1)),
             classes=len(self.classes_),
@@ -149,6 +155,16 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             self._trained.rounds,
         )
         return self
+
+    def _longest_step(self) -> float:
+        """In margins, which move slower than logits of the posterior by 1 + gamma where samples are easy."""
+        if isinstance(self.max_delta_step, str):
+            checks.one_of("max_delta_step", self.max_delta_step, ("auto",))
+            return 1 / (1 + float(np.max(checks.gamma(self.gamma))))
+        step = checks.number_or_list("max_delta_step", self.max_delta_step or 0.0)
+        if isinstance(step, tuple) or not 0 <= step < float("inf"):
+            raise ValueError(f"max_delta_step must be 'auto', None or a number >= 0; got {self.max_delta_step!r}")
+        return step
 
     def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
         """Rows to train with and rows to stop by; each class on both sides, where it has two rows."""

@@ -35,6 +35,7 @@ class Task:
     patience: int
     learning_rate: float
     max_leaf_nodes: int
+    longest_step: float  # of a leaf; 0 is no limit
     threads: int
     seed: int
     classes: int
@@ -94,6 +95,7 @@ def train_lightgbm(task: Task) -> Trained:
     params |= {
         "learning_rate": task.learning_rate,
         "num_leaves": task.max_leaf_nodes,
+        "max_delta_step": task.longest_step,
         "num_threads": task.threads,
         "seed": task.seed,
         "deterministic": True,
@@ -152,6 +154,7 @@ def train_xgboost(task: Task) -> Trained:
     params |= {
         "eta": task.learning_rate,
         "max_leaves": task.max_leaf_nodes,
+        "max_delta_step": task.longest_step,
         "max_depth": 0,
         "grow_policy": "lossguide",
         "tree_method": "hist",
