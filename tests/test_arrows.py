@@ -25,7 +25,7 @@ FLOORS = [
     {"losses"},
     {"metrics", "boosting"},
     {"__init__"},
-    {"jax", "torch", "keras"},  # the doors
+    {"jax", "torch", "keras", "sklearn"},  # the doors
     {"app"},
 ]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}

@@ -1,0 +1,16 @@
+"""The scikit-learn door: focal losses as estimators and scores whose probabilities are probabilities.
+
+    FocalLogisticRegression     a linear classifier; `predict_proba` gives posteriors, `raw_focal_scores` the scores
+    focal_loss_score            the focal loss of probabilities, called as `sklearn.metrics.log_loss`
+    focal_loss_scorer           the same for `scoring=` in cross-validation and searches
+
+What alpha is by default: None, off; no class is weighted.
+
+What a mean divides by.  `focal_loss_score`: the sum of the sample weights, as every scikit-learn metric does.
+`FocalLogisticRegression` has no mean: it minimises C times the sum of the weighted losses, as LogisticRegression does.
+"""
+
+from parfocal.sklearn.linear import FocalLogisticRegression
+from parfocal.sklearn.metrics import focal_loss_score, focal_loss_scorer
+
+__all__ = ["FocalLogisticRegression", "focal_loss_score", "focal_loss_scorer"]
