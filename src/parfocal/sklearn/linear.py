@@ -126,25 +126,19 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         self._check_parameters()
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
         check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        classes = len(self.classes_)
+        names, labels = np.unique(y, return_inverse=True)
+        classes = len(names)
         if classes < 2:
-            raise ValueError(f"y needs samples of at least 2 classes; it has one class only, {self.classes_.tolist()}")
+            raise ValueError(f"y needs samples of at least 2 classes; it has one class only, {names.tolist()}")
         if self.solver == "newton" and classes > 2:
             raise ValueError(f"solver='newton' is for 2 classes, and y has {classes}; use solver='lbfgs'")
-        self.loss_ = focal_loss(
-            classes,
-            self.gamma,
-            self.alpha,
-            from_logits=True,
-            label_smoothing=self.label_smoothing,
-            reduction="sum",
-        )
-        weights = self._weights(X, y, labels, sample_weight)
+        smoothing = {"from_logits": True, "label_smoothing": self.label_smoothing}
+        loss = focal_loss(classes, self.gamma, self.alpha, reduction="sum", **smoothing)
+        class_weight, weights = self._weights(X, names, labels, sample_weight)
         totals = np.bincount(labels, weights=weights)
-        start, scale = start_and_scale(self.loss_, totals / totals.sum())
+        start, scale = start_and_scale(loss, totals / totals.sum())
         problem = Problem(
-            self.loss_,
+            loss,
             X,
             labels,
             weights,
@@ -162,6 +156,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        self.classes_, self.class_weight_, self.loss_ = names, class_weight, loss
         self.coef_, self.intercept_ = problem.unpacked(solution.parameters)
         self.n_iter_ = solution.iterations
         return self
@@ -187,40 +182,40 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
                 f"class_weight must be None, 'balanced', or a dict from class to weight; got {self.class_weight!r}"
             )
 
-    def _weights(self, X: Any, y: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray | None:
-        """Sample weights times class weights; every class needs some."""
+    def _weights(
+        self, X: Any, names: np.ndarray, labels: np.ndarray, sample_weight: Any
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One weight per class; and one per sample, or None.  Every class needs some."""
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
             empty = np.bincount(labels, weights=weights) == 0
             if empty.any():
                 raise ValueError(
-                    f"sample_weight is 0 for all samples of the class(es) {self.classes_[empty].tolist()}; leave these "
-                    "samples out, or give some of them a weight above 0"
+                    f"sample_weight is 0 for all samples of the class(es) {names[empty].tolist()}; leave these samples "
+                    "out, or give some of them a weight above 0"
                 )
-        self.class_weight_ = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight
-        )
-        checks.class_weight_values(self.class_weight_.tolist(), "class_weight")
-        if self.class_weight is None:
-            return weights
-        of_samples = self.class_weight_[labels]
-        return of_samples if weights is None else weights * of_samples
+        class_weight = compute_class_weight(self.class_weight, classes=names, y=names[labels], sample_weight=weights)
+        checks.class_weight_values(class_weight.tolist(), "class_weight")
+        if self.class_weight is not None:
+            weights = class_weight[labels] * (1.0 if weights is None else weights)
+        return class_weight, weights
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The margins: (N,) for two classes, high for classes_[1], else (N, K).
 
-        They are focal scores.  With alpha, with a gamma for each class, or with class_weight and smoothed labels, their
-        sign (or the largest of them) is not what `predict` decides by.
+        They are focal scores.  With alpha, or a gamma for each class, `predict` decides neither by their sign nor by
+        the largest of them.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
         margins = X @ self.coef_.T + self.intercept_
         return margins[:, 0] if len(self.classes_) == 2 else margins
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the largest probability times class weight, (N,)."""
-        logits = self.loss_.posterior_logit(self.decision_function(X))  # with the class weights still in it
+        margins = self.decision_function(X)
+        logits = self.loss_.posterior_logit(margins)  # with the class weights still in it
         return self.classes_[(logits > 0).astype(np.intp) if logits.ndim == 1 else logits.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
