@@ -121,7 +121,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if weight is not None and np.count_nonzero(np.bincount(labels, weights=weight)) < 2:
             raise ValueError("a classifier needs at least 2 classes; sample_weight leaves fewer with a weight above 0")
-        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
         if self.class_weight is not None:
             weight = self.class_weight_[labels] * (1.0 if weight is None else weight)
         random = check_random_state(self.random_state)
@@ -160,7 +160,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         """In margins, which move slower than logits of the posterior by 1 + gamma where samples are easy."""
         if isinstance(self.max_delta_step, str):
             checks.one_of("max_delta_step", self.max_delta_step, ("auto",))
-            return 1 / (1 + float(np.max(checks.gamma(self.gamma))))
+            return 1 / (1 + float(np.max(np.asarray(checks.gamma(self.gamma)))))
         step = checks.number_or_list("max_delta_step", self.max_delta_step or 0.0)
         if isinstance(step, tuple) or not 0 <= step < float("inf"):
             raise ValueError(f"max_delta_step must be 'auto', None or a number >= 0; got {self.max_delta_step!r}")
