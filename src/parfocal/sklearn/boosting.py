@@ -64,8 +64,8 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
 
     >>> from sklearn.datasets import make_classification
     >>> X, y = make_classification(500, weights=[0.95], random_state=0)
-    >>> model = FocalBoostingClassifier(gamma=2.0, n_estimators=20).fit(X, y)
-    >>> print(abs(model.predict_proba(X)[:, 1].mean() - y.mean()) < 0.02)
+    >>> model = FocalBoostingClassifier(gamma=2.0).fit(X, y)
+    >>> print(abs(model.predict_proba(X)[:, 1].mean() - y.mean()) < 0.01)
     True
     """
 
