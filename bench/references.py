@@ -45,11 +45,12 @@ def write_references(folder: Path, task: Task) -> None:
 
 
 def reference(task: Task, question: Question, data: Data) -> Answer:
-    if task.work in ("boosting", "lightgbm"):
+    softmax = len(task.shape) == 2
+    if task.work in ("boosting", "lightgbm") and not softmax:
         return boosting_reference(question, data)
-    loss = (softmax_loss if task.work == "softmax" else binary_loss)(question, "float64")
+    loss = (softmax_loss if softmax else binary_loss)(question, "float64")
     value, gradient = loss.value_and_grad(data.labels, data.logits.astype(np.float64))
-    exact = (exact_softmax if task.work == "softmax" else exact_binary)(question, data)
+    exact = (exact_softmax if softmax else exact_binary)(question, data)
     got = loss(data.labels[exact.samples], data.logits[exact.samples].astype(np.float64))
     pairs = [(got, sum(exact.losses) / len(exact.losses))]
     agree(pairs + [(gradient[at] * len(data.logits), slope) for at, slope in exact.slopes.items()])

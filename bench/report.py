@@ -98,7 +98,7 @@ def headline(rows: list[Row]) -> str:
 
 
 def print_promises(rows: list[Row], works: list[str], console: Console) -> None:
-    console.print("\nPromised, with one thread, of the parfocal in [bold]bold[/]")
+    console.print("\nPromised, with one thread where no other number stands, of the parfocal in [bold]bold[/]")
     table = Table(box=None, pad_edge=False, show_header=False)
     for promise in PROMISES:
         if promise.work in works:

@@ -61,6 +61,7 @@ FULL = (
     Task("softmax", (256, 32_000), ("numpy", "torch", "jax")),
     Task("boosting", (1_000_000,), NUMPY),
     Task("lightgbm", (1_000_000,), ("lightgbm",)),
+    Task("lightgbm", (100_000, 7), ("lightgbm",)),
     Task("import", (1,), ("import",)),
 )
 
@@ -73,6 +74,7 @@ QUICK = (
     Task("softmax", (2000, 10), (*NUMPY, "torch", "jax")),
     Task("boosting", (10_000,), NUMPY),
     Task("lightgbm", (10_000,), ("lightgbm",)),
+    Task("lightgbm", (2000, 7), ("lightgbm",)),
     Task("import", (1,), ("import",)),
 )
 
