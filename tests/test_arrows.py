@@ -24,6 +24,7 @@ FLOORS = [
     {"functional", "posterior", "reduction"},
     {"losses"},
     {"metrics", "boosting"},
+    {"objectives"},
     {"__init__"},
     {"jax", "torch", "keras", "lightgbm", "xgboost", "catboost"},  # the doors
     {"sklearn"},  # a door, which opens those of the boosters

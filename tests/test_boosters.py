@@ -16,7 +16,8 @@ import parfocal
 import parfocal.catboost
 import parfocal.lightgbm
 import parfocal.xgboost
-from parfocal.boosting import CURVATURES, Metric, Objective
+from parfocal.boosting import CURVATURES
+from parfocal.objectives import Metric, Objective
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(3000, 5))
@@ -338,6 +339,50 @@ def test_labels_of_one_class_only_train() -> None:
         assert (posterior < 0.01).all()
 
 
+def test_one_objective_one_model() -> None:
+    objective = parfocal.lightgbm.FocalObjective(gamma=2.0)
+    objective.params(ONE)
+    start = objective.start_
+    objective.params(ONE)
+    with pytest.raises(ValueError, match="a new objective for each model"):
+        objective.params(1 - ONE)
+    assert objective.start_ == start
+
+
+def test_training_goes_on_from_a_model() -> None:
+    objective = parfocal.lightgbm.FocalObjective(gamma=2.0)
+    params = {**objective.params(ONE), "verbosity": -1, "num_leaves": 8, "deterministic": True, "num_threads": 1}
+    table = {"data": ROWS, "label": ONE, "free_raw_data": False}
+    whole = lgb.train(params, lgb.Dataset(**table), 10)
+    half = lgb.train(params, lgb.Dataset(**table), 5)
+    both = lgb.train(params, lgb.Dataset(**table), 5, init_model=half)
+    np.testing.assert_allclose(both.predict(ROWS, raw_score=True), whole.predict(ROWS, raw_score=True), atol=1e-6)
+
+
+def test_xgboosts_estimator_stops_by_our_metric() -> None:
+    objective = parfocal.xgboost.FocalObjective(gamma=2.0)
+    metric = parfocal.xgboost.FocalMetric(objective, "log_loss")
+    params = {**objective.params(ONE), "objective": objective, "eval_metric": metric, "n_estimators": 5}
+    model = xgb.XGBClassifier(**params).fit(
+        ROWS, ONE, eval_set=[(ROWS, ONE)], sample_weight_eval_set=[WEIGHTS], verbose=False
+    )
+    (name,) = model.evals_result()["validation_0"].keys() - {"logloss"}
+    assert name == "posterior_log_loss"
+    by_hand = metric_by_hand("log_loss", objective, model.predict(ROWS, output_margin=True), ONE, WEIGHTS)
+    assert model.evals_result()["validation_0"][name][-1] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_posterior_of_0_leaves_the_log_loss_finite() -> None:
+    objective = Objective(2.0, label_smoothing=0.2, prior=0.5)
+    assert (objective.posterior([-9.0, 9.0]) == [0, 1]).all()
+    assert Metric(objective, "log_loss").value(np.asarray([-9.0, 9.0]), [1, 0]) == pytest.approx(36.04, abs=0.01)
+
+
+def test_classes_without_rows_are_told() -> None:
+    with pytest.warns(UserWarning, match="class 0 of 3 has no row"):
+        Objective().learn_prior([1, 2, 2], None, None)
+
+
 # -- mistakes
 
 MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -352,6 +397,29 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no labels": (lambda: Objective().learn_prior([], None, None), ValueError, "no labels"),
     "labels": (lambda: Objective().learn_prior([0, 1, 2.5], None, None), ValueError, "2.5 at position 2"),
     "texts": (lambda: Objective().learn_prior(["no", "yes"], None, None), TypeError, "labels must hold real numbers"),
+    "weights of another length": (
+        lambda: Objective().learn_prior([0, 1], [1.0], None),
+        ValueError,
+        r"shape \(2,\), one for each row; got \(1,\)",
+    ),
+    "no weight": (lambda: Objective().learn_prior([0, 1], [0.0, 0.0], None), ValueError, "above 0"),
+    "NaN": (lambda: Objective().learn_prior([0, float("nan")], None, None), ValueError, "nan at position 1"),
+    "fewer columns": (
+        lambda: Objective(prior=[0.2, 0.3, 0.5]).posterior(np.zeros(3)),
+        ValueError,
+        r"\('N', 3\), as in training; got \(3,\)",
+    ),
+    "a metric without its labels": (
+        lambda: Metric(Objective(multi_label=True, labels=SEVERAL)),
+        ValueError,
+        "the metric needs those of its rows",
+    ),
+    "labels beside CatBoost's": (lambda: parfocal.catboost.FocalObjective(labels=ONE), ValueError, "in the Pool"),
+    "several labels in CatBoost": (
+        lambda: parfocal.catboost.FocalObjective(multi_label=True),
+        ValueError,
+        "MultiLabelFocalObjective",
+    ),
     "metric": (lambda: Metric(Objective(), "auc"), ValueError, "'log_loss'"),
     "LightGBM without a start": (
         lambda: raw_scores("lightgbm", {"objective": parfocal.lightgbm.FocalObjective()}, ONE),

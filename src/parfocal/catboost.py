@@ -15,13 +15,13 @@ from typing import Any
 import catboost
 import numpy as np
 
-from parfocal import boosting
+from parfocal import objectives
 
 __all__ = ["FocalMetric", "FocalObjective", "MultiLabelFocalMetric", "MultiLabelFocalObjective"]
 
 
-class FocalObjective(boosting.Objective):
-    """`loss_function` of CatBoost.  See `parfocal.boosting.Objective`; sample weights are those of the Pool.
+class FocalObjective(objectives.Objective):
+    """`loss_function` of CatBoost.  See `objectives.Objective`; sample weights are those of the Pool.
 
     >>> rows, labels = np.arange(200.0)[:, None], np.arange(200) % 40 == 0
     >>> objective = FocalObjective(gamma=2.0)
@@ -32,6 +32,15 @@ class FocalObjective(boosting.Objective):
     """
 
     no_jit = True  # CatBoost would hand it to numba, which knows no kernels of ours
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        if named.get("labels") is not None:
+            raise ValueError(
+                "CatBoost asks for a few rows at a time, so labels must lie in the Pool; leave labels= out"
+            )
+        if named.get("multi_label") and not isinstance(self, catboost.MultiTargetCustomObjective):
+            raise ValueError("for several labels a row take MultiLabelFocalObjective: CatBoost knows them by the class")
+        super().__init__(*arguments, **named)
 
     def params(self, labels: Any = None, sample_weight: Any = None, num_class: int | None = None) -> dict[str, Any]:
         """This objective and its metric among CatBoost's parameters, once it knows where to start.
@@ -81,8 +90,8 @@ class MultiLabelFocalObjective(FocalObjective, catboost.MultiTargetCustomObjecti
         super().__init__(*arguments, **{**named, "multi_label": True})
 
 
-class FocalMetric(boosting.Metric):
-    """`eval_metric` of CatBoost: smaller is better.  See `boosting.Metric`."""
+class FocalMetric(objectives.Metric):
+    """`eval_metric` of CatBoost: smaller is better.  See `objectives.Metric`."""
 
     no_jit = True
 
@@ -92,8 +101,7 @@ class FocalMetric(boosting.Metric):
     def evaluate(self, scores: Any, labels: Any, sample_weight: Any) -> tuple[float, float]:
         """(The weighted sum, the sum of the weights), of scores with one row a column."""
         margins = np.stack([np.asarray(column) for column in scores], axis=1) + self.objective.known_start()
-        labels = np.asarray(labels if self.labels is None else self.labels)
-        labels = labels.T if labels.ndim == 2 else labels
+        labels = np.asarray(labels).T if self.labels is None else self.labels
         margins = margins[:, 0] if margins.shape[1] == 1 else margins
         weight = np.ones(len(margins)) if sample_weight is None else np.asarray(sample_weight)
         total = float(weight.sum())

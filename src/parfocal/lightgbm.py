@@ -12,13 +12,14 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from parfocal import boosting
+from parfocal import objectives
+from parfocal.boosting import Pair
 
 __all__ = ["FocalMetric", "FocalObjective"]
 
 
-class FocalObjective(boosting.Objective):
-    """`params["objective"]` of `lightgbm.train`, or `objective=` of its estimators.  See `parfocal.boosting.Objective`.
+class FocalObjective(objectives.Objective):
+    """`params["objective"]` of `lightgbm.train`, or `objective=` of its estimators.  See `objectives.Objective`.
 
     Sample weights are those of the Dataset.  For several labels a row (`multi_label=True`, or shares of classes) give
     them as `labels=`; LightGBM's own may then be anything.
@@ -40,9 +41,14 @@ class FocalObjective(boosting.Objective):
         num_class : of a softmax; found from labels with more than two classes.
         """
         start = self.learn_prior(labels, sample_weight, num_class)
-        return {"objective": self, **({"num_class": len(start)} if start.ndim else {})}
+        columns = len(start) if start.ndim else 1
+        if self.multi_label and not start.ndim:
+            if self.labels is None:
+                raise ValueError("several labels a row need their matrix, labels=..., or one prior for each of them")
+            columns = self.labels.shape[1]
+        return {"objective": self, **({"num_class": columns} if columns > 1 else {})}
 
-    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> boosting.Pair:
+    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Pair:
         """(scores, Dataset), as `lightgbm.train` calls it, or (labels, scores, weights), as its estimators do."""
         scores, labels, sample_weight = given(first, second, sample_weight)
         return self.terms(scores + self.known_start(), labels if self.labels is None else self.labels, sample_weight)
@@ -59,16 +65,17 @@ class FocalObjective(boosting.Objective):
 def given(first: Any, second: Any, sample_weight: Any) -> tuple[np.ndarray, Any, Any]:
     """Scores, labels and weights of either call."""
     if isinstance(second, lgb.Dataset):
-        if second.get_init_score() is not None:
+        continued = getattr(second, "_predictor", None) is not None  # init_model= has put its scores there
+        if second.get_init_score() is not None and not continued:
             raise ValueError("the Dataset has an init_score, and the objective adds its own start; leave it out")
         return first, second.get_label(), second.get_weight()
     return second, first, sample_weight
 
 
-class FocalMetric(boosting.Metric):
+class FocalMetric(objectives.Metric):
     """`feval` of `lightgbm.train`, or `eval_metric` of its estimators: smaller is better.
 
-    Give LightGBM `metric="none"` beside it, or early stopping looks at the built-in ones too.  See `boosting.Metric`.
+    Give LightGBM `metric="none"` beside it, or early stopping looks at the built-in ones too.  See `objectives.Metric`.
 
     >>> metric = FocalMetric(FocalObjective(gamma=2.0, prior=0.5), "log_loss")
     >>> metric(np.asarray([1, 0]), np.asarray([0.0, 0.0]))

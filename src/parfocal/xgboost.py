@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from parfocal import boosting
+from parfocal import objectives
+from parfocal.boosting import Pair
 
 __all__ = ["FocalMetric", "FocalObjective"]
 
 
-class FocalObjective(boosting.Objective):
-    """`obj=` of `xgboost.train`, or `objective=` of its estimators.  See `parfocal.boosting.Objective`.
+class FocalObjective(objectives.Objective):
+    """`obj=` of `xgboost.train`, or `objective=` of its estimators.  See `objectives.Objective`.
 
     Sample weights are those of the DMatrix, and so are several labels a row (`multi_label=True`).
 
@@ -31,6 +32,8 @@ class FocalObjective(boosting.Objective):
     def params(self, labels: Any = None, sample_weight: Any = None, num_class: int | None = None) -> dict[str, Any]:
         """What XGBoost must be told beside `obj`: the link of its own predictions, and where to start.
 
+        XGBoost's estimators take the objective in place of the link: `{**objective.params(y), "objective": objective}`.
+
         labels : of the training rows; not needed where the objective has a prior.
         num_class : of a softmax; found from labels with more than two classes.
 
@@ -41,7 +44,7 @@ class FocalObjective(boosting.Objective):
             return {"objective": "multi:softprob", "num_class": len(start), "base_score": start.tolist()}
         return {"objective": "binary:logistic", "base_score": (1 / (1 + np.exp(-start))).tolist()}
 
-    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> boosting.Pair:
+    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Pair:
         """(margins, DMatrix), as `xgboost.train` calls it, or (labels, margins, weights), as its estimators do."""
         self.known_start()
         return self.terms(*given(first, second, sample_weight, self.labels))
@@ -63,16 +66,21 @@ def given(first: Any, second: Any, sample_weight: Any, own_labels: Any) -> tuple
     return margins, labels, sample_weight
 
 
-class FocalMetric(boosting.Metric):
+class FocalMetric(objectives.Metric):
     """`custom_metric=` of `xgboost.train`, or `eval_metric=` of its estimators: smaller is better.
 
-    Give XGBoost `disable_default_eval_metric=1` beside it.  See `boosting.Metric`.
+    Give XGBoost `disable_default_eval_metric=1` beside it.  See `objectives.Metric`.
 
     >>> metric = FocalMetric(FocalObjective(gamma=2.0, prior=0.5), "log_loss")
     >>> metric(np.zeros(2), xgb.DMatrix(np.zeros((2, 1)), [1, 0]))
     ('posterior_log_loss', 0.6931471805599453)
     """
 
-    def __call__(self, margins: Any, table: xgb.DMatrix) -> tuple[str, float]:
-        """(margins, DMatrix), as `xgboost.train` calls it beside a custom objective."""
-        return self.name, self.value(*given(margins, table, None, self.labels))
+    @property
+    def __name__(self) -> str:  # XGBoost's estimators ask for it
+        return self.name
+
+    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
+        """(name, value) of (margins, DMatrix), as `xgboost.train` calls it; of (labels, margins), the value alone."""
+        value = self.value(*given(first, second, sample_weight, self.labels))
+        return (self.name, value) if isinstance(second, xgb.DMatrix) else value

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from parfocal.boosting import Objective
+from parfocal.objectives import Objective
 
 
 @dataclass(frozen=True)
