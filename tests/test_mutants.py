@@ -201,6 +201,30 @@ BACKEND_MUTANTS = {
         "self.weight_of(backend, rows.labels, inputs), rows.valid)",
         "None, rows.valid)",
     ),
+    "the start is not added": (
+        "boosters::test_gamma_0_is_the_built_in_objective[lightgbm-binary-]",
+        "lightgbm.py",
+        "self.terms(scores + self.known_start(),",
+        "self.terms(scores,",
+    ),
+    "XGBoost's softmax has no factor": (
+        "boosters::test_gamma_0_is_the_built_in_objective[xgboost-softmax-]",
+        "xgboost.py",
+        "return 2.0",
+        "return 1.0",
+    ),
+    "the unit of cross-entropy is forgotten": (
+        "boosters::test_at_the_start_the_pulls_balance_and_the_curvature_is_cross_entropys",
+        "objectives.py",
+        "dtype, 1 / self.scale_)",
+        "dtype)",
+    ),
+    "class weights stay in the probabilities": (
+        "sklearn_boosting::test_class_weights_move_predictions_and_no_probability[lightgbm]",
+        "sklearn/boosting.py",
+        "class_weight=self.class_weight_.tolist()",
+        "class_weight=None",
+    ),
     "the JAX door's mask is lost": (
         "jax_door::test_a_mask_leaves_out_rows_or_classes",
         "jax.py",
