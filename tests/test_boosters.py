@@ -342,11 +342,11 @@ def test_labels_of_one_class_only_train() -> None:
 def test_one_objective_one_model() -> None:
     objective = parfocal.lightgbm.FocalObjective(gamma=2.0)
     objective.params(ONE)
-    start = objective.start_
+    start = objective.start_, objective.scale_
     objective.params(ONE)
     with pytest.raises(ValueError, match="a new objective for each model"):
         objective.params(1 - ONE)
-    assert objective.start_ == start
+    assert (objective.start_, objective.scale_) == start
 
 
 def test_training_goes_on_from_a_model() -> None:

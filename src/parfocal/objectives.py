@@ -125,9 +125,10 @@ class Objective:
         if num_class is None and labels.ndim == 1 and labels.size and np.nanmax(labels) > 1:
             checks.class_indices(labels, int(np.nanmax(labels)) + 1, None)
             num_class = int(labels.max()) + 1
-        before, now = self.start_, self.begin_with(labels, sample_weight, num_class)
-        if before is not None and not np.array_equal(before, now):
-            self.start_ = before
+        before = self.start_, self.scale_
+        now = self.begin_with(labels, sample_weight, num_class)
+        if before[0] is not None and not np.array_equal(before[0], now):
+            self.start_, self.scale_ = before
             raise ValueError(
                 "this objective has started another model, whose posterior needs that start; make a new objective for "
                 "each model"
