@@ -118,6 +118,11 @@ MISTAKES = {
     "ignore": (lambda: SoftmaxFocalLoss(ignore_index=0)(X, X), ValueError, "target holds probabilities"),
     "probability": (lambda: SoftmaxFocalLoss()(X, X - 1), ValueError, "target holds -1.0"),
     "alphas": (lambda: SoftmaxFocalLoss([1, 2, 3])(X, LABELS), ValueError, "alpha has 3 numbers and input has 4"),
+    "weights": (
+        lambda: SoftmaxFocalLoss(weight=[1, 2, 3])(X, LABELS),
+        ValueError,
+        "weight has 3 numbers and input has 4",
+    ),
     "a loss": (lambda: trainer_loss(torch.nn.CrossEntropyLoss()), TypeError, "needs a SigmoidFocalLoss"),
     "no reduction": (lambda: trainer_loss(SoftmaxFocalLoss(reduction="none")), TypeError, "other than 'none'"),
 }

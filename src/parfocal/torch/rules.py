@@ -172,6 +172,11 @@ class SoftmaxRule(Rule):
                 f"softmax needs at least 2 classes on axis 1; input has shape {tuple(shape)}. For one score per label "
                 "use sigmoid_focal_loss or SigmoidFocalLoss."
             )
+        if self.weight is not None and len(self.weight) != inputs.shape[1]:
+            raise ValueError(
+                f"weight has {len(self.weight)} numbers and input has {inputs.shape[1]} classes on axis 1; give one "
+                "number for each class"
+            )
         if dense and self.ignore_index >= 0:
             raise ValueError(
                 f"ignore_index={self.ignore_index} goes with class indices, and target holds probabilities; leave it "
