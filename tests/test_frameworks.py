@@ -264,7 +264,10 @@ def test_losses_of_single_rows_by_vmap(name: str) -> None:
     loss, labels, scores = batch(name)
     alone = type(loss).from_config({**loss.get_config(), "reduction": "sum"})
     exact = np.stack([alone(labels[i : i + 1], scores[i : i + 1]) for i in range(len(scores))])
-    one = lambda y, s: alone(y[None], s[None])  # noqa: E731
+
+    def one(y: Any, s: Any) -> Any:
+        return alone(y[None], s[None])
+
     got = torch.func.vmap(one)(torch.from_numpy(labels), torch.from_numpy(scores))
     np.testing.assert_allclose(got.numpy(), exact, rtol=1e-12)
     with jax.enable_x64(True):
@@ -281,7 +284,10 @@ def test_third_derivatives(name: str) -> None:
 
         def bend(t: Any) -> Any:
             """The second derivative along a line."""
-            line = lambda t: loss(labels, jnp.asarray(scores) + t * direction).sum()  # noqa: E731
+
+            def line(t: Any) -> Any:
+                return loss(labels, jnp.asarray(scores) + t * direction).sum()
+
             return jax.grad(jax.grad(line))(t)
 
         third = jax.grad(bend)(0.0)

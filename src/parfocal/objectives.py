@@ -28,6 +28,23 @@ from parfocal.losses import (
 FARTHEST = 36.04
 
 
+def focal_loss(classes: int | None, gamma: Any, alpha: Any, soft_labels: str = "expected", **config: Any) -> Loss:
+    """The binary loss (None), or the softmax's of a number of classes, in float64; alpha None weighs no class."""
+    if classes is None:
+        balanced = alpha is not None
+        return BinaryFocalCrossentropy(
+            balanced, alpha if balanced else 0.25, gamma, dtype="float64", soft_labels=soft_labels, **config
+        )
+    loss = SparseCategoricalFocalCrossentropy(1.0 if alpha is None else alpha, gamma, dtype="float64", **config)
+    for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
+        if isinstance(values, tuple) and len(values) != classes:
+            raise ValueError(
+                f"{name} has {len(values)} numbers, and there are {classes} classes; give one number, or one for each "
+                "class in sorted order"
+            )
+    return loss
+
+
 class Objective:
     """A focal loss as a booster's objective.
 
@@ -89,26 +106,16 @@ class Objective:
         """The loss of one column of margins, or of a softmax of several; its `posterior` is the way back."""
         key = None if self.multi_label else classes, smoothed
         if key not in self._losses:
-            self._losses[key] = self.built(*key)
-        return self._losses[key]
-
-    def built(self, classes: int | None, smoothed: bool) -> Loss:
-        smoothing = self.label_smoothing if smoothed else 0.0
-        if classes is None:
-            return BinaryFocalCrossentropy(
-                self.alpha is not None,
-                0.25 if self.alpha is None else self.alpha,  # type: ignore[arg-type]  # a list is its error
+            smoothing = self.label_smoothing if smoothed else 0.0
+            self._losses[key] = focal_loss(
+                key[0],
                 self.gamma,
+                self.alpha,
+                self.soft_labels,
                 from_logits=True,
                 label_smoothing=smoothing,
-                soft_labels=self.soft_labels,
-                dtype="float64",
             )
-        alpha = 1.0 if self.alpha is None else self.alpha
-        loss = SparseCategoricalFocalCrossentropy(alpha, self.gamma, True, smoothing, dtype="float64")
-        for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
-            checks.one_per_class(name, values, classes)
-        return loss
+        return self._losses[key]
 
     # -- where training starts
 

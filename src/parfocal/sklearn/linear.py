@@ -17,8 +17,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from parfocal import checks
+from parfocal.objectives import focal_loss
 from parfocal.parameters import GammaSchedule
-from parfocal.sklearn.loss import focal_loss
 from parfocal.sklearn.solvers import SOLVERS, Problem, start_and_scale
 
 
@@ -132,8 +132,8 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y needs samples of at least 2 classes; it has one class only, {names.tolist()}")
         if self.solver == "newton" and classes > 2:
             raise ValueError(f"solver='newton' is for 2 classes, and y has {classes}; use solver='lbfgs'")
-        smoothing = {"from_logits": True, "label_smoothing": self.label_smoothing}
-        loss = focal_loss(classes, self.gamma, self.alpha, reduction="sum", **smoothing)
+        smoothing: dict[str, Any] = {"from_logits": True, "label_smoothing": self.label_smoothing}
+        loss = focal_loss(None if classes == 2 else classes, self.gamma, self.alpha, reduction="sum", **smoothing)
         class_weight, weights = self._weights(X, names, labels, sample_weight)
         totals = np.bincount(labels, weights=weights)
         start, scale = start_and_scale(loss, totals / totals.sum())

@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from parfocal import checks
-from parfocal.sklearn.loss import focal_loss
+from parfocal.objectives import focal_loss
 
 
 def focal_loss_score(
@@ -79,7 +79,8 @@ def focal_loss_score(
     if len(classes) == 2:
         probabilities, indices = probabilities[:, 1:], indices[:, None]
     reduction = "mean_with_sample_weight" if normalize else "sum"
-    return float(focal_loss(len(classes), gamma, alpha, reduction=reduction)(indices, probabilities, weights))
+    loss = focal_loss(None if len(classes) == 2 else len(classes), gamma, alpha, reduction=reduction)
+    return float(loss(indices, probabilities, weights))
 
 
 def focal_loss_scorer(gamma: Any = 2.0, alpha: Any = None, *, labels: Any = None) -> Any:
