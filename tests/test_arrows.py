@@ -27,6 +27,7 @@ FLOORS = [
     {"objectives"},
     {"__init__"},
     {"jax", "torch", "keras", "lightgbm", "xgboost", "catboost"},  # the doors
+    {"engines"},
     {"sklearn"},  # a door, which opens those of the boosters
     {"app"},
 ]

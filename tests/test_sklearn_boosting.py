@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import parfocal
 from parfocal.sklearn import FocalBoostingClassifier
-from parfocal.sklearn.engines import ENGINES
+from parfocal.engines import ENGINES
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 

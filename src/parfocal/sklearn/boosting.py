@@ -13,8 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from parfocal import checks
+from parfocal.engines import ENGINES, Rows, Task, Trained
 from parfocal.formula import Schedule
-from parfocal.sklearn.engines import ENGINES, Rows, Task, Trained
 
 # What features may be: NaN is a missing value.
 FEATURES: dict[str, Any] = {
@@ -162,13 +162,9 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             classes=len(self.classes_),
             more=dict(self.engine_params or {}),
         )
-        self._trained: Trained = engine.train(task)
+        trained: Trained = engine.train(task)
         self._engine = engine.name
-        self.booster_, self.objective_, self.n_iter_ = (
-            self._trained.booster,
-            self._trained.objective,
-            self._trained.rounds,
-        )
+        self.booster_, self.objective_, self.n_iter_ = trained.booster, trained.objective, trained.rounds
         return self
 
     def _check_parameters(self) -> None:
@@ -216,7 +212,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         """Margins: (N,) of the second class, or (N, classes).  They are focal scores: their sign decides nothing."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, **FEATURES)
-        return ENGINES[self._engine].margins(self._trained, X)
+        return ENGINES[self._engine].margins(self.booster_, self.objective_.start_, X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, (N, classes): the posterior of the focal scores, without class weights."""
@@ -245,7 +241,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     @property
     def feature_importances_(self) -> np.ndarray:
         check_is_fitted(self)
-        gains = ENGINES[self._engine].importances(self._trained)
+        gains = ENGINES[self._engine].importances(self.booster_)
         return gains / (gains.sum() or 1.0)
 
 
