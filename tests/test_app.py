@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import polars as pl
 import pytest
 
-from parfocal import BinaryFocalCrossentropy
+from parfocal import engines, objectives
 from parfocal.app import fitting, main, model, predicting, training
 from parfocal.app.columns import convert, encode
 from parfocal.app.options import Roles
@@ -26,6 +27,7 @@ from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 
+LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates
 
 
@@ -108,22 +110,26 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
     assert said.err == ""  # no progress bar where nobody watches
     report = said.out[: said.out.index("Wrote ")]  # then paths follow, which are not broken
     assert max(map(len, report.splitlines())) <= 80
-    table = said.out[said.out.index("Mean ±") :]
-    assert table.count("raw scores") == 2 + 1  # two losses that need it, and the best of them on the final test
-    assert table.count("recovered probabilities") == 2 + 1 + 1
+    folds = said.out[said.out.index("Mean ±") : said.out.index("Final test, ")]
+    assert folds.count("raw scores") == 2  # two losses that need it
+    assert folds.count("recovered probabilities") == 2 + 1
+    assert said.out.count("\n   true: ") == 1  # and how each class fares
 
 
 def test_model_folder(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.txt", "report.png"]
     assert (folder / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
     facts = described(folder / "model")
-    assert (facts["format"], facts["target"], facts["positive"], facts["negative"]) == (1, "event", "true", "false")
+    assert (facts["format"], facts["target"], facts["classes"]) == (2, "event", ["false", "true"])
     assert [column["name"] for column in facts["columns"]] == ["x", "z", "town", "member", "born", "at", "weight"]
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1
     assert 0 < facts["threshold"] < 1
-    loss = BinaryFocalCrossentropy(True, alpha=facts["alpha"], gamma=facts["gamma"], from_logits=True, dtype="float64")
+    loss = objectives.focal_loss(None, facts["gamma"], facts["alpha"], from_logits=True)
     assert facts["init_score"] == pytest.approx(loss.optimal_logit(facts["prior"]))
+    of_true = facts["fit"]["by_class"][facts["fit"]["winner"]]["true"]
+    assert of_true["rows"] == round(facts["fit"]["rows"]["final_test"] * of_true["share"])
+    assert 0 < of_true["recall"] <= 1
     for candidate in facts["fit"]["candidates"]:
         assert len(candidate["rounds"]) == len(candidate["recovered"]["log_loss"]) == 5
     cross_entropy = facts["fit"]["candidates"][0]
@@ -206,34 +212,36 @@ def test_weights_count_like_repeated_rows() -> None:
     """One fit with weights 1, 2, 3 is the fit in which rows stand once, twice, three times."""
     generator = np.random.default_rng(7)
     matrix = np.round(generator.normal(size=(600, 3)), 1)  # few values, so that both are binned alike
-    labels = (generator.random(600) < 1 / (1 + np.exp(2 - matrix[:, 0]))).astype(float)
+    labels = (generator.random(600) < 1 / (1 + np.exp(2 - matrix[:, 0]))).astype(int)
     weights = generator.integers(1, 4, size=600)
     candidate = training.Candidate(2.0, 0.25)
     weighted = training.Rows(matrix, labels, weights.astype(float), [])
     repeated = training.Rows(np.repeat(matrix, weights, axis=0), np.repeat(labels, weights), None, [])
     assert weighted.prior == pytest.approx(repeated.prior)
-    fits = [training.fit_finally([(candidate, 1)], rows, 0, lambda: None)[0] for rows in (weighted, repeated)]
+    fits = [training.fit_finally(LIGHTGBM, [(candidate, 1)], rows)[0] for rows in (weighted, repeated)]
     assert fits[0].init_score == pytest.approx(fits[1].init_score)
     # LightGBM counts rows for min_data_in_leaf, so the trees may differ in small leaves; the root split does not.
     assert [fit.booster.dump_model()["tree_info"][0]["tree_structure"]["split_feature"] for fit in fits] == [0, 0]
     unit = training.Rows(matrix, labels, weights * 1e-6, [])
-    other_unit = training.fit_finally([(candidate, 20)], unit, 0, lambda: None)[0]
-    same = training.fit_finally([(candidate, 20)], weighted, 0, lambda: None)[0]
+    other_unit = training.fit_finally(LIGHTGBM, [(candidate, 20)], unit)[0]
+    same = training.fit_finally(LIGHTGBM, [(candidate, 20)], weighted)[0]
     np.testing.assert_allclose(other_unit.probabilities(matrix), same.probabilities(matrix), rtol=1e-6)
 
 
-def test_cross_entropy_is_lightgbms_own(folder: Path) -> None:
-    """Gamma 0, alpha 0.5 trains what LightGBM's built-in binary objective trains, given the same init score."""
-    lightgbm = training.lgb
+@pytest.mark.parametrize("classes", [2, 3])
+def test_cross_entropy_is_lightgbms_own(classes: int) -> None:
+    """It trains what LightGBM's built-in objectives train."""
     generator = np.random.default_rng(8)
     matrix = generator.normal(size=(2000, 4))
-    labels = (generator.random(2000) < 1 / (1 + np.exp(2 - matrix[:, 0]))).astype(float)
-    ours = training.fit_finally(
-        [(training.CROSS_ENTROPY, 30)], training.Rows(matrix, labels, None, []), 0, lambda: None
-    )
-    parameters = {**training.parameters(0), "objective": "binary", "max_delta_step": training.LONGEST_STEP}
+    labels = (generator.random(2000) < 1 / (1 + np.exp(2 - matrix[:, 0]))).astype(int)
+    if classes == 3:
+        labels *= 1 + (matrix[:, 1] > 0.5)
+    rows = training.Rows(matrix, labels, None, [], classes)
+    ours = training.fit_finally(LIGHTGBM, [(training.CROSS_ENTROPY, 30)], rows)
+    parameters = engines.lightgbm_params(LIGHTGBM.task(training.CROSS_ENTROPY, rows, 30))
+    parameters |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": 3}
     theirs = lightgbm.train(parameters, lightgbm.Dataset(matrix, labels), 30)
-    np.testing.assert_allclose(ours[0].probabilities(matrix), theirs.predict(matrix), rtol=1e-3)
+    np.testing.assert_allclose(ours[0].probabilities(matrix), theirs.predict(matrix), rtol=1e-6)
 
 
 def test_rows_without_label_or_weight_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,7 +317,7 @@ def test_a_few_words_among_numbers_are_pointed_out(tmp_path: Path, capsys: pytes
 def test_predict_equals_the_model_in_memory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finals: list[training.FinalFit] = []
     monkeypatch.setattr(fitting, "fit_finally", lambda *given: finals.extend(training.fit_finally(*given)) or finals)
-    assert fit(folder / "table.parquet", tmp_path / "model") == 0
+    assert fit(folder / "table.parquet", tmp_path / "model", "--select", "log_loss") == 0
     assert predict(tmp_path / "model", folder / "table.parquet", tmp_path / "scores.parquet") == 0
     scored = pl.read_parquet(tmp_path / "scores.parquet")["probability"].to_numpy()
     table, read = made_table(), model.read_model(tmp_path / "model")
@@ -317,9 +325,9 @@ def test_predict_equals_the_model_in_memory(folder: Path, tmp_path: Path, monkey
     matrix = np.stack(
         [part for column in read.columns for part in encode(convert(table[column.name], column).values, column)], axis=1
     )
-    winner = next(final for final in finals if final.candidate.gamma == read.gamma and final.loss.alpha == read.alpha)
+    winner = next(final for final in finals if final.candidate.name == described(tmp_path / "model")["fit"]["winner"])
     np.testing.assert_array_equal(scored[test], winner.probabilities(matrix[test]))
-    assert scored.mean() == pytest.approx(table["event"].mean(), rel=0.1)
+    assert scored.mean() == pytest.approx(table["event"].mean(), rel=0.15)
 
 
 def test_chunks_give_the_same_bits_as_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,7 +485,7 @@ def test_a_failing_thread_stops_the_others() -> None:
         if job == 3:
             raise ValueError("three")
         assert stop.wait(timeout=30)  # would wait for ever if nobody told it
-        raise training.Stopped
+        raise engines.Stopped
 
     with pytest.raises(ValueError, match="three"):
         training.in_threads(work, [3, 1])
@@ -529,9 +537,20 @@ GOOD = columns_of(x=X, y=Y, t=X, c=["a", "b"] * 100)
         (GOOD, "t.csv", ["--out", "nowhere/model"], "there is no folder nowhere"),
         (columns_of(x=X, y=[True] * 200), "t.csv", [], "has one class only, 'true'"),
         (columns_of(x=X, y=[None] * 200), "t.csv", [], "has a label"),
-        (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", [], "has 3 classes .'0', '1', '2'.; parfocal fits two"),
-        (columns_of(x=X, y=[n / 7 for n in X]), "t.csv", [], "has 200 classes"),
-        (columns_of(x=X, y=[n < 9 for n in X]), "t.csv", [], "only 9 positive rows .* at least 10"),
+        (
+            columns_of(x=X, y=[min(n // 3, 2) for n in X]),
+            "t.csv",
+            [],
+            "only 3 rows .'0'.; .* of each class .* join classes",
+        ),
+        (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--alpha", "0.3"], "--alpha is the weight .* has 3 classes"),
+        (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--positive", "3"], "no such class; .* '0', '1', '2'"),
+        (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--engine", "catboost"], "takes hours; use .* --positive"),
+        (GOOD, "t.csv", ["--engine", "sklearn"], "--engine.*'lightgbm', 'xgboost', 'catboost'"),
+        (GOOD, "t.csv", ["--budget", "5"], "--budget 5: give a time such as 90s, 5m or 1h30m"),
+        (GOOD, "t.csv", ["--budget", "5m", "--gamma", "2"], "--budget and --gamma: .* leave one of the two out"),
+        (columns_of(x=X, y=[n / 7 for n in X]), "t.csv", [], "has 200 classes .*fits at most 100; if it is a quantity"),
+        (columns_of(x=X, y=[n < 7 for n in X]), "t.csv", [], "only 7 positive rows .* at least 8"),
         (columns_of(x=X, y=[n > 5 for n in X]), "t.csv", ["--positive", "true"], "only 6 negative rows"),
         (columns_of(y=Y), "t.csv", [], "no column is left to learn from"),
         (columns_of(x=[1] * 200, y=Y), "t.csv", [], "no column is left to learn from; left out: x .constant."),
@@ -698,13 +717,18 @@ def cut_booster(folder: Path) -> None:
         (lambda folder: (folder / "model.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "damaged"),
-        (lambda folder: edit(folder, format=2), "has the model format 2"),
+        (lambda folder: edit(folder, format=3), "has the model format 3"),
         (lambda folder: edit(folder, columns=[{"name": "x"}]), "damaged"),
         (lambda folder: edit(folder, gamma="two"), "damaged"),
         (lambda folder: edit(folder, gamma=True), "damaged"),
         (lambda folder: edit(folder, init_score=float("inf")), "damaged"),
         (lambda folder: edit(folder, format=-5), "has the model format -5"),
-        (lambda folder: edit(folder, positive=None), "damaged"),
+        (lambda folder: edit(folder, classes=["false", None]), "damaged"),
+        (lambda folder: edit(folder, classes=["false"]), "damaged"),
+        (lambda folder: edit(folder, classes=["a", "b", "c"]), "damaged"),
+        (lambda folder: edit(folder, engine="sklearn"), "damaged"),
+        (lambda folder: edit(folder, threshold=None), "damaged"),
+        (lambda folder: edit(folder, alpha=[1.0, 2.0]), "damaged"),
         (lambda folder: edit(folder, columns=[{**c, "kind": "x"} for c in described(folder)["columns"]]), "damaged"),
         (lambda folder: edit(folder, columns=described(folder)["columns"][:1] * 2), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[" * 100_000), "damaged"),

@@ -1,4 +1,4 @@
-"""The rooms of the command line, one by one: columns, splits, metrics, the verdict, files."""
+"""The rooms of the command line, one by one: columns, splits, candidates, files; test_app_verdict.py has the others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, log_loss
 
-from parfocal.app import columns, files, metrics, splits, verdict
+from parfocal.app import columns, files, splits
 from parfocal.app.errors import BadInput, counted, listed, nearest
-from parfocal.app.fitting import Trial, choose, threshold_from_folds
-from parfocal.app.options import Metric
+from parfocal.app.options import seconds
 from parfocal.app.sample import Sample, Target
-from parfocal.app.training import Candidate, FoldFit, Rows, candidates
+from parfocal.app.training import Candidate, candidates
 
 
 def text(*values: str | None) -> pl.Series:
@@ -123,14 +121,17 @@ def test_a_category_may_be_called_na() -> None:
     assert columns.convert(text("NA", "EU", "null"), column).values.to_list() == ["NA", "EU", None]
 
 
+TWO = ("false", "true")
+
+
 # -- splits ----------------------------------------------------------------------------------------
 
 
 def test_split_by_time_rolls_forward_and_never_splits_a_time() -> None:
     generator = np.random.default_rng(1)
     times = generator.integers(0, 40, size=1000)  # unordered, with many ties
-    labels = (generator.random(1000) < 0.3).astype(float)
-    split = splits.split_by_time(times, labels)
+    labels = (generator.random(1000) < 0.3).astype(int)
+    split = splits.split_by_time(times, labels, TWO)
     assert len(split.folds) == 3
     for fold in split.folds:
         assert times[fold.training].max() < times[fold.validation].min()
@@ -147,13 +148,15 @@ def test_split_by_time_rolls_forward_and_never_splits_a_time() -> None:
 def test_split_by_time_says_which_part_lacks_a_class() -> None:
     times = np.arange(400)
     with pytest.raises(BadInput, match=r"final test .* no positive row"):
-        splits.split_by_time(times, (times % 10 == 0) & (times < 280))
+        splits.split_by_time(times, (times % 10 == 0) & (times < 280), TWO)
     with pytest.raises(BadInput, match=r"block 2 of 4 .* no negative row"):
-        splits.split_by_time(times, (times % 10 == 0) | ((times >= 75) & (times < 150)))
+        splits.split_by_time(times, (times % 10 == 0) | ((times >= 75) & (times < 150)), TWO)
     with pytest.raises(BadInput, match="block 1 of 4"):
-        splits.split_by_time(times // 399, times % 10 == 0)
+        splits.split_by_time(times // 399, times % 10 == 0, TWO)
     with pytest.raises(BadInput, match="all times are equal"):
-        splits.split_by_time(np.zeros(400), times % 10 == 0)
+        splits.split_by_time(np.zeros(400), times % 10 == 0, TWO)
+    with pytest.raises(BadInput, match=r"final test .* no row of the class 'c'; every part needs all classes"):
+        splits.split_by_time(times, np.where(times < 280, times % 3, times % 2), ("a", "b", "c"))
 
 
 def test_split_by_class_keeps_shares_and_the_final_test_apart() -> None:
@@ -170,117 +173,6 @@ def test_split_by_class_keeps_shares_and_the_final_test_apart() -> None:
     assert (split.test != splits.split_by_class(labels, seed=4).test).any()
 
 
-# -- metrics ---------------------------------------------------------------------------------------
-
-
-def test_calibration_error_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = np.array([0, 0, 1, 1.0])
-    probabilities = np.array([0.1, 0.3, 0.6, 0.6])
-    monkeypatch.setattr(metrics.equal_count_bins, "__defaults__", (2,))
-    # Bins {0.1, 0.3} and {0.6, 0.6}: |0.2 - 0| and |0.6 - 1|, half of the rows each.
-    assert metrics.calibration_error(labels, probabilities) == pytest.approx((0.2 + 0.4) / 2)
-    # With weights 3, 1, 1, 1: |0.15 - 0| in 4 of 6, |0.6 - 1| in 2 of 6.
-    weights = np.array([3, 1, 1, 1.0])
-    assert metrics.calibration_error(labels, probabilities, weights) == pytest.approx((0.15 * 4 + 0.4 * 2) / 6)
-
-
-def test_bins_hold_equally_many_rows_and_equal_probabilities_share_one() -> None:
-    generator = np.random.default_rng(0)
-    counts = np.bincount(metrics.equal_count_bins(generator.random(1500)))
-    assert (counts == 100).all()
-    tied = generator.choice([0.1, 0.2, 0.3], size=1500)
-    assert len(set(zip(tied, metrics.equal_count_bins(tied), strict=True))) == 3
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_bootstrap_metrics_are_those_of_scikit_learn(ties: bool) -> None:
-    generator = np.random.default_rng(2)
-    labels = (generator.random(300) < 0.2).astype(float)
-    probabilities = generator.random(300).round(1 if ties else 17) * 0.98 + 0.01
-    weights = generator.integers(0, 4, size=300).astype(float)
-    references = {
-        Metric.average_precision: average_precision_score,
-        Metric.log_loss: log_loss,
-        Metric.brier: brier_score_loss,
-    }
-    for metric, reference in references.items():
-        ours = metrics.weighted_scorer(metric, labels, probabilities)(weights)
-        assert ours == pytest.approx(reference(labels, probabilities, sample_weight=weights), rel=1e-12)
-        assert ours == pytest.approx(metrics.score(metric, labels, probabilities, weights), rel=1e-12)
-
-
-def test_threshold_has_the_best_f1() -> None:
-    generator = np.random.default_rng(4)
-    labels = (generator.random(200) < 0.3).astype(float)
-    probabilities = np.clip(labels * 0.2 + generator.random(200), 0, 1)
-    threshold = metrics.best_f1_threshold(labels, probabilities)
-    reached = f1_score(labels, probabilities >= threshold)
-    assert reached == pytest.approx(max(f1_score(labels, probabilities >= p) for p in probabilities))
-
-
-def test_threshold_pairs_each_fold_with_its_own_rows() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 0, 1, 0.0])
-    rows = Rows(np.zeros((8, 1)), labels, None, [])
-    folds = tuple(splits.Fold(np.array([6, 7]), np.array(part)) for part in ([3, 0], [5, 4]))
-    split = splits.Split(folds, np.arange(6), np.array([6, 7]), by_time=False)
-    fits = [
-        FoldFit(Candidate(0, 0.5), fold, 1, np.array(probabilities), {}, {})
-        for fold, probabilities in enumerate([[0.7, 0.2], [0.6, 0.65]])
-    ]
-    # Labels 1, 0, 0, 1 with 0.7, 0.2, 0.6, 0.65: all is found and nothing else from 0.65 on.
-    assert threshold_from_folds(Trial(Candidate(0, 0.5), fits), rows, split) == 0.65
-
-
-def test_winner_has_the_best_mean_and_of_equals_the_first_is_taken() -> None:
-    def trial(gamma: float, *values: float) -> Trial:
-        scores = [{"average_precision": value, "log_loss": value} for value in values]
-        fits = [FoldFit(Candidate(gamma, 0.5), 0, 1, np.empty(0), {}, of_fold) for of_fold in scores]
-        return Trial(Candidate(gamma, 0.5), fits)
-
-    trials = [trial(0, 0.1, 0.3), trial(1, 0.3, 0.5), trial(2, 0.5, 0.3)]
-    assert choose(trials, Metric.average_precision) is trials[1]
-    assert choose(trials, Metric.log_loss) is trials[0]
-
-
-# -- verdict ---------------------------------------------------------------------------------------
-
-
-def comparison(differences: list[float], low: float, high: float, metric: Metric) -> verdict.Comparison:
-    winner = "focal" if metric.sign * sum(differences) > 0 else "cross-entropy"
-    return verdict.Comparison(metric, "focal", winner, np.array(differences), (low + high) / 2, (low, high))
-
-
-@pytest.mark.parametrize(
-    ("metric", "differences", "interval", "says"),
-    [
-        (Metric.average_precision, [0.010, 0.011, 0.012], (0.001, 0.02), "by more than noise"),
-        (Metric.average_precision, [0.010, 0.011, 0.012], (-0.001, 0.02), "does not beat"),  # test in doubt
-        (Metric.average_precision, [0.00, 0.03, 0.00], (0.001, 0.02), "does not beat"),  # folds in doubt
-        (Metric.average_precision, [0.010, 0.011, 0.012], (-0.02, -0.001), "does not beat"),  # test against it
-        (Metric.average_precision, [-0.01, -0.01, -0.02], (0.001, 0.02), "Cross-entropy won"),
-        (Metric.average_precision, [0.0, 0.0, 0.0], (0.0, 0.0), "Cross-entropy won"),
-        (Metric.log_loss, [-0.010, -0.011, -0.012], (-0.02, -0.001), "by more than noise"),
-        (Metric.log_loss, [-0.010, -0.011, -0.012], (0.001, 0.02), "does not beat"),
-        (Metric.brier, [0.010, 0.011, 0.012], (0.001, 0.02), "Cross-entropy won"),
-    ],
-)
-def test_verdict(metric: Metric, differences: list[float], interval: tuple[float, float], says: str) -> None:
-    sentence = comparison(differences, *interval, metric).sentence
-    assert says in sentence
-    assert ("does not" in sentence) == (says == "does not beat")
-    assert ("less is better" in sentence) == (metric is not Metric.average_precision)
-
-
-def test_verdict_of_a_focal_loss_beside_another_winner() -> None:
-    beside = verdict.Comparison(
-        Metric.brier, "focal", "balanced cross-entropy", np.array([1e-6, -2e-6]), 1e-6, (-3e-6, 4e-6)
-    )
-    assert beside.sentence.startswith("The best focal loss, focal, does not beat cross-entropy by more than noise")
-    assert "+0.0000 " not in beside.sentence  # small differences keep two digits
-    winner = verdict.Comparison(Metric.brier, "focal", "focal", np.array([-0.01, -0.03]), 0.01, (-0.01, 0.02))
-    assert winner.sentence.endswith("so it was saved; cross-entropy would do as well.")
-
-
 def test_features_that_share_a_name_are_told_apart() -> None:
     frame = {
         "when month": pl.Series(["a", "b"]),
@@ -288,58 +180,56 @@ def test_features_that_share_a_name_are_told_apart() -> None:
         "colour ": pl.Series(["red", "blue"]),
     }
     found = tuple(columns.recognise(values.rename(name), as_text=False) for name, values in frame.items())
-    target = Target("y", "1", "0", 0, 0, False)
+    target = Target("y", ("0", "1"), 0, 0, False)
     sample = Sample(target, np.empty(0), None, None, {}, found, {}, [])
     assert sample.categorical == [0, 4]
-
-
-def test_standard_error_by_hand() -> None:
-    mean, error = verdict.mean_and_error(np.array([1.0, 2.0, 6.0]))
-    assert mean == 3
-    assert error == pytest.approx(np.sqrt((4 + 1 + 9) / 2 / 3))
-
-
-def test_bootstrap_interval_is_that_of_a_mean() -> None:
-    # The Brier score is a mean of rows, so its standard error is known.
-    generator = np.random.default_rng(5)
-    labels = np.ones(4000)
-    baseline = np.full(4000, 0.5)
-    rival = np.where(generator.random(4000) < 0.5, 0.4, 0.7)
-    rows = np.arange(4000)
-    low, high = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, rows, seed=0)
-    differences = (rival - 1) ** 2 - 0.25
-    mean, error = verdict.mean_and_error(differences)
-    assert low == pytest.approx(mean - 1.96 * error, abs=0.4 * error)
-    assert high == pytest.approx(mean + 1.96 * error, abs=0.4 * error)
-    again = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, rows, seed=0)
-    assert again == (low, high)
-
-
-def test_blocks_widen_the_interval_where_neighbours_agree() -> None:
-    labels = np.ones(5000)
-    rival = np.where(np.arange(5000) // 100 % 2, 0.4, 0.7)  # storms of 100 rows
-    baseline = np.full(5000, 0.5)
-    widths = []
-    for by_time in (False, True):
-        blocks = verdict.resampling_blocks(5000, by_time)
-        low, high = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, blocks, seed=0)
-        widths.append(high - low)
-    assert widths[1] == pytest.approx(widths[0] * 10, rel=0.3)  # sqrt(5000 rows / 50 blocks)
 
 
 # -- candidates, files, messages -------------------------------------------------------------------
 
 
 def test_six_candidates_by_default_and_none_twice() -> None:
-    tried = candidates([1, 2], [0.25, 0.5])
+    tried = candidates((), (), 2)
     assert [candidate.name for candidate in tried[:3]] == [
         "cross-entropy",
         "balanced cross-entropy",
         "focal (gamma 1, alpha 0.25)",
     ]
     assert len(tried) == 6
-    assert len(candidates([0, 0], [0.5, 0.5])) == 2
-    assert Candidate(0, None).loss(prior=0.1).alpha == pytest.approx(0.9)
+    assert len(candidates([0, 0], [0.5, 0.5], 2)) == 2
+    assert [candidate.name for candidate in candidates((), (), 3)[2:]] == [
+        "focal (gamma 1)",
+        "focal (gamma 1, balanced)",
+        "focal (gamma 2)",
+        "focal (gamma 2, balanced)",
+    ]
+    assert len(candidates([0], (), 3)) == 2
+    assert Candidate(0, balance=0.5).name == "cross-entropy (balance 0.5)"
+
+
+def test_balanced_classes_weigh_the_same() -> None:
+    assert Candidate(0, balance=1.0).class_weights(0.1) == pytest.approx(0.9)
+    prior = np.array([0.7, 0.2, 0.1])
+    weights = np.array(Candidate(0, balance=1.0).class_weights(prior))
+    np.testing.assert_allclose(prior * weights, 1 / 3)
+    half = np.array(Candidate(0, balance=0.5).class_weights(prior))
+    np.testing.assert_allclose(half / half[0], np.sqrt(weights / weights[0]))
+    assert prior @ half == pytest.approx(1)
+    assert Candidate(2.0).class_weights(prior) is None
+    assert Candidate(2.0, 0.3).class_weights(0.1) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "amount"), [("90s", 90), ("5m", 300), ("1h30m", 5400), (" 2h ", 7200), ("1h0m5s", 3605)]
+)
+def test_budgets(given: str, amount: float) -> None:
+    assert seconds(given) == amount
+
+
+@pytest.mark.parametrize("given", ["", "5", "m", "0s", "-5m", "1.5h", "30s1m", "99999h"])
+def test_budgets_that_are_none(given: str) -> None:
+    with pytest.raises(BadInput, match="give a time such as 90s, 5m or 1h30m"):
+        seconds(given)
 
 
 def test_staged_folder_keeps_the_old_one_until_the_new_one_stands(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import parfocal
-from parfocal.sklearn import FocalBoostingClassifier
 from parfocal.engines import ENGINES
+from parfocal.sklearn import FocalBoostingClassifier
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 

@@ -16,7 +16,7 @@ from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
 from parfocal.app.errors import BadInput, one_line
-from parfocal.app.options import DEFAULT_ALPHAS, DEFAULT_GAMMAS, Metric, Options, Roles
+from parfocal.app.options import EngineName, Metric, Options, Roles, seconds
 
 LARGEST_SEED = 2**31 - 1  # LightGBM's
 
@@ -69,10 +69,11 @@ def info() -> None:
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file.")],
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted; two classes.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted: two classes or more.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes.")],
     positive: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="The class to find. [default: the rarer one]")
+        str | None,
+        typer.Option(metavar="VALUE", help="The class to find, against all others. [default: the rarer of two]"),
     ] = None,
     drop: Annotated[
         list[str] | None,
@@ -89,6 +90,14 @@ def fit(
         list[float] | None,
         typer.Option(help="A weight of the positive class, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
     ] = None,
+    engine: Annotated[EngineName, typer.Option(help="Whose trees.")] = EngineName.lightgbm,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Spend so long (90s, 5m, 1h30m) on a search for gamma, class weights and settings of the booster.",
+        ),
+    ] = None,
     select: Annotated[Metric, typer.Option(help="What the winner is chosen by.")] = Metric.average_precision,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
@@ -100,8 +109,10 @@ def fit(
         table=table,
         out=out,
         roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time),
-        gammas=gamma or DEFAULT_GAMMAS,
-        alphas=alpha or DEFAULT_ALPHAS,
+        gammas=gamma or (),
+        alphas=alpha or (),
+        engine=engine,
+        budget=None if budget is None else seconds(budget),
         select=select,
         seed=seed,
         force=force,
@@ -121,7 +132,8 @@ def predict(
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
-    decision is true where the probability reaches the threshold that gave the best F1 in the folds of the fit.
+    decision is true where the probability reaches the threshold that gave the best F1 in the folds of the fit. Of more
+    than two classes each has a column, `probability_<class>`, and decision is the most probable.
     """
     from parfocal.app import predicting
 

@@ -1,4 +1,4 @@
-"""The folder that a fit leaves: the booster in LightGBM's text format, and everything else in model.json.
+"""The folder that a fit leaves: the booster in its library's own format, and everything else in model.json.
 
 No pickle: opening a model must not run code.
 """
@@ -10,63 +10,53 @@ import json
 import math
 import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-import lightgbm as lgb
 import numpy as np
 
 import parfocal
-from parfocal import BinaryFocalCrossentropy
 from parfocal.app.columns import Column, Kind
 from parfocal.app.errors import BadInput, one_line
 from parfocal.app.files import staged
+from parfocal.boosting import Loss
+from parfocal.engines import ENGINES, Engine, door
+from parfocal.objectives import focal_loss
 
-FORMAT = 1
-BOOSTER, DESCRIPTION, PICTURE = "model.txt", "model.json", "report.png"
+FORMAT = 2  # 1: LightGBM and two classes alone, named `positive` and `negative`
+DESCRIPTION, PICTURE = "model.json", "report.png"
 
 
 @dataclass(frozen=True)
 class Model:
-    """What prediction needs, and in `fit` what the user may want to know about how it came to be."""
+    """What prediction needs, and in `fit` what the user may want to know about how it came to be.
 
-    booster: lgb.Booster
+    Two classes are (negative, positive), with numbers for alpha, init_score and prior; more have a list of each.
+    """
+
+    booster: Any
+    engine: str
     target: str
-    positive: str
-    negative: str
+    classes: tuple[str, ...]
     columns: tuple[Column, ...]
     gamma: float
-    alpha: float
-    init_score: float
-    prior: float
-    threshold: float
+    alpha: Any  # None: no class weights
+    init_score: Any
+    prior: Any
+    threshold: float | None  # of the positive class; None: of more than two classes the most probable is taken
     rounds: int
     fit: dict[str, Any]
 
     @property
-    def loss(self) -> BinaryFocalCrossentropy:
-        return focal_loss(self.gamma, self.alpha)
+    def loss(self) -> Loss:
+        classes = None if len(self.classes) == 2 else len(self.classes)
+        return focal_loss(classes, self.gamma, self.alpha, from_logits=True)
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """The recovered probability of the positive class, for each row."""
-        return recovered(self.booster, self.loss, self.init_score, matrix)
-
-
-def focal_loss(gamma: float, alpha: float) -> BinaryFocalCrossentropy:
-    """Weight alpha for positives and 1 - alpha for negatives, on margins."""
-    return BinaryFocalCrossentropy(
-        apply_class_balancing=True, alpha=alpha, gamma=gamma, from_logits=True, dtype="float64"
-    )
-
-
-def raw_margins(booster: lgb.Booster, matrix: np.ndarray) -> np.ndarray:
-    return np.asarray(booster.predict(matrix, raw_score=True), dtype=np.float64)
-
-
-def recovered(booster: lgb.Booster, loss: BinaryFocalCrossentropy, init_score: float, matrix: np.ndarray) -> np.ndarray:
-    """The probability of the positive class: the same for the model that is tested and the one that is read again."""
-    return np.asarray(loss.posterior(raw_margins(booster, matrix) + init_score))
+        """The recovered probability of the positive class (N,), or of every class (N, classes)."""
+        margins = ENGINES[self.engine].margins(self.booster, self.init_score, matrix)
+        return np.asarray(self.loss.posterior(margins))
 
 
 def is_model_or_empty(path: Path) -> bool:
@@ -78,37 +68,39 @@ def is_model_or_empty(path: Path) -> bool:
         return True
     try:
         description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-        return found <= {BOOSTER, DESCRIPTION, PICTURE} and {"format", "booster_sha256"} <= set(description)
+        ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
+        return found <= ours and {"format", "booster_sha256"} <= set(description)
     except (OSError, ValueError, TypeError):
         return False
 
 
 def write_model(model: Model, picture: bytes, folder: Path) -> None:
     """Write the folder, all or nothing."""
-    booster = model.booster.model_to_string()
+    engine = ENGINES[model.engine]
     named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "fit")}
-    description = {
-        "format": FORMAT,
-        **named,
-        "columns": [asdict(column) for column in model.columns],
-        "booster_sha256": hashlib.sha256(booster.encode()).hexdigest(),
-        "fit": model.fit,
-        "versions": versions(),
-    }
     with staged(folder) as new:
         new.mkdir()
-        (new / BOOSTER).write_text(booster, encoding="utf-8", newline="\n")
+        engine.save(model.booster, new / engine.file)
+        description = {
+            "format": FORMAT,
+            **named,
+            "columns": [asdict(column) for column in model.columns],
+            "booster_sha256": hashlib.sha256((new / engine.file).read_bytes()).hexdigest(),
+            "fit": model.fit,
+            "versions": versions(),
+        }
         (new / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (new / PICTURE).write_bytes(picture)
 
 
 def versions() -> dict[str, str]:
-    packages = ("numpy", "polars", "lightgbm", "scikit-learn")
-    return {
-        "parfocal": parfocal.__version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+    found = {"parfocal": parfocal.__version__, "python": platform.python_version()}
+    for package in ("numpy", "polars", "scikit-learn", *ENGINES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def read_model(folder: Path) -> Model:
@@ -123,31 +115,48 @@ def read_model(folder: Path) -> Model:
                 f"{folder} has the model format {written!r}, this parfocal reads 1 to {FORMAT}; if it is newer, "
                 'run: python -m pip install --upgrade "parfocal[app]"'
             )
-        booster = (folder / BOOSTER).read_bytes()
+        if written == 1:
+            description |= {"engine": "lightgbm", "classes": [description["negative"], description["positive"]]}
+        engine = ENGINES[description["engine"]]
+        booster = (folder / engine.file).read_bytes()
         if hashlib.sha256(booster).hexdigest() != description["booster_sha256"]:
-            raise BadInput(f"{folder} is damaged: {BOOSTER} is not the one that {DESCRIPTION} describes; fit again")
-        names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns")]
+            raise BadInput(f"{folder} is damaged: {engine.file} is not the one that {DESCRIPTION} describes; fit again")
+        columns = [Column(**{**column, "categories": tuple(column["categories"])}) for column in description["columns"]]
+        names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns", "classes")]
         model = Model(
-            booster=lgb.Booster(model_str=booster.decode()),
-            columns=tuple(
-                Column(**{**column, "categories": tuple(column["categories"])}) for column in description["columns"]
-            ),
+            booster=load(engine, folder),
+            columns=tuple(columns),
+            classes=tuple(description["classes"]),
             **{name: description[name] for name in names},
         )
+        check_texts(model)
         check_numbers(model)
+        check_features(model, engine)
         return model
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, lgb.basic.LightGBMError) as error:
+    except BadInput:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise BadInput(f"{folder} is a damaged parfocal model ({one_line(error)}); fit again") from error
 
 
-def check_numbers(model: Model) -> None:
-    """Raise a TypeError or ValueError for values with which `predict` could not work."""
-    for name in ("gamma", "alpha", "init_score", "prior", "threshold"):
-        value = getattr(model, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}, not a number")
-    if not all(isinstance(name, str) for name in (model.target, model.positive, model.negative)):
-        raise ValueError("target, positive and negative must be text")
+def load(engine: Engine, folder: Path) -> Any:
+    """The booster; what its library says against it becomes a ValueError."""
+    try:
+        door(engine.name)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"{folder} is a model of {engine.name}, which is not installed: {one_line(error)}") from error
+    try:
+        return engine.load(folder / engine.file)
+    except Exception as error:
+        raise ValueError(one_line(error)) from error
+
+
+def check_texts(model: Model) -> None:
+    """Raise a TypeError or ValueError for names and columns with which `predict` could not work."""
+    if not all(isinstance(name, str) for name in (model.target, *model.classes)):
+        raise ValueError("the target and its classes must be text")
+    if len(set(model.classes)) < len(model.classes) or len(model.classes) < 2:
+        raise ValueError("there must be two different classes at least")
     names = [column.name for column in model.columns]
     if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
         raise ValueError("column names must be different texts")
@@ -158,10 +167,34 @@ def check_numbers(model: Model) -> None:
             isinstance(category, str) for category in column.categories
         ):
             raise ValueError(f"the categories of column {column.name!r} must be different texts")
-    if not model.loss.posterior(np.array([model.init_score])) > 0:
+
+
+def check_numbers(model: Model) -> None:
+    """The same for numbers: single ones for two classes, else one for each class."""
+    classes = None if len(model.classes) == 2 else len(model.classes)
+    check_number("gamma", model.gamma)
+    for name in ("init_score", "prior", *(["alpha"] if model.alpha is not None else [])):
+        values = getattr(model, name)
+        if (len(values) if isinstance(values, list) else None) != classes:
+            raise ValueError(f"{name} must be {'a number' if classes is None else f'{classes} numbers'}")
+        for value in values if isinstance(values, list) else [values]:
+            check_number(name, value)
+    if (model.threshold is None) != (classes is not None):
+        raise ValueError("two classes need a threshold, and more have none")
+    if model.threshold is not None:
+        check_number("threshold", model.threshold)
+        if not 0 <= model.threshold <= 1:
+            raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
+    if not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
         raise ValueError(f"init_score {model.init_score!r} has no posterior")
-    if not 0 <= model.threshold <= 1:
-        raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
+
+
+def check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a number")
+
+
+def check_features(model: Model, engine: Engine) -> None:
     features = sum(len(column.parts) for column in model.columns)
-    if model.booster.num_feature() != features:
-        raise ValueError(f"{BOOSTER} has {model.booster.num_feature()} features, {DESCRIPTION} {features}")
+    if engine.features(model.booster) != features:
+        raise ValueError(f"{engine.file} has {engine.features(model.booster)} features, {DESCRIPTION} {features}")

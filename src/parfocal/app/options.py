@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,8 +10,6 @@ from pathlib import Path
 
 from parfocal.app.errors import BadInput
 
-DEFAULT_GAMMAS = (1.0, 2.0)
-DEFAULT_ALPHAS = (0.25, 0.5)
 LARGEST_GAMMA = 50.0  # beyond, the curvature of all but the worst samples underflows, and nothing is learnt
 
 
@@ -27,6 +26,14 @@ class Metric(StrEnum):
         return 1 if self is Metric.average_precision else -1
 
 
+class EngineName(StrEnum):
+    """Whose trees."""
+
+    lightgbm = "lightgbm"
+    xgboost = "xgboost"
+    catboost = "catboost"
+
+
 @dataclass(frozen=True)
 class Roles:
     """What the options say about columns."""
@@ -40,23 +47,40 @@ class Roles:
 
 @dataclass(frozen=True)
 class Options:
+    """Without gammas and alphas the usual ones are tried, or, with a budget in seconds, searched for."""
+
     table: Path
     out: Path
     roles: Roles
-    gammas: Sequence[float] = DEFAULT_GAMMAS
-    alphas: Sequence[float] = DEFAULT_ALPHAS
+    gammas: Sequence[float] = ()
+    alphas: Sequence[float] = ()
+    engine: EngineName = EngineName.lightgbm
+    budget: float | None = None
     select: Metric = Metric.average_precision
     seed: int = 0
     force: bool = False
 
+    def check(self) -> None:
+        """What can be said before the table is read."""
+        for gamma in self.gammas:
+            if not 0 <= gamma <= LARGEST_GAMMA:
+                raise BadInput(
+                    f"--gamma {gamma:g}: gamma must be a number from 0 to {LARGEST_GAMMA:g}; 0 is cross-entropy, 1 to "
+                    "3 are usual"
+                )
+        for alpha in self.alphas:
+            if not 0 < alpha < 1:
+                raise BadInput(f"--alpha {alpha:g}: alpha must lie between 0 and 1; it is the weight of positives")
+        given = "--gamma" if self.gammas else "--alpha" if self.alphas else None
+        if self.budget is not None and given:
+            raise BadInput(f"--budget and {given}: a budget is spent on searching them; leave one of the two out")
 
-def check_grid(gammas: Sequence[float], alphas: Sequence[float]) -> None:
-    for gamma in gammas:
-        if not 0 <= gamma <= LARGEST_GAMMA:
-            raise BadInput(
-                f"--gamma {gamma:g}: gamma must be a number from 0 to {LARGEST_GAMMA:g}; 0 is cross-entropy, 1 to 3 "
-                "are usual"
-            )
-    for alpha in alphas:
-        if not 0 < alpha < 1:
-            raise BadInput(f"--alpha {alpha:g}: alpha must lie between 0 and 1; it is the weight of positives")
+
+def seconds(budget: str) -> float:
+    """A time such as 90s, 5m or 1h30m."""
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
+    amounts = [int(part or 0) for part in parts.groups()] if parts else [0]
+    total = float(sum(amount * unit for amount, unit in zip(amounts, (3600, 60, 1), strict=False)))
+    if not parts or not 0 < total < 10**7:
+        raise BadInput(f"--budget {budget}: give a time such as 90s, 5m or 1h30m")
+    return total

@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from parfocal.app.metrics import equal_count_bins
+from parfocal.app.metrics import by_class, equal_count_bins
+from parfocal.app.sample import Target
+from parfocal.app.training import Rows
 
 if TYPE_CHECKING:
     from parfocal.app.fitting import Curve
@@ -21,23 +23,60 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "--", ":", "-.")
 
 
-def draw_report(labels: np.ndarray, weights: np.ndarray | None, curves: Sequence[Curve], title: str) -> bytes:
-    """A PNG of the precision-recall and the reliability curve of each kind of probabilities."""
-    weights = np.ones(len(labels)) if weights is None else weights
+def draw_report(test: Rows, curves: Sequence[Curve], target: Target) -> bytes:
+    """A PNG: the precision-recall and the reliability curve of each kind of probabilities.
+
+    Of more than two classes: the average precision of each class, and the reliability of all their probabilities.
+    """
+    weights = np.ones(len(test.labels)) if test.weights is None else test.weights
     figure = Figure(figsize=(11, 5), layout="constrained")
     ranking, reliability = figure.subplots(1, 2)
     for curve, colour, style in zip(curves, COLOURS, STYLES, strict=False):
-        said, happened = reliability_points(labels, curve.probabilities, weights)
+        said, happened = reliability_points(*against_the_rest(test.labels, curve.probabilities, weights))
         reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=curve.name)
-        if curve.recovered:  # raw scores rank the rows alike
-            precision, recall, _ = precision_recall_curve(labels, curve.probabilities, sample_weight=weights)
+    kinds = [kind for kind in zip(curves, COLOURS, STYLES, strict=False) if kind[0].recovered]
+    rows = f"the final test of {len(test.labels):,} rows"
+    if test.classes == 2:  # raw scores rank the rows alike
+        for curve, colour, style in kinds:
+            precision, recall, _ = precision_recall_curve(test.labels, curve.probabilities, sample_weight=weights)
             ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=curve.candidate.name)
-    finish_ranking(ranking, float(np.average(labels, weights=weights)))
+        finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
+        figure.suptitle(f"{target.name} = {target.positive}: {rows}")
+    else:
+        draw_classes(ranking, test, [(curve, colour) for curve, colour, _ in kinds], target.classes)
+        figure.suptitle(f"{target.name}: {rows}")
     finish_reliability(reliability)
-    figure.suptitle(title)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
+
+
+def draw_classes(
+    axes: Axes, test: Rows, curves: Sequence[tuple[Curve, str]], classes: Sequence[str], shown: int = 20
+) -> None:
+    """Dots for the average precision of each class, the rarest at the top; a tick is what chance reaches."""
+    rows = np.bincount(test.labels, minlength=len(classes))
+    rarest = np.argsort(rows, kind="stable")[:shown]
+    places = np.arange(len(rarest))[::-1]
+    for curve, colour in curves:
+        found = by_class(test.labels, curve.probabilities, None, test.weights)
+        reached = [found[number].average_precision for number in rarest]
+        axes.plot(reached, places, "o", color=colour, markersize=7, alpha=0.8, label=curve.candidate.name)
+    chance = [found[number].share for number in rarest]
+    axes.plot(chance, places, "|", color="grey", markersize=10, label="chance")
+    axes.set_yticks(places, [f"{classes[number]} ({rows[number]:,})" for number in rarest])
+    axes.set(xlabel="average precision", xlim=(-0.02, 1.02), title="each class against the rest (rows)")
+    axes.legend(frameon=False)
+
+
+def against_the_rest(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and weights of two classes; of more, every class of every row is an event of its own."""
+    if probabilities.ndim == 1:
+        return labels, probabilities, weights
+    classes = probabilities.shape[1]
+    return np.eye(classes)[labels].ravel(), probabilities.ravel(), np.repeat(weights, classes)
 
 
 def reliability_points(

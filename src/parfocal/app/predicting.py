@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from rich.text import Text
 from parfocal.app import columns, files
 from parfocal.app.columns import Column
 from parfocal.app.errors import BadInput, counted, listed
+from parfocal.app.metrics import decide
 from parfocal.app.model import Model, read_model
 from parfocal.app.progress import progress
 from parfocal.app.tables import Table, is_parquet, open_table
@@ -32,8 +34,8 @@ class Findings:
     first_wrong: dict[str, str] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)
     rows: int = 0
-    positives: int = 0
-    total_probability: float = 0.0
+    decided: Counter[int] = field(default_factory=Counter)  # rows of each class
+    total: Any = 0.0  # of the probabilities, or of each class's
 
 
 def predict(
@@ -53,7 +55,7 @@ def predict(
     model = read_model(folder)
     table = open_table(table_path)
     keep = list(dict.fromkeys(keep))
-    check_keep(keep, table, out)
+    check_keep(keep, table, out, model)
     findings = Findings(problems=list(problems_of_types(model, table)))
 
     with files.staged(out) as new:
@@ -68,10 +70,15 @@ def predict(
     print_findings(console, findings, model, out)
 
 
-def check_keep(keep: Sequence[str], table: Table, out: Path) -> None:
+def names_of_probabilities(model: Model) -> list[str]:
+    """One column for each class; of two classes one for the positive."""
+    return [PROBABILITY] if len(model.classes) == 2 else [f"{PROBABILITY}_{name}" for name in model.classes]
+
+
+def check_keep(keep: Sequence[str], table: Table, out: Path, model: Model) -> None:
     for name in keep:
         table.check_column(name, "--keep")
-        if name in (PROBABILITY, DECISION):
+        if name in (*names_of_probabilities(model), DECISION):
             raise BadInput(f"--keep {name}: predict writes a column of that name; rename yours, or don't keep it")
         if not is_parquet(out) and (table.types[name].is_nested() or table.types[name] in (pl.Binary, pl.Object)):
             raise BadInput(f"--keep {name}: a CSV can't hold {table.types[name]}; write .parquet, or don't keep it")
@@ -119,10 +126,16 @@ def read_column(values: pl.Series, column: Column, findings: Findings) -> list[n
 
 def score_chunk(model: Model, kept: pl.DataFrame, matrix: np.ndarray, findings: Findings) -> pl.DataFrame:
     probabilities = model.probabilities(matrix)
-    decisions = probabilities >= model.threshold
-    findings.positives += int(decisions.sum())
-    findings.total_probability += float(probabilities.sum())
-    return pl.DataFrame([*kept.get_columns(), pl.Series(PROBABILITY, probabilities), pl.Series(DECISION, decisions)])
+    decided = decide(probabilities, model.threshold)
+    findings.decided.update(Counter(decided.tolist()))
+    findings.total = findings.total + probabilities.sum(axis=0)
+    of_classes = probabilities[:, None] if probabilities.ndim == 1 else probabilities
+    said = [pl.Series(name, of_classes[:, place]) for place, name in enumerate(names_of_probabilities(model))]
+    if len(model.classes) == 2:
+        decision = pl.Series(DECISION, decided.astype(bool))
+    else:
+        decision = pl.Series(DECISION, model.classes).gather(decided)
+    return pl.DataFrame([*kept.get_columns(), *said, decision])
 
 
 def raise_problems(findings: Findings, table: Table, model: Model) -> None:
@@ -150,13 +163,19 @@ def write_parts(parts: list[Path], new: Path) -> None:
 def print_findings(console: Console, findings: Findings, model: Model, out: Path) -> None:
     for name, count in findings.unknown.items():
         console.print(Text(f"{name}: {counted(count, 'row')} with an unknown category, treated as missing"))
-    mean = findings.total_probability / findings.rows
-    console.print(Text(f"{counted(findings.rows, 'row')} scored, mean probability {mean:.4g}"))
-    share = 100 * findings.positives / findings.rows
-    console.print(
-        Text(
-            f"{counted(findings.positives, 'row')} ({share:.3g} %) decided as {model.target} = {model.positive} "
-            f"(probability >= {model.threshold:.4g})"
-        )
-    )
+    means = np.atleast_1d(findings.total) / findings.rows
+    shares = [f"{counted(n, 'row')} ({100 * n / findings.rows:.3g} %)" for n in decided_rows(findings, model)]
+    scored = f"{counted(findings.rows, 'row')} scored"
+    if len(model.classes) == 2:
+        console.print(Text(f"{scored}, mean probability {means[0]:.4g}"))
+        how = f"(probability >= {model.threshold:.4g})"
+        console.print(Text(f"{shares[1]} decided as {model.target} = {model.classes[1]} {how}"))
+    else:
+        console.print(Text(f"{scored}; {model.target} decided by the largest probability:"))
+        for name, share, mean in zip(model.classes, shares, means, strict=True):
+            console.print(Text(f"  {name}: {share}, mean probability {mean:.4g}"))
     console.print(Text(f"Wrote {out}."), soft_wrap=True)
+
+
+def decided_rows(findings: Findings, model: Model) -> list[int]:
+    return [findings.decided[place] for place in range(len(model.classes))]

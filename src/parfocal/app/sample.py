@@ -13,19 +13,27 @@ from parfocal.app.errors import BadInput, counted, listed
 from parfocal.app.options import Roles
 from parfocal.app.tables import Table
 
-FEWEST_ROWS = 10  # of either class: five folds and a final test can't share fewer
+# Of a class: five folds and a final test can't share fewer.
+FEWEST_ROWS = 8
+MOST_CLASSES = 100  # every class is one more tree a round; numbers with more values are quantities and no classes
 
 
 @dataclass(frozen=True)
 class Target:
-    """The two classes of the target column, by name, and what had to be guessed or left out."""
+    """The classes of the target column by name, and what had to be guessed or left out.
+
+    Two classes are (negative, positive); more are in the order of their numbers or names.
+    """
 
     name: str
-    positive: str
-    negative: str
+    classes: tuple[str, ...]
     missing_rows: int
     weightless_rows: int
     tie: bool
+
+    @property
+    def positive(self) -> str:
+        return self.classes[1]
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Sample:
     """The rows of a table that have a label and a weight.  `values` are the converted columns."""
 
     target: Target
-    labels: np.ndarray
+    labels: np.ndarray  # codes: the place in target.classes
     weights: np.ndarray | None
     times: np.ndarray | None
     values: dict[str, pl.Series]
@@ -76,13 +84,14 @@ def read_sample(table: Table, roles: Roles) -> Sample:
     weights = read_weights(frame, roles.weight, table, labelled)
     kept = labelled & (weights > 0) if weights is not None else labelled
     frame = frame.filter(pl.Series(kept))
-    positive, negative, tie = choose_positive(named.filter(pl.Series(kept)), roles, table)
-    target = Target(roles.target, positive, negative, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie)
+    named = named.filter(pl.Series(kept))
+    classes, tie = choose_classes(named, roles, table)
+    target = Target(roles.target, classes, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie)
 
     features = read_features(frame, table, roles)
     return Sample(
         target=target,
-        labels=(named.filter(pl.Series(kept)) == positive).cast(pl.Float64).to_numpy(),
+        labels=codes(named, classes),
         weights=None if weights is None else weights[kept],
         times=read_times(frame, roles.time, table),
         **vars(features),
@@ -188,8 +197,8 @@ def class_name(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def choose_positive(named: pl.Series, roles: Roles, table: Table) -> tuple[str, str, bool]:
-    """The positive and the negative class, and whether they are equally frequent and nobody chose."""
+def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[str, ...], bool]:
+    """The classes, and whether two of them are equally frequent and nobody chose the positive one."""
     where = f"--target {roles.target}"
     counts = named.value_counts(name="rows").sort(named.name, nulls_last=True)
     rows = dict(zip(counts[named.name], counts["rows"], strict=True))
@@ -197,25 +206,44 @@ def choose_positive(named: pl.Series, roles: Roles, table: Table) -> tuple[str, 
         raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes")
     if len(rows) == 1:
         raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {len(named):,} rows; it needs two")
-    if len(rows) > 2:
-        raise BadInput(
-            f"{where} has {len(rows):,} classes ({listed(map(repr, rows), 5)}); parfocal fits two: "
-            "make a column that is true for the class you want, and leave the rest false"
-        )
-    first, last = sorted(rows, key=sort_key)
-    tie = roles.positive is None and rows[first] == rows[last]
-    if roles.positive is None:
-        positive = first if rows[first] < rows[last] else last
+    names, tie = sorted(rows, key=sort_key), False
+    if roles.positive is not None:
+        positive = match_class(roles.positive, names, where)
+        names = [name for name in names if name != positive]
+        rest = names[0] if len(names) == 1 else f"any but {positive}"
+        rows = {rest: sum(rows[name] for name in names), positive: rows[positive]}
+    elif len(names) == 2:
+        first, last = names
+        tie = rows[first] == rows[last]
+        rows = {name: rows[name] for name in ([last, first] if rows[first] < rows[last] else names)}
     else:
-        positive = match_class(roles.positive, [first, last], where)
-    negative = last if positive == first else first
-    for name, role in ((positive, "positive"), (negative, "negative")):
-        if rows[name] < FEWEST_ROWS:
+        rows = {name: rows[name] for name in names}
+    check_rows(rows, where)
+    return tuple(rows), tie
+
+
+def check_rows(rows: dict[str, int], where: str) -> None:
+    if len(rows) > MOST_CLASSES:
+        raise BadInput(
+            f"{where} has {len(rows):,} classes ({listed(map(repr, rows), 5)}), parfocal fits at most {MOST_CLASSES}; "
+            "if it is a quantity, make a column that is true where it is what you look for; --positive VALUE sets one "
+            "class against the rest"
+        )
+    for number, (name, count) in enumerate(rows.items()):
+        if count < FEWEST_ROWS:
+            role = f"{('negative', 'positive')[number]} " if len(rows) == 2 else ""
+            cure = "" if len(rows) == 2 else ", join classes"
             raise BadInput(
-                f"{where}: only {rows[name]} {role} rows ({name!r}); parfocal needs at least {FEWEST_ROWS} of each "
-                "class to train and to test, so collect more, or choose another --target"
+                f"{where}: only {counted(count, role + 'row')} ({name!r}); parfocal needs at least {FEWEST_ROWS} of "
+                f"each class to train and to test, so collect more{cure}, or choose another --target"
             )
-    return positive, negative, tie
+
+
+def codes(named: pl.Series, classes: tuple[str, ...]) -> np.ndarray:
+    """The place of each row's class; of two classes the negative is all that the positive is not."""
+    if len(classes) == 2:
+        return (named == classes[1]).cast(pl.Int64).to_numpy()
+    return named.replace_strict(list(classes), list(range(len(classes))), return_dtype=pl.Int64).to_numpy()
 
 
 def sort_key(name: str) -> tuple[float, str]:
@@ -235,7 +263,8 @@ def match_class(given: str, names: list[str], where: str) -> str:
         matches = [name for name in names if same(name)]
         if len(matches) == 1:
             return matches[0]
-    raise BadInput(f"--positive {given}: {where} has no such class; its classes are {names[0]!r} and {names[1]!r}")
+    known = f"{names[0]!r} and {names[1]!r}" if len(names) == 2 else listed(map(repr, names))
+    raise BadInput(f"--positive {given}: {where} has no such class; its classes are {known}")
 
 
 # -- weights and times -----------------------------------------------------------------------------

@@ -8,11 +8,12 @@ By time, each part follows the rows that it is judged by, and rows with equal ti
       train      train      validate                        fold 2
       train      train      train      validate             fold 3
 
-Otherwise a stratified 20 % is the final test, and the rest makes five stratified folds.
+Otherwise a stratified 20 % is the final test, and the rest makes five stratified folds.  Labels are codes, 0 ...
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,8 @@ class Split:
     by_time: bool
 
 
-def split_by_time(times: np.ndarray, labels: np.ndarray) -> Split:
-    """Forward-rolling folds and the last quarter as the final test."""
+def split_by_time(times: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Split:
+    """Forward-rolling folds and the last quarter as the final test; every part needs all classes."""
     order = np.argsort(times, kind="stable")
     shares = [(1 - TIME_TEST_SHARE) * block / BLOCKS for block in range(1, BLOCKS + 1)]
     ends = [nearest_change(times[order], round(len(order) * share)) for share in shares]
@@ -52,7 +53,7 @@ def split_by_time(times: np.ndarray, labels: np.ndarray) -> Split:
     if times.min() == times.max():
         raise BadInput("--time: all times are equal, so nothing comes before or after; leave --time out")
     for name, block in zip(names, blocks, strict=True):
-        check_classes(name, block, labels)
+        check_classes(name, labels[block], classes)
     folds = tuple(Fold(np.concatenate(blocks[:number]), blocks[number]) for number in range(1, BLOCKS))
     return Split(folds, np.concatenate(blocks[:BLOCKS]), blocks[BLOCKS], by_time=True)
 
@@ -64,15 +65,16 @@ def nearest_change(ordered_times: np.ndarray, place: int) -> int:
     return before if place - before <= after - place else after
 
 
-def check_classes(name: str, rows: np.ndarray, labels: np.ndarray) -> None:
-    positives = int(labels[rows].sum())
-    negatives = len(rows) - positives
-    if positives == 0 or negatives == 0:
-        lacking = "positive" if positives == 0 else "negative"
-        raise BadInput(
-            f"--time: the {name} ({len(rows):,} rows) has no {lacking} row; every part needs both classes, "
-            "so use a table that covers more time, or leave --time out"
-        )
+def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None:
+    rows = np.bincount(labels.astype(np.int64), minlength=len(classes))
+    if rows.all():
+        return
+    lacking = int(np.argmin(rows))
+    which = ("negative row", "positive row")[lacking] if len(classes) == 2 else f"row of the class {classes[lacking]!r}"
+    raise BadInput(
+        f"--time: the {name} ({len(labels):,} rows) has no {which}; every part needs "
+        f"{'both' if len(classes) == 2 else 'all'} classes, so use a table that covers more time, or leave --time out"
+    )
 
 
 def split_by_class(labels: np.ndarray, seed: int) -> Split:

@@ -1,12 +1,9 @@
 """The candidates, and gradient boosting with each of them.
 
-(a) A candidate is a gamma and an alpha.  Cross-entropy is gamma 0, alpha 0.5; balanced cross-entropy is gamma 0 with
-    alpha = 1 - prior, so that both classes weigh the same.  All train with the same rules; only the loss differs.
-(b) LightGBM starts custom objectives at 0 and stores no init score.  The best constant score is added to its margins
-    here, in the objective and in every prediction, so that one binned dataset serves all candidates.
-(c) Gradient and curvature are divided by the mean curvature at the start.  That changes no split and no step, but makes
-    LightGBM's absolute limits (min_sum_hessian_in_leaf) mean the same for every gamma, alpha and unit of weight.
-(d) Each fit is one thread, and as many fits run as there are cores: 36 s against 63 s for one fit at a time with two
+(a) A candidate is a loss, gamma and class weights, and the settings of the booster.  Cross-entropy is gamma 0 without
+    weights; balanced cross-entropy weighs the classes so that all count the same.  Without a budget all train with the
+    same settings; only the loss differs.
+(b) Each fit is one thread, and as many fits run as there are cores: 36 s against 63 s for one fit at a time with two
     threads (folds of flights, 2 cores).  Nothing is shared but the binned data, so it doesn't matter which ends first.
 """
 
@@ -14,21 +11,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import lightgbm as lgb
 import numpy as np
 
-from parfocal import BinaryFocalCrossentropy
-from parfocal.app.errors import BadInput
+from parfocal import engines
+from parfocal.app.errors import BadInput, one_line
 from parfocal.app.metrics import score, scores
-from parfocal.app.model import focal_loss, raw_margins, recovered
 from parfocal.app.options import Metric
 from parfocal.app.splits import Split
-from parfocal.boosting import gradient_and_curvature
+from parfocal.boosting import Loss
+from parfocal.engines import Engine
+from parfocal.objectives import focal_loss
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,11 +34,9 @@ MOST_ROUNDS = 500
 # Flights, average precision: the best rounds of all candidates and folds lie between 20 and 190.
 PATIENCE = 50
 SCORED_EVERY = 10
-LEARNING_RATE = 0.1
 # LightGBM draws its bins from 200,000 rows.  On flights (252,568) that luck alone moved the average precision of the
 # final test between 0.099 and 0.131 over five seeds, more than any loss did.
 BIN_SAMPLE = 2_000_000
-LEAVES = 31
 # A leaf of rare positives asks for a step of gradient / curvature = 1 / prior, 40 margins for flights, and one such
 # leaf spoils the ranking.  The longest step is one logit of the posterior, which moves 1 + gamma times as fast as the
 # margin where samples are easy.  Mean average precision over the folds of flights:
@@ -51,33 +46,98 @@ LEAVES = 31
 #     1 logit of posterior         0.156      0.152             0.154    0.151             0.153    0.150
 LONGEST_STEP = 1.0
 
+DEFAULT_GAMMAS = (1.0, 2.0)
+DEFAULT_ALPHAS = (0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the booster; what is None is the engine's own."""
+
+    learning_rate: float = 0.1
+    leaves: int = 31
+    l2: float | None = None
+    feature_share: float = 1.0
+
+    def of_engine(self, engine: str) -> dict[str, Any]:
+        """What an engine calls those that a `Task` does not have."""
+        l2, share = {
+            "lightgbm": ("lambda_l2", "feature_fraction"),
+            "xgboost": ("lambda", "colsample_bytree"),
+            "catboost": ("l2_leaf_reg", "rsm"),
+        }[engine]
+        given = {share: self.feature_share, **({} if self.l2 is None else {l2: self.l2})}
+        if engine == "lightgbm":
+            given["bin_construct_sample_cnt"] = BIN_SAMPLE
+        if engine == "catboost":
+            given["depth"] = round(np.log2(self.leaves)) + 1  # 31 leaves are its default, 6
+        return given
+
+    def __str__(self) -> str:
+        l2 = "" if self.l2 is None else f", L2 {self.l2:.2g}"
+        share = "" if self.feature_share == 1 else f", {self.feature_share:.0%} of columns"
+        return f"rate {self.learning_rate:.2g}, {self.leaves} leaves{l2}{share}"
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """A loss to try; alpha None balances the classes."""
+    """A loss to try.  Classes weigh prior ** -balance: 0 is alike, 1 is balanced; or alpha is that of the positive."""
 
     gamma: float
-    alpha: float | None
+    alpha: float | None = None
+    balance: float = 0.0
+    settings: Settings = Settings()
+
+    @property
+    def is_cross_entropy(self) -> bool:
+        return self.gamma == 0 and self.alpha is None and self.balance == 0
 
     @property
     def name(self) -> str:
+        weighted = "" if self.alpha is None else f"alpha {self.alpha:.3g}"
+        if self.balance:
+            weighted = "balanced" if self.balance == 1 else f"balance {self.balance:.2g}"
         if self.gamma > 0:
-            return f"focal (gamma {self.gamma:g}, alpha {self.alpha:g})"
-        if self.alpha is None:
-            return "balanced cross-entropy"
-        return "cross-entropy" if self.alpha == 0.5 else f"cross-entropy (alpha {self.alpha:g})"
+            return f"focal (gamma {self.gamma:.3g}{', ' if weighted else ''}{weighted})"
+        return f"{weighted} cross-entropy" if self.balance == 1 else "cross-entropy" + (weighted and f" ({weighted})")
 
-    def loss(self, prior: float) -> BinaryFocalCrossentropy:
-        return focal_loss(self.gamma, 1 - prior if self.alpha is None else self.alpha)
+    def class_weights(self, prior: Any) -> Any:
+        """alpha of the loss: None, of two classes a number, else one for each class, on average 1."""
+        if self.alpha is not None or not self.balance:
+            return self.alpha
+        shares = np.array([1 - prior, prior]) if np.ndim(prior) == 0 else np.asarray(prior)
+        weights = shares**-self.balance
+        if np.ndim(prior) == 0:
+            return float(weights[1] / weights.sum())
+        return (weights / (shares @ weights)).tolist()
+
+    def loss(self, prior: Any) -> Loss:
+        classes = None if np.ndim(prior) == 0 else len(prior)
+        return focal_loss(classes, self.gamma, self.class_weights(prior), from_logits=True)
 
 
-CROSS_ENTROPY = Candidate(0.0, 0.5)
+CROSS_ENTROPY = Candidate(0.0)
+BALANCED = Candidate(0.0, balance=1.0)
 
 
-def candidates(gammas: Sequence[float], alphas: Sequence[float]) -> list[Candidate]:
-    """Both cross-entropies, then the grid: the simpler first."""
-    grid = [Candidate(gamma, alpha) for gamma in gammas for alpha in alphas]
-    return list(dict.fromkeys([CROSS_ENTROPY, Candidate(0.0, None), *grid]))
+def candidates(gammas: Sequence[float], alphas: Sequence[float], classes: int) -> list[Candidate]:
+    """Both cross-entropies, then the grid: the simpler first.  Of more than two classes, alike or balanced ones."""
+    gammas = gammas or DEFAULT_GAMMAS
+    if classes > 2:
+        if alphas:
+            raise BadInput(
+                f"--alpha is the weight of the positive class, and --target has {classes} classes, which are tried "
+                "alike and balanced; leave --alpha out, or choose one class with --positive"
+            )
+        grid = [Candidate(gamma, balance=balance) for gamma in gammas for balance in (0.0, 1.0)]
+    else:
+        # At alpha 0.5 both classes weigh the same, as in plain cross-entropy.
+        grid = [
+            CROSS_ENTROPY if (gamma, alpha) == (0, 0.5) else Candidate(gamma, alpha)
+            for gamma in gammas
+            for alpha in alphas or DEFAULT_ALPHAS
+        ]
+    return list(dict.fromkeys([CROSS_ENTROPY, BALANCED, *grid]))
 
 
 @dataclass(frozen=True)
@@ -88,84 +148,72 @@ class Rows:
     labels: np.ndarray
     weights: np.ndarray | None
     categorical: list[int]
+    classes: int = 2
 
     def part(self, rows: np.ndarray) -> Rows:
         weights = None if self.weights is None else self.weights[rows]
-        return Rows(self.matrix[rows], self.labels[rows], weights, self.categorical)
+        return Rows(self.matrix[rows], self.labels[rows], weights, self.categorical, self.classes)
 
     @property
-    def prior(self) -> float:
-        return float(np.average(self.labels, weights=self.weights))
+    def prior(self) -> Any:
+        """The share of the positive class, or of each."""
+        shares = np.bincount(self.labels.astype(np.int64), self.weights, self.classes)
+        shares = shares / shares.sum()
+        return float(shares[1]) if self.classes == 2 else shares
 
-    def binned(self, seed: int, reference: lgb.Dataset | None = None) -> lgb.Dataset:
-        """LightGBM's view of the rows, which can be shared between threads."""
-        binned = lgb.Dataset(
-            self.matrix,
-            label=self.labels,
-            categorical_feature=self.categorical,
-            reference=reference,
-            params=parameters(seed),
-        ).construct()
-        if all(binned.feature_num_bin(place) < 2 for place in range(binned.num_feature())):
-            # LightGBM would abort.
+    def of_engine(self) -> engines.Rows:
+        """Weights of mean 1, so that no limit on a leaf depends on their unit."""
+        weights = None if self.weights is None else self.weights / self.weights.mean()
+        return engines.Rows(self.matrix, self.labels, weights)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all fits of a command share."""
+
+    engine: Engine
+    seed: int
+    advance: Callable[[], None] = lambda: None
+
+    def task(self, candidate: Candidate, rows: Rows, rounds: int, **more: Any) -> engines.Task:
+        settings = candidate.settings
+        return engines.Task(
+            objective={"gamma": candidate.gamma, "alpha": candidate.class_weights(rows.prior)},
+            rows=rows.of_engine(),
+            rounds=rounds,
+            learning_rate=settings.learning_rate,
+            max_leaf_nodes=settings.leaves,
+            longest_step=LONGEST_STEP / (1 + candidate.gamma),
+            threads=1,
+            seed=self.seed,
+            classes=rows.classes,
+            categorical=rows.categorical,
+            more=settings.of_engine(self.engine.name),
+            **{"held_out": None, "patience": PATIENCE, **more},
+        )
+
+    def tables(self, training: Rows, validation: Rows | None = None) -> tuple[Any, Any] | None:
+        """The rows as the engine has them, if fits can share that."""
+        if self.engine.table is None:
+            return None
+        task = self.task(CROSS_ENTROPY, training, 1)
+        try:
+            table = self.engine.table(training.of_engine(), None, task)
+        except ValueError as error:  # LightGBM would abort
             raise BadInput(
-                f"the columns are constant in the {len(self.labels):,} rows that one of the folds trains on; "
+                f"the columns are constant in the {len(training.labels):,} rows that one of the folds trains on; "
                 "use more rows, or other columns"
-            )
-        return binned
+            ) from error
+        return table, None if validation is None else self.engine.table(validation.of_engine(), table, task)
 
-
-def parameters(seed: int) -> dict[str, Any]:
-    return {
-        "objective": "none",
-        "metric": "none",
-        "learning_rate": LEARNING_RATE,
-        "num_leaves": LEAVES,
-        "bin_construct_sample_cnt": BIN_SAMPLE,
-        "seed": seed,
-        "deterministic": True,
-        "force_col_wise": True,
-        "feature_pre_filter": False,  # LightGBM aborts if it filters all features out, as in tables of 40 rows
-        "num_threads": 1,
-        "verbosity": -1,
-    }
-
-
-class Boosting:
-    """A booster that grows round by round with a candidate's loss."""
-
-    def __init__(self, candidate: Candidate, rows: Rows, binned: lgb.Dataset, seed: int) -> None:
-        self.loss = candidate.loss(rows.prior)
-        self.init_score = self.loss.optimal_logit(rows.prior)
-        self.labels, self.weights = rows.labels, rows.weights
-        start = np.full(len(rows.labels), self.init_score)
-        curvature = float(gradient_and_curvature(self.loss, start, self.labels, self.weights)[1].mean())
-        if not curvature > np.finfo(np.float64).tiny:
-            raise BadInput(
-                f"{candidate.name} does not learn here: its curvature is {curvature:.1e}; use a smaller gamma"
-            )
-        self.scale = 1 / curvature
-        step = LONGEST_STEP / (1 + candidate.gamma)
-        self.booster = lgb.Booster({**parameters(seed), "max_delta_step": step}, binned)
-
-    def objective(self, raw: np.ndarray, _: lgb.Dataset) -> tuple[np.ndarray, np.ndarray]:
-        gradient, curvature = gradient_and_curvature(self.loss, raw + self.init_score, self.labels, self.weights)
-        return gradient * self.scale, curvature * self.scale
-
-    def grow(self) -> bool:
-        """One more tree; False if no split is left that helps."""
-        return not self.booster.update(fobj=self.objective)
-
-    def validation_margins(self) -> np.ndarray:
-        """Margins of the dataset that was added for validation, kept up to date by LightGBM tree by tree."""
-        seen: list[np.ndarray] = []
-
-        def copy(raw: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
-            seen.append(raw + self.init_score)
-            return "margins", 0.0, True
-
-        self.booster.eval_valid(feval=copy)
-        return seen[0]
+    def train(self, candidate: Candidate, task: engines.Task) -> engines.Trained:
+        try:
+            return self.engine.train(task)
+        except Exception as error:
+            library = type(error).__module__.partition(".")[0]
+            if isinstance(error, ValueError) or library.strip("_") == self.engine.name:
+                raise BadInput(f"{candidate.name}: {one_line(error)}") from error
+            raise
 
 
 @dataclass(frozen=True)
@@ -185,27 +233,29 @@ class FinalFit:
     """A candidate trained on all training rows."""
 
     candidate: Candidate
-    booster: lgb.Booster
-    loss: BinaryFocalCrossentropy
-    init_score: float
-    prior: float
+    engine: Engine
+    booster: Any
+    loss: Loss
+    init_score: Any
+    prior: Any
+    rounds: int
+
+    def margins(self, matrix: np.ndarray) -> np.ndarray:
+        return self.engine.margins(self.booster, self.init_score, matrix)
 
     def raw_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         """Focal scores as they are."""
-        return sigmoid(raw_margins(self.booster, matrix) + self.init_score)
+        return as_people_use_them(self.margins(matrix))
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
         """Recovered."""
-        return recovered(self.booster, self.loss, self.init_score, matrix)
+        return np.asarray(self.loss.posterior(self.margins(matrix)))
 
 
-def sigmoid(margins: np.ndarray) -> np.ndarray:
-    """Scores as people use them; for cross-entropy they are the posterior."""
-    return np.asarray(CROSS_ENTROPY.loss(0.5).posterior(margins))
-
-
-class Stopped(Exception):
-    """Another thread failed, or the user interrupted."""
+def as_people_use_them(margins: np.ndarray) -> np.ndarray:
+    """The sigmoid or softmax; for cross-entropy it is the posterior."""
+    classes = margins.shape[1] if margins.ndim > 1 else None
+    return np.asarray(focal_loss(classes, 0.0, None, from_logits=True).posterior(margins))
 
 
 def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Job]) -> list[Result]:
@@ -225,78 +275,70 @@ def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Jo
             raise
 
 
-def fit_folds(
-    tried: Sequence[Candidate],
-    rows: Rows,
-    split: Split,
-    select: Metric,
-    seed: int,
-    advance: Callable[[], None],
-) -> list[FoldFit]:
-    """Every candidate on every fold, each stopped at its best round."""
-    parts = [(rows.part(fold.training), rows.part(fold.validation)) for fold in split.folds]
-    datasets = []
-    for training, validation in parts:
-        binned = training.binned(seed)
-        datasets.append((binned, validation.binned(seed, reference=binned)))
+@dataclass(frozen=True)
+class Folds:
+    """The rows of each fold, binned once, on which any number of candidates can be tried."""
 
-    def fit(job: tuple[Candidate, int], stop: threading.Event) -> FoldFit:
+    training: Training
+    select: Metric
+    parts: list[tuple[Rows, Rows]]
+    tables: list[tuple[Any, Any] | None] = field(repr=False)
+
+    @classmethod
+    def of(cls, training: Training, rows: Rows, split: Split, select: Metric) -> Folds:
+        parts = [(rows.part(fold.training), rows.part(fold.validation)) for fold in split.folds]
+        return cls(training, select, parts, [training.tables(*part) for part in parts])
+
+    def fit(self, tried: Iterable[Candidate]) -> list[FoldFit]:
+        """Every candidate on every fold, each stopped at its best round."""
+        # Long fits first, so that no core waits for a last long one.
+        longest_first = sorted(range(len(self.parts)), key=lambda fold: -len(self.parts[fold][0].labels))
+        return in_threads(self.fit_one, [(candidate, fold) for fold in longest_first for candidate in tried])
+
+    def fit_one(self, job: tuple[Candidate, int], stop: threading.Event) -> FoldFit:
+        """Early stopping on the metric that chooses the winner, by recovered probabilities."""
         candidate, fold = job
-        boosting = Boosting(candidate, parts[fold][0], datasets[fold][0], seed)
-        boosting.booster.add_valid(datasets[fold][1], "validation")
-        result = fit_to_best_round(boosting, job, parts[fold][1], select, stop)
-        advance()
-        return result
+        training, validation = self.parts[fold]
+        loss = candidate.loss(training.prior)
 
-    # Long fits first, so that no core waits for a last long one.
-    longest_first = sorted(range(len(parts)), key=lambda fold: -len(parts[fold][0].labels))
-    return in_threads(fit, [(candidate, fold) for fold in longest_first for candidate in tried])
+        def recovered_score(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
+            return self.select.sign * score(self.select, labels, np.asarray(loss.posterior(margins)), weights)
 
-
-def fit_to_best_round(
-    boosting: Boosting, job: tuple[Candidate, int], validation: Rows, select: Metric, stop: threading.Event
-) -> FoldFit:
-    """Early stopping on the metric that chooses the winner, by recovered probabilities."""
-    best_rounds, best_score, best_margins = 0, -np.inf, np.empty(0)
-    for number in range(1, MOST_ROUNDS + 1):
-        if stop.is_set():
-            raise Stopped
-        growing = boosting.grow()
-        if number % SCORED_EVERY and growing:
-            continue
-        margins = boosting.validation_margins()
-        probabilities = boosting.loss.posterior(margins)
-        reached = select.sign * score(select, validation.labels, probabilities, validation.weights)
-        if reached > best_score:
-            best_rounds, best_score, best_margins = number, reached, margins
-        if not growing or number - best_rounds >= PATIENCE:
-            break
-    probabilities = boosting.loss.posterior(best_margins)
-    return FoldFit(
-        *job,
-        best_rounds,
-        probabilities,
-        raw_scores=scores(validation.labels, sigmoid(best_margins), validation.weights),
-        recovered_scores=scores(validation.labels, probabilities, validation.weights),
-    )
+        task = self.training.task(
+            candidate,
+            training,
+            MOST_ROUNDS,
+            held_out=validation.of_engine(),
+            score=recovered_score,
+            every=SCORED_EVERY,
+            stop=stop.is_set,
+            tables=self.tables[fold],
+        )
+        trained = self.training.train(candidate, task)
+        margins = self.training.engine.margins(trained.booster, trained.objective.start_, validation.matrix)
+        probabilities = np.asarray(loss.posterior(margins))
+        self.training.advance()
+        return FoldFit(
+            candidate,
+            fold,
+            trained.rounds,
+            probabilities,
+            raw_scores=scores(validation.labels, as_people_use_them(margins), validation.weights),
+            recovered_scores=scores(validation.labels, probabilities, validation.weights),
+        )
 
 
-def fit_finally(
-    chosen: Sequence[tuple[Candidate, int]], rows: Rows, seed: int, advance: Callable[[], None]
-) -> list[FinalFit]:
+def fit_finally(training: Training, chosen: Sequence[tuple[Candidate, int]], rows: Rows) -> list[FinalFit]:
     """Each candidate on all rows, for its number of rounds."""
-    binned = rows.binned(seed)
+    tables = training.tables(rows)
 
     def fit(job: tuple[Candidate, int], stop: threading.Event) -> FinalFit:
         candidate, rounds = job
-        boosting = Boosting(candidate, rows, binned, seed)
-        for _ in range(rounds):
-            if stop.is_set():
-                raise Stopped
-            if not boosting.grow():
-                break
-        advance()
-        booster = boosting.booster
-        return FinalFit(candidate, booster, boosting.loss, boosting.init_score, rows.prior)
+        task = training.task(candidate, rows, rounds, stop=stop.is_set, tables=tables)
+        trained = training.train(candidate, task)
+        training.advance()
+        start = trained.objective.start_
+        prior, loss = rows.prior, candidate.loss(rows.prior)
+        return FinalFit(candidate, training.engine, trained.booster, loss, start, prior, trained.rounds)
 
     return in_threads(fit, chosen)

@@ -102,7 +102,8 @@ def bootstrap_interval(
         drawn = np.bincount(generator.integers(count, size=count), minlength=count)[blocks].astype(np.float64)
         if weights is not None:
             drawn *= weights
-        if drawn @ labels > 0:  # without any positive nothing can be said
-            differences.append(of_rival(drawn) - of_baseline(drawn))
+        difference = of_rival(drawn) - of_baseline(drawn)
+        if not np.isnan(difference):  # without any positive nothing can be said
+            differences.append(difference)
     low, high = np.quantile(differences, [0.025, 0.975])
     return float(low), float(high)

@@ -1,0 +1,305 @@
+"""`parfocal fit` and `predict` with more than two classes, on other engines, and with a time budget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import log_loss
+
+from parfocal.app import main, search, training
+from parfocal.app.model import read_model
+from parfocal.app.options import Metric, Roles
+from parfocal.app.sample import read_sample
+from parfocal.app.splits import split_by_class
+from parfocal.app.tables import open_table
+from parfocal.engines import ENGINES, Stopped
+from test_app import described, fit, made_table, predict
+
+CLASSES = ["cold", "hot", "mild"]
+
+
+def table_of_classes(rows: int = 1500) -> pl.DataFrame:
+    """The event of `made_table`, hot or cold by z."""
+    table = made_table(rows)
+    kind = np.where(table["event"], np.where(table["z"] > 0, "hot", "cold"), "mild")
+    return table.drop("event").with_columns(kind=pl.Series(kind))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatience() -> Iterator[None]:
+    """Three classes are three trees a round, and a few rounds show all that is asked here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "PATIENCE", 10)
+        patched.setattr(training, "MOST_ROUNDS", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of three classes as CSV and Parquet, its model, and its scores."""
+    folder = tmp_path_factory.mktemp("classes")
+    table = table_of_classes()
+    table.write_csv(folder / "table.csv")
+    table.write_parquet(folder / "table.parquet")
+    given = ["fit", str(folder / "table.csv"), "--target", "kind", "--out", str(folder / "model"), "--gamma", "2"]
+    assert main([*given, "--select", "log_loss"]) == 0
+    assert predict(folder / "model", folder / "table.parquet", folder / "scores.parquet", "--keep", "kind") == 0
+    return folder
+
+
+def test_each_class_has_a_probability(folder: Path) -> None:
+    scores = pl.read_parquet(folder / "scores.parquet")
+    names = [f"probability_{name}" for name in CLASSES]
+    assert scores.columns == ["kind", *names, "decision"]
+    probabilities = scores.select(names).to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    assert scores["decision"].to_list() == [CLASSES[place] for place in probabilities.argmax(axis=1)]
+    shares = [(scores["kind"] == name).mean() for name in CLASSES]
+    np.testing.assert_allclose(probabilities.mean(axis=0), shares, rtol=0.25)
+    labels = scores["kind"].to_list()
+    assert log_loss(labels, probabilities) < 0.8 * log_loss(labels, np.tile(shares, (len(labels), 1)))
+
+
+def test_the_folder_of_classes(folder: Path) -> None:
+    facts = described(folder / "model")
+    assert (facts["format"], facts["engine"], facts["classes"]) == (2, "lightgbm", CLASSES)
+    assert facts["threshold"] is None
+    assert len(facts["init_score"]) == 3
+    assert sum(facts["prior"]) == pytest.approx(1)
+    names = [candidate["name"] for candidate in facts["fit"]["candidates"]]
+    assert names == ["cross-entropy", "balanced cross-entropy", "focal (gamma 2)", "focal (gamma 2, balanced)"]
+    for candidate in facts["fit"]["candidates"][1:]:
+        for metric in ("log_loss", "brier"):
+            assert np.mean(candidate["recovered"][metric]) < np.mean(candidate["raw"][metric])
+    by_class = facts["fit"]["by_class"]["cross-entropy"]
+    assert list(by_class) == CLASSES
+    assert sum(result["rows"] for result in by_class.values()) == facts["fit"]["rows"]["final_test"]
+    macro = np.mean([result["average_precision"] for result in by_class.values()])
+    assert macro == pytest.approx(facts["fit"]["final_test"]["cross-entropy"]["average_precision"])
+
+
+def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--target", "kind", "--gamma", "1", "--time", "at"]
+    assert main(["fit", str(folder / "table.csv"), "--out", str(tmp_path / "model"), *given]) == 0
+    said = capsys.readouterr().out
+    table = table_of_classes()
+    lines = " ".join(said.split())
+    assert f"kind: 3 classes, 'cold' {(table['kind'] == 'cold').sum()} rows" in lines
+    for name in CLASSES:
+        assert f"\n   {name}: " in said
+    assert "means over the classes, each against the rest" in lines
+    assert "It decides for the class of kind that is most probable." in said
+    assert max(map(len, said[: said.index("Wrote ")].splitlines())) <= 80
+    assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
+    assert "kind decided by the largest probability:\n  cold: " in capsys.readouterr().out
+
+
+def test_one_class_against_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = read_sample(open_table(folder / "table.csv"), Roles("kind", "hot"))
+    assert sample.target.classes == ("any but hot", "hot")
+    np.testing.assert_array_equal(sample.labels, table_of_classes()["kind"].to_numpy() == "hot")
+    assert fit(folder / "table.csv", tmp_path / "model", "--positive", "hot", target="kind") == 0
+    assert "positive is 'hot'" in capsys.readouterr().out
+    assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
+    assert pl.read_csv(tmp_path / "scores.csv").columns == ["probability", "decision"]
+
+
+def test_classes_by_number_are_in_their_order(tmp_path: Path) -> None:
+    pl.DataFrame({"x": np.arange(300), "y": 2 + np.arange(300) % 10 * 1.0}).write_parquet(tmp_path / "t.parquet")
+    sample = read_sample(open_table(tmp_path / "t.parquet"), Roles("y"))
+    assert sample.target.classes == tuple(str(number) for number in range(2, 12))
+    np.testing.assert_array_equal(sample.labels, np.arange(300) % 10)
+
+
+def test_a_kept_column_of_the_name_of_a_probability_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table_of_classes().with_columns(probability_hot=0.5).write_csv(tmp_path / "t.csv")
+    more = ["--keep", "probability_hot"]
+    assert predict(folder / "model", tmp_path / "t.csv", tmp_path / "scores.csv", *more) == 2
+    assert "predict writes a column of that name" in capsys.readouterr().err
+
+
+# -- engines ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("engine", "target"), [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
+)
+def test_engines(engine: str, target: str, tmp_path: Path) -> None:
+    """The final test's numbers come out again in a new process, from the files alone; the same seed, the same bits."""
+    table = made_table(800) if target == "event" else table_of_classes()
+    table.write_parquet(tmp_path / "table.parquet")
+    given = ["fit", str(tmp_path / "table.parquet"), "--target", target, "--engine", engine, "--gamma", "1"]
+    more = ["--alpha", "0.4"] if target == "event" else []
+    for name in ("model", "again"):
+        assert main([*given, *more, "--out", str(tmp_path / name)]) == 0
+    facts = described(tmp_path / "model")
+    file = ENGINES[engine].file
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted([file, "model.json", "report.png"])
+    first, again = (read_model(tmp_path / name) for name in ("model", "again"))
+    program = "import sys; from parfocal.app import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["predict", str(tmp_path / "model"), str(tmp_path / "table.parquet"), "--out", "scores.parquet"]
+    subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    said = scores.select(pl.selectors.starts_with("probability")).to_numpy()
+    sample = read_sample(open_table(tmp_path / "table.parquet"), Roles(target))
+    test = split_by_class(sample.labels, 0).test
+    labels = sample.labels[test]
+    of_test = said[test, 0] if target == "event" else said[test]
+    reported = next(
+        scores
+        for name, scores in facts["fit"]["final_test"].items()
+        if name in (facts["fit"]["winner"], f"{facts['fit']['winner']}, recovered")
+    )
+    assert log_loss(labels, of_test) == pytest.approx(reported["log_loss"], rel=1e-12)
+    matrix = sample.learn_categories(split_by_class(sample.labels, 0).training).matrix()
+    np.testing.assert_array_equal(first.probabilities(matrix), again.probabilities(matrix))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_categories_are_no_numbers(engine: str) -> None:
+    """A label that depends on which of 40 codes a row has is found by one tree, though no threshold finds it."""
+    generator = np.random.default_rng(0)
+    codes = generator.integers(0, 40, size=4000).astype(float)
+    codes[::50] = np.nan
+    matrix = np.stack([generator.normal(size=4000), codes], axis=1)
+    labels = (np.nan_to_num(codes, nan=0) % 2).astype(int)
+    found = []
+    for categorical in ([1], []):
+        rows = training.Rows(matrix, labels, None, categorical)
+        settings = training.Settings(leaves=4)
+        trainer = training.Training(ENGINES[engine], seed=0)
+        final = training.fit_finally(trainer, [(training.Candidate(1.0, settings=settings), 8)], rows)[0]
+        found.append(log_loss(labels, final.probabilities(matrix)))
+    assert found[0] < 0.9 * found[1]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_stops_when_asked(engine: str) -> None:
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(size=(500, 3))
+    rows = training.Rows(matrix, (matrix[:, 0] > 1).astype(int), None, [])
+    rounds: list[int] = []
+
+    def stop() -> bool:
+        rounds.append(1)
+        return len(rounds) == 3
+
+    trainer = training.Training(ENGINES[engine], seed=0)
+    with pytest.raises(Stopped):
+        trainer.train(training.CROSS_ENTROPY, trainer.task(training.CROSS_ENTROPY, rows, 50, stop=stop))
+    assert len(rounds) == 3
+
+
+def test_settings_reach_every_engine() -> None:
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(size=(800, 3))
+    labels = (generator.random(800) < 1 / (1 + np.exp(1 - matrix[:, 0]))).astype(int)
+    rows = training.Rows(matrix, labels, None, [])
+    for engine in ENGINES.values():
+        said = []
+        for change in ({}, {"learning_rate": 0.3}, {"leaves": 7}, {"l2": 30.0}, {"feature_share": 0.4}):
+            candidate = training.Candidate(1.0, settings=training.Settings(**change))
+            trainer = training.Training(engine, seed=0)
+            said.append(training.fit_finally(trainer, [(candidate, 10)], rows)[0].probabilities(matrix))
+        for other in said[1:]:
+            assert np.abs(other - said[0]).max() > 1e-3, engine.name
+
+
+def test_an_engine_that_is_not_installed_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("xgboost", "parfocal.xgboost"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    assert fit(folder / "table.csv", tmp_path / "model", "--engine", "xgboost", target="kind") == 2
+    said = capsys.readouterr().err
+    assert "--engine xgboost" in said
+    assert "pip install xgboost" in said
+
+
+# -- budget ----------------------------------------------------------------------------------------
+
+
+def test_a_budget_is_spent_on_both_sides(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_table(600).write_csv(tmp_path / "t.csv")
+    began = time.monotonic()
+    given = ["fit", str(tmp_path / "t.csv"), "--target", "event", "--out", str(tmp_path / "model"), "--budget", "15s"]
+    assert main(given) == 0
+    spent = time.monotonic() - began
+    facts = described(tmp_path / "model")["fit"]
+    assert facts["budget_seconds"] == 15
+    found = facts["candidates"]
+    assert [candidate["name"] for candidate in found[:6]] == [c.name for c in training.candidates((), (), 2)]
+    searched = found[6:]
+    assert len(searched) >= 2, spent
+    plain = [c for c in searched if c["gamma"] == 0]
+    assert 2 * len(plain) == len(searched)  # cross-entropy gets the same
+    assert len({json.dumps(c["settings"]) for c in searched}) == len(searched)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"the best of {len(found)} candidates" in said
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    """With fits that take a second each on a clock of ours, and a best gamma of 3."""
+    clock = [0.0]
+    monkeypatch.setattr(search.time, "monotonic", lambda: clock[0])
+
+    class FakeFolds:
+        def __init__(self) -> None:
+            self.tried: list[Any] = []
+
+        def fit(self, tried: list[Any]) -> list[training.FoldFit]:
+            clock[0] += 1.0 if self.tried else 6.0
+            self.tried += tried
+            scores = [{"log_loss": abs(candidate.gamma - 3)} for candidate in tried]
+            return [
+                training.FoldFit(candidate, 0, 1, np.empty(0), {}, score)
+                for candidate, score in zip(tried, scores, strict=True)
+            ]
+
+    folds = FakeFolds()
+    fits = search.search(folds, classes, Metric.log_loss, seed=0, deadline=66.0)  # type: ignore[arg-type]
+    assert clock[0] == 65.0  # another round and the final fits would pass the deadline
+    gammas = [fit.candidate.gamma for fit in fits if fit.candidate.gamma][4:]
+    assert len(gammas) == 59
+    assert min(abs(gamma - 3) for gamma in gammas) < 0.1
+    late = np.abs(np.array(gammas[-20:]) - 3).mean()
+    assert late < 0.6 * np.abs(np.array(gammas[:10]) - 3).mean()
+    if classes == 3:
+        assert all(0 <= fit.candidate.balance <= 1 and fit.candidate.alpha is None for fit in fits)
+
+
+# -- models of before ------------------------------------------------------------------------------
+
+
+def test_models_of_format_1_are_read(tmp_path: Path) -> None:
+    """As parfocal 0.1 wrote them: LightGBM, two classes, and alpha always a number."""
+    made_table().write_parquet(tmp_path / "table.parquet")
+    assert fit(tmp_path / "table.parquet", tmp_path / "model", "--select", "log_loss") == 0
+    shutil.copytree(tmp_path / "model", tmp_path / "old")
+    facts = json.loads((tmp_path / "old" / "model.json").read_text())
+    facts |= {
+        "format": 1,
+        "negative": "false",
+        "positive": "true",
+        "alpha": 0.5 if facts["alpha"] is None else facts["alpha"],
+    }
+    del facts["classes"], facts["engine"]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(facts))
+    for name in ("model", "old"):
+        assert predict(tmp_path / name, tmp_path / "table.parquet", tmp_path / f"{name}.csv") == 0
+    now, then = (pl.read_csv(tmp_path / f"{name}.csv")["probability"] for name in ("model", "old"))
+    np.testing.assert_allclose(now, then, rtol=1e-12)
