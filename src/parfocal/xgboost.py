@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xgboost as xgb
+from xgboost import collective
 
 from parfocal import objectives
 from parfocal.boosting import Pair
@@ -69,7 +70,8 @@ def given(first: Any, second: Any, sample_weight: Any, own_labels: Any) -> tuple
 class FocalMetric(objectives.Metric):
     """`custom_metric=` of `xgboost.train`, or `eval_metric=` of its estimators: smaller is better.
 
-    Give XGBoost `disable_default_eval_metric=1` beside it.  See `objectives.Metric`.
+    Give XGBoost `disable_default_eval_metric=1` beside it.  Where several workers train it is the mean over the rows of
+    all, so every worker must call it, as XGBoost does.  See `objectives.Metric`.
 
     >>> metric = FocalMetric(FocalObjective(gamma=2.0, prior=0.5), "log_loss")
     >>> metric(np.zeros(2), xgb.DMatrix(np.zeros((2, 1)), [1, 0]))
@@ -82,5 +84,18 @@ class FocalMetric(objectives.Metric):
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
         """(name, value) of (margins, DMatrix), as `xgboost.train` calls it; of (labels, margins), the value alone."""
-        value = self.value(*given(first, second, sample_weight, self.labels))
+        margins, labels, weight = given(first, second, sample_weight, self.labels)
+        value = self.value(margins, labels, weight)
+        if collective.is_distributed():
+            value = over_workers(value, len(margins) if weight is None else float(np.sum(weight)))
         return (self.name, value) if isinstance(second, xgb.DMatrix) else value
+
+
+def over_workers(value: float, weight: float) -> float:
+    """The weighted mean of every worker's value.
+
+    XGBoost would take their plain mean, in which a worker with few rows counts as much as one with many, and one with
+    none counts as a loss of 0.
+    """
+    total, weights = collective.allreduce(np.asarray([weight * value, weight]), collective.Op.SUM)
+    return float(total / weights)
