@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
 import long_tail  # noqa: E402  # from examples/, which is on the path by now
+import many_files  # noqa: E402
 
 ONE_PER_FRAMEWORK = sorted(path.name for path in EXAMPLES.glob("digits_*.py"))
 QUICK = ("--steps", "200", "--seeds", "2")
@@ -55,6 +57,31 @@ def check_table(printed: str) -> None:
 @pytest.mark.parametrize(("name", "backend", "arguments"), RUNS)
 def test_recovered_probabilities_beat_raw_scores(name: str, backend: str, arguments: tuple[str, ...]) -> None:
     check_table(run(name, backend, *arguments))
+
+
+@pytest.mark.parametrize("engine", ["lightgbm", "xgboost"])
+def test_many_files(engine: str, tmp_path: Path) -> None:
+    random, labels = np.random.default_rng(0), []
+    for file in range(4):
+        rows = pd.DataFrame({"a": random.normal(size=1500), "b": random.choice(["x", "y"], size=1500)})
+        margins = 1.5 * rows.a + (rows.b == "y") - 4
+        labels.append(random.random(1500) < 1 / (1 + np.exp(-margins)))
+        rows.assign(rare=labels[-1]).to_parquet(tmp_path / f"{file}.parquet")
+    printed = run("many_files.py", "", str(tmp_path), "--target", "rare", "--engine", engine, "--held-out", "1")
+    assert "4,500 rows in 3 files; held out: 1; workers: 2" in printed
+    assert f"prior {np.mean(labels[:3]):.4f}" in printed
+    assert 3 < int(re.search(rf"{engine}: (\d+) rounds", printed)[1]) < 480
+    losses = dict(re.findall(r"(raw focal|recovered): log loss ([\d.]+)", printed))
+    assert float(losses["recovered"]) < 0.95 * float(losses["raw focal"]), printed
+    precision = float(re.search(r"average precision, of both: ([\d.]+)", printed)[1])
+    assert precision > 1.5 * np.mean(labels[3])
+
+
+def test_the_flights_become_a_file_a_month(tmp_path: Path) -> None:
+    many_files.write_months(tmp_path)
+    months = [pd.read_parquet(file, columns=["month"]).month for file in sorted(tmp_path.iterdir())]
+    assert [(month.nunique(), month[0]) for month in months] == [(1, number) for number in range(1, 13)]
+    assert sum(map(len, months)) == 336_776
 
 
 def test_fashion_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
