@@ -1,0 +1,273 @@
+"""Does focal loss help on real tables with rare classes?  The runs behind docs/does-it-help.md, and that page's tables.
+
+python examples/does_it_help.py data      data: the folder of packages that examples/tables.py reads; runs everything
+                                          and writes docs/does-it-help.csv and the page
+python examples/does_it_help.py --page    puts what the csv says into the page
+python examples/does_it_help.py --check   exits with 1 if the page says something else than the csv
+
+(a) Every loss trains with the same estimator, rows, rounds to stop and leaves; only gamma and class_weight differ.
+(b) A seed is a split.  Differences to cross-entropy are taken within a split, so that a hard one weighs on no method.
+(c) Splits share training rows, so their results are no independent repeats, and the usual standard error is too small.
+    Nadeau and Bengio (2003, doi:10.1023/A:1024068626366) put 1 / n + test rows / training rows in the place of 1 / n.
+(d) "Beyond noise" is a difference outside the 95 % interval of Student's t around 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import train_test_split
+from tables import Table, every
+
+from parfocal.app.metrics import calibration_error
+from parfocal.engines import Rows
+from parfocal.sklearn import FocalBoostingClassifier
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE, RESULTS = DOCS / "does-it-help.md", DOCS / "does-it-help.csv"
+START, END = "<!-- made by examples/does_it_help.py: start -->", "<!-- made by examples/does_it_help.py: end -->"
+
+PLAN: dict[str, dict[str, Any]] = {
+    "cross-entropy": {"gamma": 0.0},
+    "balanced": {"gamma": 0.0, "class_weight": "balanced"},
+    "gamma 1": {"gamma": 1.0},
+    "gamma 2": {"gamma": 2.0},
+}
+BASE = "cross-entropy"
+METHODS = [BASE, *(f"{name}, {scores}" for name in list(PLAN)[1:] for scores in ("raw", "recovered"))]
+SETTINGS: dict[str, Any] = {"n_estimators": 1000, "early_stopping_rounds": 30, "validation_fraction": 0.2}
+SEEDS, SEEDS_OF_SMALL, SMALL = 5, 10, 10_000
+WINDOW, WINDOWS = 5, 10  # by time: five tenths to train with, the tenth after them to judge by; seeds 0 to 4 roll on
+MORE_IS_BETTER = {
+    "log_loss": False,
+    "brier": False,
+    "calibration_error": False,
+    "average_precision": True,
+    "recall": True,
+    "balanced_recall": True,
+}
+TITLES = {name: name.replace("_", " ").replace("brier", "Brier score") for name in MORE_IS_BETTER}
+WORDS = ("helped", "no difference", "harmed")
+Results = dict[str, dict[str, np.ndarray]]  # of one table: by method and column, a value for each seed
+
+
+# -- the runs
+
+
+class StopsByTime(FocalBoostingClassifier):
+    """Rows come in the order of time, and the last say when to stop: drawn at random, both sides hold the same bad day."""
+
+    def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
+        cut = round((1 - self.validation_fraction) * len(rows.labels))
+        weights = [None, None] if rows.weights is None else [rows.weights[:cut], rows.weights[cut:]]
+        return Rows(rows.features[:cut], rows.labels[:cut], weights[0]), Rows(
+            rows.features[cut:], rows.labels[cut:], weights[1]
+        )
+
+
+def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test rows: windows that roll forward in time, or 2 to 1 at random with each class on both sides."""
+    if table.order is not None:
+        parts = np.array_split(np.argsort(table.order, kind="stable"), WINDOWS)
+        return np.concatenate(parts[seed : seed + WINDOW]), parts[seed + WINDOW]
+    rows = np.arange(len(table.labels))
+    train, test = train_test_split(rows, test_size=1 / 3, stratify=table.labels, random_state=seed)
+    return train, test
+
+
+def macro_recall(labels: np.ndarray, chosen: np.ndarray) -> float:
+    """The mean, over the classes that the labels have, of the share of their rows that were found."""
+    return float(np.mean([np.mean(chosen[labels == k] == k) for k in np.unique(labels)]))
+
+
+def measures(labels: np.ndarray, probabilities: np.ndarray, priors: np.ndarray) -> dict[str, float]:
+    """Two classes: of the rare one, 1.  More: means over the classes, one against the rest, that have test rows."""
+    kinds = [1] if len(priors) == 2 else list(np.unique(labels))
+    right = np.eye(len(priors))[labels]
+    ranks = [average_precision_score(right[:, k], probabilities[:, k]) for k in kinds]
+    errors = [calibration_error(right[:, k], probabilities[:, k]) for k in kinds]
+    of_label = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-15)
+    return {
+        "log_loss": float(-np.log(of_label).mean()),
+        "brier": float(((probabilities - right) ** 2).sum(axis=1).mean() / 2),  # for two classes the usual (p - y)^2
+        "calibration_error": float(np.mean(errors)),
+        "average_precision": float(np.mean(ranks)),
+        "recall": macro_recall(labels, probabilities.argmax(axis=1)),
+        "balanced_recall": macro_recall(labels, (probabilities / priors).argmax(axis=1)),
+    }
+
+
+def runs(table: Table, seed: int, **settings: Any) -> Iterator[dict[str, Any]]:
+    """A row of the csv for each method on one split."""
+    train, test = split(table, seed)
+    counts = np.bincount(table.labels)
+    estimator = FocalBoostingClassifier if table.order is None else StopsByTime
+    for name, loss in PLAN.items():
+        model = estimator("lightgbm", **{**SETTINGS, **loss, **settings}, n_jobs=1, random_state=seed)
+        began = time.process_time()  # of the processor, so that other programs count less
+        model.fit(table.features[train], table.labels[train])
+        seconds = time.process_time() - began
+        kinds = {"recovered": model.predict_proba, "raw": model.raw_focal_scores}
+        for method in (method for method in METHODS if method.split(", ")[0] == name):
+            probabilities = kinds[method.split(", ")[-1] if name != BASE else "recovered"](table.features[test])
+            priors = np.bincount(table.labels[train]) / len(train)
+            yield {
+                "table": table.name,
+                "rows": len(table.labels),
+                "classes": table.classes,
+                "rarest": counts.min(),
+                "training_rows": len(train),
+                "test_rows": len(test),
+                "seed": seed,
+                "method": method,
+                **{name: f"{value:.6g}" for name, value in measures(table.labels[test], probabilities, priors).items()},
+                "rounds": model.n_iter_,
+                "seconds": f"{seconds:.3f}",
+            }
+
+
+def run_all(tables: list[Table], path: Path, **settings: Any) -> None:
+    with path.open("w", newline="") as file:
+        writer = None
+        for table in tables:
+            for seed in range(SEEDS_OF_SMALL if len(table.labels) < SMALL else SEEDS):
+                for row in runs(table, seed, **settings):
+                    writer = writer or csv.DictWriter(file, list(row), lineterminator="\n")
+                    if file.tell() == 0:
+                        writer.writeheader()
+                    writer.writerow(row)
+                print(f"{time.strftime('%H:%M:%S')} {table.name}, seed {seed}", flush=True)
+
+
+# -- the page
+
+
+def read(path: Path) -> dict[str, Results]:
+    """By table, method and column: values in the order of the seeds."""
+    with path.open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["seed"]))
+    found: dict[str, Results] = {}
+    for name in dict.fromkeys(row["table"] for row in rows):
+        found[name] = {}
+        for method in METHODS:
+            own = [row for row in rows if (row["table"], row["method"]) == (name, method)]
+            numbers = [column for column in own[0] if column not in ("table", "method")]
+            found[name][method] = {column: np.array([float(row[column]) for row in own]) for column in numbers}
+    return found
+
+
+def standard_error(values: np.ndarray, of: dict[str, np.ndarray]) -> float:
+    """Of the mean over splits that share training rows, see (c)."""
+    shared = np.mean(of["test_rows"] / of["training_rows"])
+    return float(np.sqrt((1 / len(values) + shared) * values.var(ddof=1)))
+
+
+def against(results: Results, method: str, metric: str) -> tuple[float, float, str]:
+    """Mean difference to cross-entropy, its standard error, and what that says."""
+    difference = results[method][metric] - results[BASE][metric]
+    mean, error = float(difference.mean()), standard_error(difference, results[BASE])
+    if abs(mean) <= stats.t.ppf(0.975, len(difference) - 1) * error:
+        return mean, error, "no difference"
+    return mean, error, "helped" if (mean > 0) == MORE_IS_BETTER[metric] else "harmed"
+
+
+def decimals(results: Results, metric: str) -> int:
+    """Enough to show cross-entropy's log loss where it is tiny."""
+    size = results[BASE][metric].mean() if metric in ("log_loss", "brier", "calibration_error") else 1.0
+    return max(4, 2 - int(np.floor(np.log10(size))))
+
+
+def grid(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def difference_cell(results: Results, method: str, metric: str) -> str:
+    mean, error, word = against(results, method, metric)
+    digits = decimals(results, metric)
+    mark = "" if word == "no difference" else f" **{word}**"
+    return f"{mean:+.{digits}f} ±{error:.{digits}f}{mark}"
+
+
+def claim(tables: dict[str, Results]) -> str:
+    """What was to be verified."""
+    lines = []
+    for name in ("flights", "census"):
+        for gamma in ("gamma 1", "gamma 2"):
+            recovered, raw = (against(tables[name], f"{gamma}, {kind}", "log_loss") for kind in ("recovered", "raw"))
+            holds = recovered[2] != "harmed" and raw[2] == "harmed"
+            lines.append(
+                f"- {name}, {gamma}: **{'holds' if holds else 'does not hold'}**. Log loss against cross-entropy's "
+                f"{tables[name][BASE]['log_loss'].mean():.4f}: recovered {recovered[0]:+.4f} ± {recovered[1]:.4f} "
+                f"({recovered[2]}), raw {raw[0]:+.4f} ± {raw[1]:.4f} ({raw[2]})."
+            )
+    return "\n".join(lines)
+
+
+def counts(tables: dict[str, Results]) -> str:
+    """On how many tables each method helped, made no difference, harmed."""
+    rows = []
+    for method in METHODS[1:]:
+        words = {metric: [against(table, method, metric)[2] for table in tables.values()] for metric in TITLES}
+        cells = [" / ".join(str(found.count(word)) for word in WORDS) for found in words.values()]
+        rows.append([method, *cells])
+    return grid(["", *TITLES.values()], rows)
+
+
+def differences(tables: dict[str, Results], metric: str) -> str:
+    rows = [[name, *(difference_cell(own, method, metric) for method in METHODS[1:])] for name, own in tables.items()]
+    return grid([TITLES[metric], *METHODS[1:]], rows)
+
+
+def all_metrics(name: str, results: Results) -> str:
+    base = {column: values[0] for column, values in results[BASE].items()}
+    title = f"{name}: {base['rows']:,.0f} rows, {base['classes']:.0f} classes, {base['rarest']:,.0f} in the rarest"
+    rows = []
+    for method, own in results.items():
+        cells = []
+        for metric in TITLES:
+            digits = decimals(results, metric)
+            cells.append(f"{own[metric].mean():.{digits}f} ±{standard_error(own[metric], own):.{digits}f}")
+        ratio = np.mean(own["seconds"] / results[BASE]["seconds"])
+        rows.append([method, *cells, f"{own['rounds'].mean():.0f}", f"{ratio:.2f}"])
+    table = grid(["", *TITLES.values(), "rounds", "time"], rows)
+    seconds = results[BASE]["seconds"].mean()
+    return f"### {title}\n\n{len(own['seed'])} splits; cross-entropy trained for {seconds:.1f} s.\n\n{table}"
+
+
+def made(tables: dict[str, Results]) -> str:
+    parts = [
+        "## The claim", claim(tables),
+        "## Helped / no difference / harmed", counts(tables),
+        "## Differences to cross-entropy", differences(tables, "log_loss"), differences(tables, "average_precision"),
+        "## Every number", *(all_metrics(*item) for item in tables.items()),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    if "--page" not in arguments and "--check" not in arguments:
+        run_all(every(Path(arguments[0])), RESULTS)
+    text = PAGE.read_text(encoding="utf-8")
+    start, end = text.index(START) + len(START), text.index(END)
+    block = f"\n\n{made(read(RESULTS))}\n\n"
+    if "--check" in arguments:
+        same = text[start:end] == block
+        print(f"the page {'says what' if same else 'says something else than'} docs/does-it-help.csv")
+        return 0 if same else 1
+    PAGE.write_text(text[:start] + block + text[end:], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main(sys.argv[1:]))
