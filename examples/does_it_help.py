@@ -47,15 +47,12 @@ METHODS = [BASE, *(f"{name}, {scores}" for name in list(PLAN)[1:] for scores in 
 SETTINGS: dict[str, Any] = {"n_estimators": 1000, "early_stopping_rounds": 30, "validation_fraction": 0.2}
 SEEDS, SEEDS_OF_SMALL, SMALL = 5, 10, 10_000
 WINDOW, WINDOWS = 5, 10  # by time: five tenths to train with, the tenth after them to judge by; seeds 0 to 4 roll on
-MORE_IS_BETTER = {
-    "log_loss": False,
-    "brier": False,
-    "calibration_error": False,
-    "average_precision": True,
-    "recall": True,
-    "balanced_recall": True,
+LOSSES = ("log_loss", "brier", "calibration_error")  # less is better
+TITLES = {
+    name: name.replace("_", " ").replace("brier", "Brier score")
+    for name in (*LOSSES, "average_precision", "recall", "balanced_recall")
 }
-TITLES = {name: name.replace("_", " ").replace("brier", "Brier score") for name in MORE_IS_BETTER}
+SHOWN = ("log_loss", "average_precision")  # with differences to cross-entropy and a verdict in words
 WORDS = ("helped", "no difference", "harmed")
 Results = dict[str, dict[str, np.ndarray]]  # of one table: by method and column, a value for each seed
 
@@ -64,14 +61,15 @@ Results = dict[str, dict[str, np.ndarray]]  # of one table: by method and column
 
 
 class StopsByTime(FocalBoostingClassifier):
-    """Rows come in the order of time, and the last say when to stop: drawn at random, both sides hold the same bad day."""
+    """Rows come in the order of time; the last say when to stop.  At random, both sides would hold the same day."""
 
     def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
         cut = round((1 - self.validation_fraction) * len(rows.labels))
-        weights = [None, None] if rows.weights is None else [rows.weights[:cut], rows.weights[cut:]]
-        return Rows(rows.features[:cut], rows.labels[:cut], weights[0]), Rows(
-            rows.features[cut:], rows.labels[cut:], weights[1]
+        train, held_out = (
+            Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
+            for part in (slice(cut), slice(cut, None))
         )
+        return train, held_out
 
 
 def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,27 +107,26 @@ def measures(labels: np.ndarray, probabilities: np.ndarray, priors: np.ndarray) 
 def runs(table: Table, seed: int, **settings: Any) -> Iterator[dict[str, Any]]:
     """A row of the csv for each method on one split."""
     train, test = split(table, seed)
-    counts = np.bincount(table.labels)
     estimator = FocalBoostingClassifier if table.order is None else StopsByTime
     for name, loss in PLAN.items():
         model = estimator("lightgbm", **{**SETTINGS, **loss, **settings}, n_jobs=1, random_state=seed)
         began = time.process_time()  # of the processor, so that other programs count less
         model.fit(table.features[train], table.labels[train])
         seconds = time.process_time() - began
-        kinds = {"recovered": model.predict_proba, "raw": model.raw_focal_scores}
-        for method in (method for method in METHODS if method.split(", ")[0] == name):
-            probabilities = kinds[method.split(", ")[-1] if name != BASE else "recovered"](table.features[test])
-            priors = np.bincount(table.labels[train]) / len(train)
+        priors = np.bincount(table.labels[train]) / len(train)
+        for method in (method for method in METHODS if method.startswith(name)):
+            scores = model.raw_focal_scores if method.endswith("raw") else model.predict_proba
+            found = measures(table.labels[test], scores(table.features[test]), priors)
             yield {
                 "table": table.name,
                 "rows": len(table.labels),
                 "classes": table.classes,
-                "rarest": counts.min(),
+                "rarest": np.bincount(table.labels).min(),
                 "training_rows": len(train),
                 "test_rows": len(test),
                 "seed": seed,
                 "method": method,
-                **{name: f"{value:.6g}" for name, value in measures(table.labels[test], probabilities, priors).items()},
+                **{metric: f"{value:.6g}" for metric, value in found.items()},
                 "rounds": model.n_iter_,
                 "seconds": f"{seconds:.3f}",
             }
@@ -177,12 +174,12 @@ def against(results: Results, method: str, metric: str) -> tuple[float, float, s
     mean, error = float(difference.mean()), standard_error(difference, results[BASE])
     if abs(mean) <= stats.t.ppf(0.975, len(difference) - 1) * error:
         return mean, error, "no difference"
-    return mean, error, "helped" if (mean > 0) == MORE_IS_BETTER[metric] else "harmed"
+    return mean, error, "helped" if (mean < 0) == (metric in LOSSES) else "harmed"
 
 
 def decimals(results: Results, metric: str) -> int:
     """Enough to show cross-entropy's log loss where it is tiny."""
-    size = results[BASE][metric].mean() if metric in ("log_loss", "brier", "calibration_error") else 1.0
+    size = results[BASE][metric].mean() if metric in LOSSES else 1.0
     return max(4, 2 - int(np.floor(np.log10(size))))
 
 
@@ -191,16 +188,9 @@ def grid(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def difference_cell(results: Results, method: str, metric: str) -> str:
-    mean, error, word = against(results, method, metric)
-    digits = decimals(results, metric)
-    mark = "" if word == "no difference" else f" **{word}**"
-    return f"{mean:+.{digits}f} ±{error:.{digits}f}{mark}"
-
-
 def claim(tables: dict[str, Results]) -> str:
     """What was to be verified."""
-    lines = []
+    lines = ["Recovered, the log loss is within noise of cross-entropy's or better; raw, it is worse beyond noise:\n"]
     for name in ("flights", "census"):
         for gamma in ("gamma 1", "gamma 2"):
             recovered, raw = (against(tables[name], f"{gamma}, {kind}", "log_loss") for kind in ("recovered", "raw"))
@@ -213,18 +203,33 @@ def claim(tables: dict[str, Results]) -> str:
     return "\n".join(lines)
 
 
+def verdict(name: str, results: Results) -> str:
+    said = []
+    for metric in SHOWN:
+        words = {method: against(results, method, metric)[2] for method in METHODS[1:]}
+        found = [(word, [m for m in words if words[m] == word]) for word in ("helped", "harmed")]
+        cases = [f"{word} by {', '.join(f'*{method}*' for method in methods)}" for word, methods in found if methods]
+        said.append(f"{TITLES[metric]}: {'; '.join(cases) or 'no method helped or harmed'}")
+    return f"- **{name}**: {'. '.join(part[0].upper() + part[1:] for part in said)}."
+
+
 def counts(tables: dict[str, Results]) -> str:
     """On how many tables each method helped, made no difference, harmed."""
     rows = []
     for method in METHODS[1:]:
         words = {metric: [against(table, method, metric)[2] for table in tables.values()] for metric in TITLES}
-        cells = [" / ".join(str(found.count(word)) for word in WORDS) for found in words.values()]
-        rows.append([method, *cells])
+        rows.append([method, *(" / ".join(str(found.count(word)) for word in WORDS) for found in words.values())])
     return grid(["", *TITLES.values()], rows)
 
 
 def differences(tables: dict[str, Results], metric: str) -> str:
-    rows = [[name, *(difference_cell(own, method, metric) for method in METHODS[1:])] for name, own in tables.items()]
+    rows = []
+    for name, results in tables.items():
+        digits, cells = decimals(results, metric), []
+        for mean, error, word in (against(results, method, metric) for method in METHODS[1:]):
+            mark = "" if word == "no difference" else f" **{word}**"
+            cells.append(f"{mean:+.{digits}f} ±{error:.{digits}f}{mark}")
+        rows.append([name, *cells])
     return grid([TITLES[metric], *METHODS[1:]], rows)
 
 
@@ -245,16 +250,24 @@ def all_metrics(name: str, results: Results) -> str:
 
 
 def made(tables: dict[str, Results]) -> str:
-    parts = [
+    models = [own for table in tables.values() for method, own in table.items() if not method.endswith("raw")]
+    rounds, most = np.concatenate([own["rounds"] for own in models]), SETTINGS["n_estimators"]
+    return "\n\n".join([
         "## The claim", claim(tables),
-        "## Helped / no difference / harmed", counts(tables),
-        "## Differences to cross-entropy", differences(tables, "log_loss"), differences(tables, "average_precision"),
-        "## Every number", *(all_metrics(*item) for item in tables.items()),
-    ]  # fmt: skip
-    return "\n\n".join(parts)
+        "## Table by table", "\n".join(verdict(*item) for item in tables.items()),
+        "Everything that is not named made no difference beyond noise. The differences to cross-entropy:",
+        *(differences(tables, metric) for metric in SHOWN),
+        "On how many tables each method helped / made no difference / harmed:", counts(tables),
+        "## Every number",
+        f"{len(rounds)} models were trained; {np.count_nonzero(rounds == most)} of them took all {most} rounds.",
+        *(all_metrics(*item) for item in tables.items()),
+    ])  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
+    if not arguments:
+        print(__doc__)
+        return 2
     if "--page" not in arguments and "--check" not in arguments:
         run_all(every(Path(arguments[0])), RESULTS)
     text = PAGE.read_text(encoding="utf-8")

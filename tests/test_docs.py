@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_performance_page_shows_the_recorded_run() -> None:
-    command = [sys.executable, ROOT / "docs" / "make_performance.py", "--check"]
+@pytest.mark.parametrize("script", ["docs/make_performance.py", "examples/does_it_help.py"])
+def test_the_page_shows_the_recorded_run(script: str) -> None:
+    command = [sys.executable, ROOT / script, "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -15,8 +15,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
-import long_tail  # noqa: E402  # from examples/, which is on the path by now
+import does_it_help  # noqa: E402  # from examples/, which is on the path by now
+import long_tail  # noqa: E402
 import many_files  # noqa: E402
+import tables  # noqa: E402
 
 ONE_PER_FRAMEWORK = sorted(path.name for path in EXAMPLES.glob("digits_*.py"))
 QUICK = ("--steps", "200", "--seeds", "2")
@@ -123,3 +125,188 @@ def test_measures_by_hand() -> None:
 )
 def test_the_verdict_follows_from_the_numbers(gain: list[float], word: str) -> None:
     assert long_tail.verdict(np.array(gain)).startswith(f"Focal loss {word} here: ")
+
+
+# -- does_it_help.py
+
+
+def two_tables() -> list[tables.Table]:
+    """Every 40th flight, and three classes with 20 rows in the rarest, under a name that the page speaks of."""
+    flights = tables.flights()
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [500, 80, 20])
+    features = (random.normal(size=(600, 3)) + labels[:, None]).astype(np.float32)
+    thin = slice(None, None, 40)
+    return [
+        tables.Table("flights", flights.features[thin], flights.labels[thin], flights.order[thin]),
+        tables.Table("census", features, labels),
+    ]
+
+
+def test_the_comparison_runs_and_its_page_says_what_its_csv_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("PAGE", "RESULTS"):
+        monkeypatch.setattr(does_it_help, name, tmp_path / name)
+    monkeypatch.setattr(does_it_help, "SEEDS_OF_SMALL", 2)
+    does_it_help.run_all(two_tables(), tmp_path / "RESULTS", n_estimators=5)
+    results = does_it_help.read(tmp_path / "RESULTS")
+    assert {name: list(own) for name, own in results.items()} == dict.fromkeys(results, does_it_help.METHODS)
+    for own in results.values():
+        for name in ("balanced", "gamma 1", "gamma 2"):
+            raw, recovered = own[f"{name}, raw"], own[f"{name}, recovered"]
+            assert np.all(raw["rounds"] == recovered["rounds"])  # of one model
+            assert np.all(raw["log_loss"] > recovered["log_loss"] + 0.02)
+    for method in ("balanced", "gamma 1", "gamma 2"):  # two classes: recovery keeps the order of the rows
+        precisions = [results["flights"][f"{method}, {kind}"]["average_precision"] for kind in ("raw", "recovered")]
+        np.testing.assert_allclose(*precisions, rtol=1e-3)
+
+    head, foot = f"# A page\n{does_it_help.START}", f"{does_it_help.END}\nits end"
+    (tmp_path / "PAGE").write_text(head + foot, encoding="utf-8")
+    assert does_it_help.main(["--check"]) == 1
+    assert does_it_help.main(["--page"]) == 0
+    assert does_it_help.main(["--check"]) == 0
+    page = (tmp_path / "PAGE").read_text(encoding="utf-8")
+    assert page.startswith(head)
+    assert page.endswith(foot)
+    assert page.count("- flights, gamma 2: **") == page.count("### flights: 8,420 rows, 2 classes, ") == 1
+    csv = (tmp_path / "RESULTS").read_text(encoding="utf-8")
+    (tmp_path / "RESULTS").write_text(csv.replace("census,600,3,20", "census,601,3,20"), encoding="utf-8")
+    assert does_it_help.main(["--check"]) == 1
+
+
+def test_splits_are_by_time_or_have_each_class_on_both_sides() -> None:
+    flights, small = two_tables()
+    tested = []
+    for seed in range(does_it_help.SEEDS):
+        train, test = does_it_help.split(flights, seed)
+        assert flights.order[train].max() <= flights.order[test].min()
+        assert len(train) == pytest.approx(5 * len(test), abs=5)
+        assert np.all(np.diff(flights.order[train]) >= 0)  # so that the last rows are the latest
+        tested.append(test)
+    assert len(np.unique(np.concatenate(tested))) == sum(map(len, tested))  # no row is judged twice
+    train, test = does_it_help.split(small, 3)
+    assert np.array_equal(test, does_it_help.split(small, 3)[1])
+    assert not set(train) & set(test)
+    assert np.bincount(small.labels[test]).tolist() == [166, 27, 7]
+
+
+def test_the_last_rows_of_a_window_say_when_to_stop() -> None:
+    rows = does_it_help.Rows(np.arange(10.0)[:, None], np.arange(10) % 2, np.arange(10.0))
+    model = does_it_help.StopsByTime(validation_fraction=0.2)
+    train, held_out = model._split(rows, None)
+    assert train.features[:, 0].tolist() == train.weights.tolist() == list(range(8))
+    assert held_out.features[:, 0].tolist() == held_out.weights.tolist() == [8, 9]
+    assert held_out.labels.tolist() == [0, 1]
+
+
+def test_measures_of_two_classes_by_hand() -> None:
+    labels, rare = np.array([0, 0, 0, 1]), np.array([0.1, 0.4, 0.2, 0.3])
+    found = does_it_help.measures(labels, np.stack([1 - rare, rare], axis=1), np.array([0.75, 0.25]))
+    assert found == pytest.approx(
+        {
+            "log_loss": -np.log([0.9, 0.6, 0.8, 0.3]).mean(),
+            "brier": (0.01 + 0.16 + 0.04 + 0.49) / 4,
+            "calibration_error": (0.1 + 0.4 + 0.2 + 0.7) / 4,  # each row is a bin
+            "average_precision": 1 / 2,  # the only positive is second
+            "recall": (1 + 0) / 2,
+            "balanced_recall": (2 / 3 + 1) / 2,  # called rare from its prior, 0.25, on
+        }
+    )
+
+
+def test_measures_of_three_classes_by_hand_leave_out_a_class_without_rows() -> None:
+    labels = np.array([0, 0, 1])
+    probabilities = np.array([[0.65, 0.05, 0.3], [0.2, 0.5, 0.3], [0.3, 0.6, 0.1]])
+    found = does_it_help.measures(labels, probabilities, np.array([0.6, 0.3, 0.1]))
+    assert found == pytest.approx(
+        {
+            "log_loss": -np.log([0.65, 0.2, 0.6]).mean(),
+            "brier": (0.1225 + 0.0025 + 0.09 + 0.64 + 0.25 + 0.09 + 0.09 + 0.16 + 0.01) / 3 / 2,
+            "calibration_error": ((0.35 + 0.8 + 0.3) / 3 + (0.05 + 0.5 + 0.4) / 3) / 2,
+            "average_precision": ((1 + 2 / 3) / 2 + 1) / 2,
+            "recall": (1 / 2 + 1) / 2,
+            "balanced_recall": (0 + 1) / 2,  # the rows go to the third, third and second class
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "differences", "word"),
+    [
+        ("log_loss", [-0.1, -0.11, -0.12], "helped"),
+        ("log_loss", [0.1, 0.11, 0.12], "harmed"),
+        ("average_precision", [0.1, 0.11, 0.12], "helped"),
+        ("average_precision", [-0.1, -0.11, -0.12], "harmed"),
+        ("average_precision", [-0.1, 0.11, 0.12], "no difference"),
+        ("recall", [0.0, 0.0, 0.0], "no difference"),
+    ],
+)
+def test_the_word_for_a_difference_follows_from_the_splits(metric: str, differences: list[float], word: str) -> None:
+    rows = {"training_rows": np.full(3, 200.0), "test_rows": np.full(3, 100.0)}
+    base = np.array([0.5, 0.3, 0.4])
+    results = {does_it_help.BASE: {metric: base, **rows}, "gamma 2, raw": {metric: base + differences, **rows}}
+    mean, error, found = does_it_help.against(results, "gamma 2, raw", metric)
+    assert found == word
+    assert mean == pytest.approx(np.mean(differences))
+    assert error == pytest.approx(np.sqrt((1 / 3 + 1 / 2) * np.var(differences, ddof=1)))
+
+
+def test_beyond_noise_is_beyond_the_interval_of_students_t() -> None:
+    """5 splits, 1/5 + 1/2: the interval of 95 % is 2.776 standard errors wide to each side."""
+    rows = {"training_rows": np.full(5, 2.0), "test_rows": np.full(5, 1.0)}
+    spread = np.array([-1.0, -1.0, 0.0, 1.0, 1.0])  # its variance is 1
+    for mean, word in ((2.77 * 0.7**0.5, "no difference"), (2.78 * 0.7**0.5, "harmed")):
+        results = {does_it_help.BASE: {"brier": np.zeros(5), **rows}, "balanced, raw": {"brier": spread + mean, **rows}}
+        assert does_it_help.against(results, "balanced, raw", "brier")[2] == word
+
+
+def test_what_the_page_says_in_words_is_true_of_its_numbers() -> None:
+    """Break one of these by another run, and the head of docs/does-it-help.md must be written anew."""
+    results = does_it_help.read(does_it_help.RESULTS)
+    base, metrics = does_it_help.BASE, list(does_it_help.TITLES)
+
+    def words(method: str, metric: str) -> dict[str, str]:
+        return {name: does_it_help.against(own, method, metric)[2] for name, own in results.items()}
+
+    def means(method: str, metric: str) -> dict[str, float]:
+        return {name: own[method][metric].mean() for name, own in results.items()}
+
+    def count(method: str, metric: str, word: str) -> int:
+        return list(words(method, metric).values()).count(word)
+
+    assert len(results) == 7
+    assert {len(own[base]["seed"]) for own in results.values()} == {5, 10}
+    focal = [method for method in does_it_help.METHODS if method.startswith("gamma")]
+    assert all(count(method, metric, "helped") == 0 for method in focal for metric in metrics)
+    assert (count("gamma 2, raw", "log_loss", "harmed"), count("gamma 1, raw", "log_loss", "harmed")) == (6, 5)
+    assert round(means("gamma 2, raw", "log_loss")["census"], 3) == 0.186
+    assert round(means(base, "log_loss")["census"], 3) == 0.114
+    for method, percent in (("gamma 1, recovered", 0.3), ("gamma 2, recovered", 0.5)):
+        harmed = {name for name, word in words(method, "log_loss").items() if word != "no difference"}
+        assert harmed == {"fars"}
+        ratio = means(method, "log_loss")["fars"] / means(base, "log_loss")["fars"]
+        assert round(100 * (ratio - 1), 1) == percent
+        assert count(method, "average_precision", "no difference") == 7
+    assert count("gamma 2, recovered", "calibration_error", "harmed") == 2
+    assert words("gamma 2, recovered", "calibration_error")["census"] == "harmed"
+    errors = [means(method, "calibration_error")["census"] for method in ("gamma 2, recovered", base)]
+    assert np.round(errors, 4).tolist() == [0.0025, 0.0016]
+    assert count("balanced, raw", "recall", "helped") == 5
+    assert count("balanced, recovered", "balanced_recall", "no difference") == 7
+    ahead = [results[t][base]["balanced_recall"].mean() > own for t, own in means("balanced, raw", "recall").items()]
+    assert sum(ahead) == 6
+    worst = [max(does_it_help.METHODS, key=lambda method: own[method]["log_loss"].mean()) for own in results.values()]
+    assert worst.count("balanced, raw") == 6
+    assert count("balanced, recovered", "log_loss", "harmed") == 3
+    lost = results["flights"]["gamma 1, raw"]["log_loss"] > results["flights"][base]["log_loss"]
+    assert lost.tolist() == [True] * 4 + [False]
+    assert words("gamma 1, raw", "log_loss")["flights"] == "no difference"
+    shuttle = means("gamma 2, raw", "log_loss")["Shuttle"] / means(base, "log_loss")["Shuttle"]
+    assert round(shuttle) == 8
+    assert words("gamma 2, raw", "log_loss")["Shuttle"] == "no difference"
+
+    flights = tables.flights()
+    shares = [[flights.labels[part].mean() for part in does_it_help.split(flights, seed)] for seed in range(5)]
+    assert np.round(100 * np.array(shares[4]), 1).tolist() == [2.0, 3.2]
+    assert all(test < train for train, test in shares[:4])
