@@ -190,7 +190,7 @@ def grid(heads: list[str], rows: list[list[str]]) -> str:
 
 def claim(tables: dict[str, Results]) -> str:
     """What was to be verified."""
-    lines = ["Recovered, the log loss is within noise of cross-entropy's or better; raw, it is worse beyond noise:\n"]
+    lines = ["Recovered, log loss is within noise of that of cross-entropy, or better; raw, worse beyond noise:\n"]
     for name in ("flights", "census"):
         for gamma in ("gamma 1", "gamma 2"):
             recovered, raw = (against(tables[name], f"{gamma}, {kind}", "log_loss") for kind in ("recovered", "raw"))
@@ -208,7 +208,7 @@ def verdict(name: str, results: Results) -> str:
     for metric in SHOWN:
         words = {method: against(results, method, metric)[2] for method in METHODS[1:]}
         found = [(word, [m for m in words if words[m] == word]) for word in ("helped", "harmed")]
-        cases = [f"{word} by {', '.join(f'*{method}*' for method in methods)}" for word, methods in found if methods]
+        cases = [f"{word} by {'; '.join(f'*{method}*' for method in methods)}" for word, methods in found if methods]
         said.append(f"{TITLES[metric]}: {'; '.join(cases) or 'no method helped or harmed'}")
     return f"- **{name}**: {'. '.join(part[0].upper() + part[1:] for part in said)}."
 
@@ -253,7 +253,7 @@ def made(tables: dict[str, Results]) -> str:
     models = [own for table in tables.values() for method, own in table.items() if not method.endswith("raw")]
     rounds, most = np.concatenate([own["rounds"] for own in models]), SETTINGS["n_estimators"]
     return "\n\n".join([
-        "## The claim", claim(tables),
+        "## A claim, checked", claim(tables),
         "## Table by table", "\n".join(verdict(*item) for item in tables.items()),
         "Everything that is not named made no difference beyond noise. The differences to cross-entropy:",
         *(differences(tables, metric) for metric in SHOWN),

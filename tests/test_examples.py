@@ -306,6 +306,9 @@ def test_what_the_page_says_in_words_is_true_of_its_numbers() -> None:
     assert round(shuttle) == 8
     assert words("gamma 2, raw", "log_loss")["Shuttle"] == "no difference"
 
+    times = [(own[method]["seconds"] / own[base]["seconds"]).mean() for own in results.values() for method in focal]
+    assert np.round([min(times), max(times)], 2).tolist() == [0.77, 1.67]
+
     flights = tables.flights()
     shares = [[flights.labels[part].mean() for part in does_it_help.split(flights, seed)] for seed in range(5)]
     assert np.round(100 * np.array(shares[4]), 1).tolist() == [2.0, 3.2]
