@@ -29,7 +29,6 @@ from sklearn.model_selection import train_test_split
 from tables import Table, every
 
 from parfocal.app.metrics import calibration_error
-from parfocal.engines import Rows
 from parfocal.sklearn import FocalBoostingClassifier
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -58,18 +57,6 @@ Results = dict[str, dict[str, np.ndarray]]  # of one table: by method and column
 
 
 # -- the runs
-
-
-class StopsByTime(FocalBoostingClassifier):
-    """Rows come in the order of time; the last say when to stop.  At random, both sides would hold the same day."""
-
-    def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
-        cut = round((1 - self.validation_fraction) * len(rows.labels))
-        train, held_out = (
-            Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
-            for part in (slice(cut), slice(cut, None))
-        )
-        return train, held_out
 
 
 def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +94,11 @@ def measures(labels: np.ndarray, probabilities: np.ndarray, priors: np.ndarray) 
 def runs(table: Table, seed: int, **settings: Any) -> Iterator[dict[str, Any]]:
     """A row of the csv for each method on one split."""
     train, test = split(table, seed)
-    estimator = FocalBoostingClassifier if table.order is None else StopsByTime
+    # Flights are in the order of time: at random, the rows to stop by would be of the same days as those trained on.
+    validation = "random" if table.order is None else "last"
     for name, loss in PLAN.items():
-        model = estimator("lightgbm", **{**SETTINGS, **loss, **settings}, n_jobs=1, random_state=seed)
+        settings_of_run = {**SETTINGS, **loss, "validation": validation, **settings}
+        model = FocalBoostingClassifier("lightgbm", **settings_of_run, n_jobs=1, random_state=seed)
         began = time.process_time()  # of the processor, so that other programs count less
         model.fit(table.features[train], table.labels[train])
         seconds = time.process_time() - began

@@ -191,15 +191,6 @@ def test_splits_are_by_time_or_have_each_class_on_both_sides() -> None:
     assert len(np.unique(np.concatenate(tested))) == sum(map(len, tested))  # no flight is judged twice
 
 
-def test_the_last_rows_of_a_window_say_when_to_stop() -> None:
-    rows = does_it_help.Rows(np.arange(10.0)[:, None], np.arange(10) % 2, np.arange(10.0))
-    model = does_it_help.StopsByTime(validation_fraction=0.2)
-    train, held_out = model._split(rows, None)
-    assert train.features[:, 0].tolist() == train.weights.tolist() == list(range(8))
-    assert held_out.features[:, 0].tolist() == held_out.weights.tolist() == [8, 9]
-    assert held_out.labels.tolist() == [0, 1]
-
-
 def test_measures_of_two_classes_by_hand() -> None:
     labels, rare = np.array([0, 0, 0, 1]), np.array([0.1, 0.4, 0.2, 0.3])
     found = does_it_help.measures(labels, np.stack([1 - rare, rare], axis=1), np.array([0.75, 0.25]))

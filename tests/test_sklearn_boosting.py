@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import parfocal
-from parfocal.engines import ENGINES
+from parfocal.engines import ENGINES, Rows
 from parfocal.sklearn import FocalBoostingClassifier
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -87,6 +87,21 @@ def test_class_weights_move_predictions_and_no_probability(engine: str) -> None:
     np.testing.assert_allclose(weighted.decision_function(X), balanced.decision_function(X), rtol=1e-6)
 
 
+def test_the_last_rows_say_when_to_stop() -> None:
+    rows = Rows(np.arange(10.0)[:, None], np.arange(10) % 2, np.arange(10.0))
+    model = FocalBoostingClassifier(validation="last", validation_fraction=0.2)
+    train, held_out = model._split(rows, None)
+    assert train.features[:, 0].tolist() == train.weights.tolist() == list(range(8))
+    assert held_out.features[:, 0].tolist() == held_out.weights.tolist() == [8, 9]
+    assert held_out.labels.tolist() == [0, 1]
+    # Rows that come in an order have other last ones than random ones, and the fit sees the difference.
+    fits = [
+        FocalBoostingClassifier(validation=which, early_stopping_rounds=3, random_state=0).fit(X, Y)
+        for which in ("last", "random")
+    ]
+    assert not np.array_equal(*(model.predict_proba(X) for model in fits))
+
+
 @each_engine
 def test_early_stopping_keeps_the_best_round(engine: str) -> None:
     many = {**FEW, "n_estimators": 300, "learning_rate": 0.5}
@@ -139,6 +154,7 @@ MISTAKES = {
     "gamma": ({"gamma": -1.0}, "gamma must be"),
     "alpha": ({"alpha": 2.0}, "alpha must be one number in"),
     "rounds": ({"n_estimators": 0}, "n_estimators must be at least 1"),
+    "validation": ({"validation": "first"}, "validation must be one of 'random', 'last'"),
     "patience": ({"early_stopping_rounds": 0}, "early_stopping_rounds must be at least 1"),
     "another loss": ({"engine_params": {"objective": "binary"}}, "leave objective alone"),
     "a class without weight": ({"class_weight": {"no": 1.0, "yes": 0.0}}, "class_weight"),

@@ -9,7 +9,7 @@ The rooms, in the order in which a table walks through them:
     columns.py     what a column is, and how it becomes numbers
     sample.py      a table as labels, weights and a matrix
     splits.py      folds and the final test
-    training.py    the candidates, and boosting with the focal loss
+    training.py    the candidates, and boosting with each of them;  search.py  a search that spends a time budget
     metrics.py     how good probabilities are
     verdict.py     whether one loss beats another by more than noise
     report.py      what is printed;  plots.py  what is drawn

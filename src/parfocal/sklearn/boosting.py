@@ -56,7 +56,9 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     label_smoothing : in [0, 1).
     curvature : what the booster divides by, see `parfocal.boosting.gradient_and_curvature`.
     early_stopping_rounds : stop where the log loss of held-out rows has not improved for so many rounds; None: never.
-    validation_fraction : of the rows that are held out then, by class at random.
+    validation_fraction : of the rows that are held out then.
+    validation : which they are: "random", with each class's share, or "last", for rows in the order of time, where rows
+        at random would be of the same days as the ones trained on, and training would stop too late.
     n_jobs : threads; None is 1, -1 all.
     random_state : of the held-out rows and of the engine.
     engine_params : the engine's own parameters, by the names that its documentation lists first; they win over the ones
@@ -97,6 +99,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         curvature: str = "positive",
         early_stopping_rounds: int | None = None,
         validation_fraction: float = 0.1,
+        validation: str = "random",
         n_jobs: int | None = None,
         random_state: Any = None,
         engine_params: dict[str, Any] | None = None,
@@ -113,6 +116,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         self.curvature = curvature
         self.early_stopping_rounds = early_stopping_rounds
         self.validation_fraction = validation_fraction
+        self.validation = validation
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.engine_params = engine_params
@@ -169,6 +173,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Those that neither the loss nor every engine checks."""
+        checks.one_of("validation", self.validation, ("random", "last"))
         for name in ("n_estimators", "early_stopping_rounds"):
             value = getattr(self, name)
             if value is not None and checks.whole_number(name, value) < 1:
@@ -194,13 +199,15 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         return step
 
     def _split(self, rows: Rows, random: Any) -> tuple[Rows, Rows]:
-        """Rows to train with and rows to stop by; each class on both sides, where it has two rows."""
+        """Rows to train with and rows to stop by; at random each class on both sides, where it has two rows."""
+        at_random = self.validation == "random"
         counts = np.bincount(rows.labels)
         parts = train_test_split(
             np.arange(len(rows.labels)),
             test_size=self.validation_fraction,
-            random_state=random,
-            stratify=rows.labels if counts.min() > 1 else None,
+            shuffle=at_random,
+            random_state=random if at_random else None,
+            stratify=rows.labels if at_random and counts.min() > 1 else None,
         )
         train, held_out = (
             Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
