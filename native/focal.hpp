@@ -178,16 +178,16 @@ struct BinaryConstants {
     T slope_0, slope_1;  // what multiplies its gradient and curvature: the same, times the scale of the reduction
 };
 
-// Labels 0 and 1.  `e` is exp(-|x|).
+// Labels 0 and 1.  `e` is exp(-|x + x_low|).
 template <int G, Order order, class T>
-PARFOCAL_ELEMENT Focal<T> binary_hard(T x, T y, T e, const BinaryConstants<T>& with) {
+PARFOCAL_ELEMENT Focal<T> binary_hard(T x, T y, T e, const BinaryConstants<T>& with, T x_low = T(0)) {
     const bool positive = y != T(0);
     Gamma<T> gamma = with.gamma_1;
     if constexpr (G == ANY) {
         gamma.high = select(positive, with.gamma_1.high, with.gamma_0.high);
         gamma.low = select(positive, with.gamma_1.low, with.gamma_0.low);
     }
-    const Focal<T> at = focal<G, order>(select(positive, x, -x), e, gamma);
+    const Focal<T> at = focal<G, order>(select(positive, x, -x), e, gamma, select(positive, x_low, -x_low));
     const T by = select(positive, with.slope_1, with.slope_0);
     return {select(positive, with.loss_1, with.loss_0) * at.loss, select(positive, by, -by) * at.slope, by * at.bend};
 }

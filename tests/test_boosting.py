@@ -34,6 +34,25 @@ def test_gradient_is_the_loss_s_and_curvature_is_positive(parameters: dict[str, 
             assert (curvature >= exact * (1 - 1e-14)).all()
 
 
+@pytest.mark.parametrize("gamma", [0, 0.3, 1, 1 + 1e-10, 2, 3, 4.4, 5, 10, (1.0, 4.0)])
+def test_floats_of_double_margins_are_right_to_a_float(gamma: object) -> None:
+    """Boosters get float32, computed in it where that is as good; their margins are float64 and no float32 holds them."""
+    loss = parfocal.BinaryFocalCrossentropy(True, 0.25, gamma, from_logits=True, soft_labels="expected")
+    random = np.random.default_rng(0)
+    margins = np.concatenate([random.normal(size=3000) * size for size in (1, 5, 20, 60)])
+    ends = np.array([0, 1e-6, 17, 86.9, 87.1, 87.4, 88.5, 89, 95, 1e4, 1e300, np.inf])
+    for x in (margins, ends, -ends):  # far margins have a block of their own, and share one with others
+        for label in (0.0, 1.0):
+            labels, weights = np.full(len(x), label), 1 + np.arange(len(x)) % 3
+            pairs = [gradient_and_curvature(loss, x, labels, weights, dtype=of) for of in (np.float32, np.float64)]
+            for ours, exact in zip(*pairs, strict=True):
+                assert ours.dtype == np.float32
+                normal = np.abs(exact) > np.finfo(np.float32).tiny
+                np.testing.assert_allclose(ours[normal], exact[normal], rtol=1e-6)
+                assert (np.abs(ours[~normal]) <= np.finfo(np.float32).tiny).all()
+    assert np.isnan(gradient_and_curvature(loss, [np.nan], [1], dtype=np.float32)).all()
+
+
 def test_gamma_0_is_cross_entropy() -> None:
     loss = parfocal.BinaryFocalCrossentropy(gamma=0, from_logits=True)
     margins = np.linspace(-30, 30, 61)
