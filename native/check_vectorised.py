@@ -21,6 +21,9 @@ NOT_IN_BASELINE = (
 LOOPS = [
     ("loops.hpp", "e[i] = exponential(-std::fabs(x[i]));\n    for (size_t i = 0; i < n; ++i) {", 16),
     ("loops.hpp", "{\n        const Focal<T> terms = binary_hard<G, order>", 16),
+    ("loops.hpp", "{\n        high[i] = float(x[i]);", 5),
+    ("loops.hpp", "e[i] = exponential_of_size(Sum<float>{high[i], low[i]});", 5),
+    ("loops.hpp", "{\n        const Focal<float> terms = binary_hard<G, order>", 5),
     ("loops.hpp", "{\n            const Focal<double> terms = binary_expected<order>", 3),
     ("loops.hpp", "{\n        // Hard labels are the limit of soft ones", 3),
     ("loops.hpp", "other |= unsigned(labels[i] != T(0))", 1),
