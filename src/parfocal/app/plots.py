@@ -58,13 +58,14 @@ def draw_classes(
     rows = np.bincount(test.labels, minlength=len(classes))
     rarest = np.argsort(rows, kind="stable")[:shown]
     places = np.arange(len(rarest))[::-1]
-    for curve, colour in curves:
+    for number, (curve, colour) in enumerate(curves):
+        beside = 0.2 * (number - (len(curves) - 1) / 2)  # equal values would hide each other
         found = by_class(test.labels, curve.probabilities, None, test.weights)
-        reached = [found[number].average_precision for number in rarest]
-        axes.plot(reached, places, "o", color=colour, markersize=7, alpha=0.8, label=curve.candidate.name)
-    chance = [found[number].share for number in rarest]
+        reached = [found[place].average_precision for place in rarest]
+        axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=curve.candidate.name)
+    chance = [found[place].share for place in rarest]
     axes.plot(chance, places, "|", color="grey", markersize=10, label="chance")
-    axes.set_yticks(places, [f"{classes[number]} ({rows[number]:,})" for number in rarest])
+    axes.set_yticks(places, [f"{classes[place]} ({rows[place]:,})" for place in rarest])
     axes.set(xlabel="average precision", xlim=(-0.02, 1.02), title="each class against the rest (rows)")
     axes.legend(frameon=False)
 

@@ -179,8 +179,8 @@ def print_classes(console: Console, classes: Sequence[str], results: Mapping[Can
             grid.add_row(Text(name, style="" if name[0] == "*" else "dim"), *(number(cell) for cell in cells))
     console.print(grid)
     if len(rarest) < len(rows):
-        console.print(Text(f"the rarest {len(rarest)} of {len(rows)} classes; model.json has all of them", style="dim"))
-    console.print()
+        more = f"the rarest {len(rarest)} of {len(rows)} classes; model.json has all of them\n"
+        console.print(Text(more, style="dim"))
 
 
 def metric_grid(title: str) -> Grid:
