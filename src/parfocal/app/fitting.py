@@ -117,7 +117,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
 
 def check_engine(name: str) -> None:
     try:
-        door(name)
+        door(str(name))
     except ModuleNotFoundError as error:
         raise BadInput(f"--engine {name}: {one_line(error)}") from error
 
