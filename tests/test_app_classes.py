@@ -130,6 +130,47 @@ def test_a_kept_column_of_the_name_of_a_probability_is_refused(
     assert "predict writes a column of that name" in capsys.readouterr().err
 
 
+def test_classes_may_have_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody takes them for markup or for mathematics."""
+    names = ["[/b]é, 'x'", "[red]x", "a$\\alpha_{$b"]
+    table = table_of_classes(900).with_columns(pl.col("kind").replace(dict(zip(CLASSES, names, strict=True))))
+    table.rename({"kind": "[kind] $\\alpha_{$"}).write_csv(tmp_path / "t.csv")
+    target = "[kind] $\\alpha_{$"
+    given = ["fit", str(tmp_path / "t.csv"), "--target", target, "--gamma", "1", "--drop", "name"]
+    for more in ([], ["--positive", names[1]]):
+        assert main([*given, *more, "--out", str(tmp_path / f"model{len(more)}")]) == 0
+        said = capsys.readouterr().out
+        assert f"  {names[1]}: " in said
+    assert predict(tmp_path / "model0", tmp_path / "t.csv", tmp_path / "scores.csv") == 0
+    assert pl.read_csv(tmp_path / "scores.csv").columns == [*(f"probability_{name}" for name in names), "decision"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"classes": [*CLASSES, "more"]}, "init_score must be 4 numbers"),
+        ({"classes": [*CLASSES, "more"], "prior": [0.25] * 4, "init_score": [0.0] * 4, "alpha": None}, "4 classes"),
+        ({"classes": "abc"}, "two different classes"),
+        ({"prior": [-1, 1, 1]}, "no shares of classes"),
+        ({"prior": [0.3, 0.3, 0.3]}, "no shares of classes"),
+        ({"init_score": [1e308, 0, 0]}, "init_score"),
+        ({"engine": "nope"}, "engine is 'nope'; it must be one of lightgbm, xgboost, catboost"),
+        ({"engine": ["lightgbm"]}, "it must be one of lightgbm"),
+        ({"threshold": 0.5}, "more have none"),
+    ],
+)
+def test_damaged_models_of_classes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], says: str
+) -> None:
+    shutil.copytree(folder / "model", tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
 # -- engines ---------------------------------------------------------------------------------------
 
 
@@ -202,6 +243,37 @@ def test_an_engine_stops_when_asked(engine: str) -> None:
     assert len(rounds) == 3
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_held_out_rows_are_judged_by_their_weights(engine: str) -> None:
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(size=(400, 3))
+    labels = (generator.random(400) < 1 / (1 + np.exp(1 - matrix[:, 0]))).astype(int)
+    rows = training.Rows(matrix, labels, 1.0 + np.arange(400) % 3, [])
+    held_out, seen = rows.part(np.arange(300, 400)), []
+
+    def score(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
+        seen.append((margins.shape, labels.copy(), None if weights is None else weights.copy()))
+        return -len(seen)
+
+    trainer = training.Training(ENGINES[engine], seed=0)
+    given = {"held_out": held_out.of_engine(), "score": score, "patience": 2}
+    task = trainer.task(training.Candidate(2.0), rows.part(np.arange(300)), 30, **given)
+    assert task.longest_step == pytest.approx(1 / 3)
+    trained = trainer.train(training.Candidate(2.0), task)
+    assert trained.rounds == 1  # later ones were worse
+    for shape, labels, weights in seen:
+        assert shape == (100,)
+        np.testing.assert_array_equal(labels, held_out.labels)
+        np.testing.assert_allclose(weights, held_out.weights / held_out.weights.mean(), rtol=1e-6)
+
+
+def test_numbers_that_float32_does_not_hold(tmp_path: Path) -> None:
+    table = made_table(600).with_columns(x=pl.col("x") * 1e300)
+    table.write_parquet(tmp_path / "t.parquet")
+    assert fit(tmp_path / "t.parquet", tmp_path / "model", "--engine", "xgboost") == 0
+    assert predict(tmp_path / "model", tmp_path / "t.parquet", tmp_path / "scores.csv") == 0
+
+
 def test_settings_reach_every_engine() -> None:
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(800, 3))
@@ -272,6 +344,9 @@ def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: in
     folds = FakeFolds()
     fits = search.search(folds, classes, Metric.log_loss, seed=0, deadline=66.0)  # type: ignore[arg-type]
     assert clock[0] == 65.0  # another round and the final fits would pass the deadline
+    first, second = folds.tried[6:8]
+    assert (first.gamma, second.gamma > 0) == (0, True)
+    assert first.settings.learning_rate not in (second.settings.learning_rate, training.Settings().learning_rate)
     gammas = [fit.candidate.gamma for fit in fits if fit.candidate.gamma][4:]
     assert len(gammas) == 59
     assert min(abs(gamma - 3) for gamma in gammas) < 0.1

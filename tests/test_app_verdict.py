@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 
 from parfocal.app import metrics, splits, verdict
-from parfocal.app.fitting import Trial, choose, threshold_from_folds
+from parfocal.app.fitting import Trial, choose, choose_finalists, threshold_from_folds
 from parfocal.app.options import Metric
-from parfocal.app.training import CROSS_ENTROPY, Candidate, FoldFit, Rows
+from parfocal.app.training import CROSS_ENTROPY, Candidate, FoldFit, Rows, Settings
 
 # -- metrics ---------------------------------------------------------------------------------------
 
@@ -135,6 +135,21 @@ def test_winner_has_the_best_mean_and_of_equals_the_first_is_taken() -> None:
     trials = [trial(0, 0.1, 0.3), trial(1, 0.3, 0.5), trial(2, 0.5, 0.3)]
     assert choose(trials, Metric.average_precision) is trials[1]
     assert choose(trials, Metric.log_loss) is trials[0]
+
+
+def test_the_best_of_each_kind_meets_on_the_final_test() -> None:
+    """A tuned focal loss against the best tuned cross-entropy, not against the first."""
+
+    def trial(candidate: Candidate, value: float) -> Trial:
+        return Trial(candidate, [FoldFit(candidate, 0, 1, np.empty(0), {}, {"log_loss": value})])
+
+    tuned = Settings(leaves=7)
+    plain = [trial(CROSS_ENTROPY, 0.5), trial(Candidate(0.0, settings=tuned), 0.4)]
+    focal = [trial(Candidate(2.0, 0.25), 0.45), trial(Candidate(1.0, 0.25, settings=tuned), 0.42)]
+    balanced = trial(Candidate(0.0, balance=1.0), 0.3)
+    assert choose_finalists([*plain, *focal], plain[1], Metric.log_loss) == [plain[1], focal[1]]
+    assert choose_finalists([*plain, balanced, *focal], balanced, Metric.log_loss) == [plain[1], focal[1], balanced]
+    assert choose_finalists([*plain, balanced], balanced, Metric.log_loss) == [plain[1], balanced]
 
 
 # -- verdict ---------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_gradient_is_the_loss_s_and_curvature_is_positive(parameters: dict[str, 
 
 @pytest.mark.parametrize("gamma", [0, 0.3, 1, 1 + 1e-10, 2, 3, 4.4, 5, 10, (1.0, 4.0)])
 def test_floats_of_double_margins_are_right_to_a_float(gamma: object) -> None:
-    """Boosters get float32, computed in it where that is as good; their margins are float64 and no float32 holds them."""
+    """Boosters get float32, computed in it where that is as good; their margins are doubles that no float32 holds."""
     loss = parfocal.BinaryFocalCrossentropy(True, 0.25, gamma, from_logits=True, soft_labels="expected")
     random = np.random.default_rng(0)
     margins = np.concatenate([random.normal(size=3000) * size for size in (1, 5, 20, 60)])

@@ -94,6 +94,9 @@ def test_the_last_rows_say_when_to_stop() -> None:
     assert train.features[:, 0].tolist() == train.weights.tolist() == list(range(8))
     assert held_out.features[:, 0].tolist() == held_out.weights.tolist() == [8, 9]
     assert held_out.labels.tolist() == [0, 1]
+    model = FocalBoostingClassifier(validation="last", early_stopping_rounds=3)
+    with pytest.raises(ValueError, match="last 30 rows, and only they have the class 'late'; use a smaller"):
+        model.fit(X[:300], np.repeat(["early", "soon", "late"], [150, 130, 20]))
     # Rows that come in an order have other last ones than random ones, and the fit sees the difference.
     fits = [
         FocalBoostingClassifier(validation=which, early_stopping_rounds=3, random_state=0).fit(X, Y)
@@ -107,6 +110,12 @@ def test_early_stopping_keeps_the_best_round(engine: str) -> None:
     many = {**FEW, "n_estimators": 300, "learning_rate": 0.5}
     model = FocalBoostingClassifier(engine, early_stopping_rounds=5, **many).fit(X, Y)
     assert 1 <= model.n_iter_ < 250
+    rounds = {
+        "lightgbm": lambda booster: booster.current_iteration(),
+        "xgboost": lambda booster: booster.num_boosted_rounds(),
+        "catboost": lambda booster: booster.tree_count_,
+    }
+    assert rounds[engine](model.booster_) == model.n_iter_  # no tree of the rounds after it
     again = FocalBoostingClassifier(engine, early_stopping_rounds=5, **many).fit(X, Y)
     np.testing.assert_array_equal(model.predict_proba(X), again.predict_proba(X))
     if engine == "catboost":  # its own focal loss, stopped by the same metric

@@ -216,13 +216,20 @@ def save_lightgbm(booster: Any, path: Path) -> None:
 # -- XGBoost
 
 
+def in_float32(features: Any) -> Any:
+    """XGBoost takes what float32 makes infinite for a mistake; the largest float32 has the same place in the order."""
+    if not isinstance(features, np.ndarray):
+        return features
+    largest = np.finfo(np.float32).max
+    return np.clip(features, -largest, largest)
+
+
 def xgboost_table(rows: Rows, categorical: Sequence[int]) -> Any:
     import xgboost as xgb
 
     types = ["c" if place in categorical else "q" for place in range(rows.features.shape[1])] if categorical else None
-    return xgb.DMatrix(
-        rows.features, rows.labels, weight=rows.weights, feature_types=types, enable_categorical=bool(categorical)
-    )
+    features, known = in_float32(rows.features), bool(categorical)
+    return xgb.DMatrix(features, rows.labels, weight=rows.weights, feature_types=types, enable_categorical=known)
 
 
 def train_xgboost(task: Task) -> Trained:
@@ -264,7 +271,7 @@ def xgboost_scores(booster: Any, features: Any) -> np.ndarray:
     import xgboost as xgb
 
     types = booster.feature_types
-    table = xgb.DMatrix(features, feature_types=types, enable_categorical=types is not None)
+    table = xgb.DMatrix(in_float32(features), feature_types=types, enable_categorical=types is not None)
     return np.asarray(booster.predict(table, output_margin=True, validate_features=False), dtype=np.float64)
 
 

@@ -46,7 +46,7 @@ def parfocal(
         typer.Option("--version", callback=print_version, is_eager=True, help="Print versions and exit."),
     ] = False,
 ) -> None:
-    """Find a rare event in a table: choose a loss, train on it, and get calibrated probabilities."""
+    """Find a rare event, or rare classes, in a table: choose a loss, train on it, and get calibrated probabilities."""
 
 
 @app.command()
@@ -88,18 +88,23 @@ def fit(
     ] = None,
     alpha: Annotated[
         list[float] | None,
-        typer.Option(help="A weight of the positive class, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
+        typer.Option(help="A weight of the positive class of two, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Whose trees.")] = EngineName.lightgbm,
+    engine: Annotated[
+        EngineName, typer.Option(help="Whose trees; catboost for two classes only.")
+    ] = EngineName.lightgbm,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Spend so long (90s, 5m, 1h30m) on a search for gamma, class weights and settings of the booster.",
+            help="Search for gamma, class weights and settings of the booster for so long (90s, 5m, 1h30m), after the "
+            "usual losses; not with --gamma or --alpha. Its result depends on the machine, whatever the seed.",
         ),
     ] = None,
     select: Annotated[Metric, typer.Option(help="What the winner is chosen by.")] = Metric.average_precision,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, but for a search.")
+    ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
 ) -> None:
     """Compare cross-entropy and focal losses on a table, and train the best one."""

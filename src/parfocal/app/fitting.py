@@ -140,7 +140,9 @@ def searched(folds: Folds, options: Options, classes: int, began: float) -> list
 
 def to_trials(fits: Sequence[FoldFit]) -> list[Trial]:
     """The fits of each candidate, in the order of folds; candidates in the order in which they came."""
-    found = {fit.candidate: [other for other in fits if other.candidate == fit.candidate] for fit in fits}
+    found: dict[Candidate, list[FoldFit]] = {}
+    for fit in fits:
+        found.setdefault(fit.candidate, []).append(fit)
     return [Trial(candidate, sorted(fits, key=lambda fit: fit.fold)) for candidate, fits in found.items()]
 
 

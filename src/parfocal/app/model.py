@@ -117,6 +117,8 @@ def read_model(folder: Path) -> Model:
             )
         if written == 1:
             description |= {"engine": "lightgbm", "classes": [description["negative"], description["positive"]]}
+        if description["engine"] not in list(ENGINES):
+            raise ValueError(f"engine is {description['engine']!r}; it must be one of {', '.join(ENGINES)}")
         engine = ENGINES[description["engine"]]
         booster = (folder / engine.file).read_bytes()
         if hashlib.sha256(booster).hexdigest() != description["booster_sha256"]:
@@ -126,7 +128,7 @@ def read_model(folder: Path) -> Model:
         model = Model(
             booster=load(engine, folder),
             columns=tuple(columns),
-            classes=tuple(description["classes"]),
+            classes=tuple(description["classes"]) if isinstance(description["classes"], list) else (),
             **{name: description[name] for name in names},
         )
         check_texts(model)
@@ -135,7 +137,9 @@ def read_model(folder: Path) -> Model:
         return model
     except BadInput:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
+    except KeyError as error:
+        raise BadInput(f"{folder} is a damaged parfocal model ({DESCRIPTION} has no {error}); fit again") from error
+    except (OSError, ValueError, TypeError, RecursionError, AttributeError) as error:
         raise BadInput(f"{folder} is a damaged parfocal model ({one_line(error)}); fit again") from error
 
 
@@ -153,10 +157,10 @@ def load(engine: Engine, folder: Path) -> Any:
 
 def check_texts(model: Model) -> None:
     """Raise a TypeError or ValueError for names and columns with which `predict` could not work."""
+    if len(model.classes) != len(set(model.classes)) or len(model.classes) < 2:
+        raise ValueError("there must be two different classes at least")
     if not all(isinstance(name, str) for name in (model.target, *model.classes)):
         raise ValueError("the target and its classes must be text")
-    if len(set(model.classes)) < len(model.classes) or len(model.classes) < 2:
-        raise ValueError("there must be two different classes at least")
     names = [column.name for column in model.columns]
     if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
         raise ValueError("column names must be different texts")
@@ -179,13 +183,16 @@ def check_numbers(model: Model) -> None:
             raise ValueError(f"{name} must be {'a number' if classes is None else f'{classes} numbers'}")
         for value in values if isinstance(values, list) else [values]:
             check_number(name, value)
+    prior = np.array(model.prior)
+    if not (prior > 0).all() or not (prior < 1).all() or (classes is not None and abs(prior.sum() - 1) > 1e-6):
+        raise ValueError(f"prior {model.prior!r} holds no shares of classes")
     if (model.threshold is None) != (classes is not None):
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:
         check_number("threshold", model.threshold)
         if not 0 <= model.threshold <= 1:
             raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
-    if not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
+    if not np.all(np.abs(model.init_score) < 1e6) or not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
         raise ValueError(f"init_score {model.init_score!r} has no posterior")
 
 
@@ -198,3 +205,6 @@ def check_features(model: Model, engine: Engine) -> None:
     features = sum(len(column.parts) for column in model.columns)
     if engine.features(model.booster) != features:
         raise ValueError(f"{engine.file} has {engine.features(model.booster)} features, {DESCRIPTION} {features}")
+    scores = engine.raw_scores(model.booster, np.full((1, features), np.nan)).shape[1:]
+    if scores != np.shape(model.init_score):
+        raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {len(model.classes)} classes")

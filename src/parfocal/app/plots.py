@@ -41,10 +41,10 @@ def draw_report(test: Rows, curves: Sequence[Curve], target: Target) -> bytes:
             precision, recall, _ = precision_recall_curve(test.labels, curve.probabilities, sample_weight=weights)
             ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=curve.candidate.name)
         finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
-        figure.suptitle(f"{target.name} = {target.positive}: {rows}")
+        figure.suptitle(f"{target.name} = {target.positive}: {rows}", parse_math=False)
     else:
         draw_classes(ranking, test, [(curve, colour) for curve, colour, _ in kinds], target.classes)
-        figure.suptitle(f"{target.name}: {rows}")
+        figure.suptitle(f"{target.name}: {rows}", parse_math=False)
     finish_reliability(reliability)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -65,7 +65,7 @@ def draw_classes(
         axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=curve.candidate.name)
     chance = [found[place].share for place in rarest]
     axes.plot(chance, places, "|", color="grey", markersize=10, label="chance")
-    axes.set_yticks(places, [f"{classes[place]} ({rows[place]:,})" for place in rarest])
+    axes.set_yticks(places, [f"{classes[place]} ({rows[place]:,})" for place in rarest], parse_math=False)
     axes.set(xlabel="average precision", xlim=(-0.02, 1.02), title="each class against the rest (rows)")
     axes.legend(frameon=False)
 

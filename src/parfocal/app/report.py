@@ -171,7 +171,7 @@ def print_classes(console: Console, classes: Sequence[str], results: Mapping[Can
         grid.add_column(heading, justify="right", no_wrap=True)
     for place in rarest:
         share = 100 * results[winner][place].share
-        grid.add_row(f"  {classes[place]}: {rows[place]:,} rows ({share:.3g} %)", style="bold")
+        grid.add_row(Text(f"  {classes[place]}: {rows[place]:,} rows ({share:.3g} %)"), style="bold")
         for candidate, of_classes in results.items():
             result = of_classes[place]
             cells = (result.mean_probability, result.average_precision, result.precision, result.recall, result.f1)

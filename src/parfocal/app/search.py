@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,17 @@ class Side:
         self.propose = propose
         self.study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self.asked: Any = None
+        self.best = -np.inf
 
     def ask(self) -> Candidate:
         self.asked = self.study.ask()
         return self.propose(self.asked)
 
-    def tell(self, reached: float) -> None:
+    def tell(self, reached: float) -> bool:
+        """Whether that is the best so far."""
         self.study.tell(self.asked, reached)
+        better, self.best = reached > self.best, max(reached, self.best)
+        return better
 
 
 def settings(trial: Any) -> Settings:
@@ -66,16 +71,17 @@ def search(folds: Folds, classes: int, select: Metric, seed: int, deadline: floa
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # with one, both sides would draw alike
     sides = Side(cross_entropy, seeds[0]), Side(focal(classes), seeds[1])
-    fits = folds.fit(candidates((), (), classes))
-    longest = 0.0
-    while True:
-        started = time.monotonic()
-        if longest and started + longest * (1 + FINAL_FITS) > deadline:
-            return fits
+    usual, began = candidates((), (), classes), time.monotonic()
+    fits = folds.fit(usual)
+    estimate = (time.monotonic() - began) * len(sides) / len(usual)
+    rounds: list[float] = []  # what each took
+    while (started := time.monotonic()) + max(rounds, default=estimate) * (1 + FINAL_FITS) <= deadline:
         asked = [side.ask() for side in sides]
         found = folds.fit(asked)
         for side, candidate in zip(sides, asked, strict=True):
-            reached = [fit.recovered_scores[select] for fit in found if fit.candidate == candidate]
-            side.tell(select.sign * float(np.mean(reached)))
-        fits += found
-        longest = max(longest, time.monotonic() - started)
+            own = [fit for fit in found if fit.candidate == candidate]
+            if not side.tell(select.sign * float(np.mean([fit.recovered_scores[select] for fit in own]))):
+                own = [replace(fit, probabilities=np.empty(0)) for fit in own]  # only a finalist needs them
+            fits += own
+        rounds.append(time.monotonic() - started)
+    return fits

@@ -73,7 +73,8 @@ def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None
     which = ("negative row", "positive row")[lacking] if len(classes) == 2 else f"row of the class {classes[lacking]!r}"
     raise BadInput(
         f"--time: the {name} ({len(labels):,} rows) has no {which}; every part needs "
-        f"{'both' if len(classes) == 2 else 'all'} classes, so use a table that covers more time, or leave --time out"
+        f"{'both classes' if len(classes) == 2 else 'all classes'}, so use a table that covers more time, or leave "
+        f"--time out{'' if len(classes) == 2 else ', or set one class against the rest with --positive'}"
     )
 
 

@@ -213,6 +213,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
             for part in parts
         )
+        lacking = np.flatnonzero((np.bincount(train.labels, minlength=len(counts)) == 0) & (counts > 0))
+        if len(lacking) and not at_random:
+            raise ValueError(
+                f"validation='last' holds out the last {len(held_out.labels)} rows, and only they have the class "
+                f"{self.classes_[lacking].tolist()[0]!r}; use a smaller validation_fraction, or validation='random'"
+            )
         return train, held_out
 
     def decision_function(self, X: Any) -> np.ndarray:
