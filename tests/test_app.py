@@ -136,8 +136,10 @@ def test_model_folder(folder: Path) -> None:
     assert cross_entropy["raw"] == cross_entropy["recovered"]
 
 
-def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path) -> None:
-    for candidate in described(folder / "model")["fit"]["candidates"][1:]:
+def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path, tmp_path: Path) -> None:
+    # Stopped by the log loss: a model that is too sure of itself looks better raw, because focal scores are too timid.
+    assert fit(folder / "table.csv", tmp_path / "model", "--select", "log_loss") == 0
+    for candidate in described(tmp_path / "model")["fit"]["candidates"][1:]:
         for metric in ("log_loss", "brier", "calibration_error"):
             assert np.mean(candidate["recovered"][metric]) < np.mean(candidate["raw"][metric])
         for metric in ("average_precision", "roc_auc"):  # the ranking is kept
