@@ -346,7 +346,8 @@ def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: in
     assert clock[0] == 65.0  # another round and the final fits would pass the deadline
     first, second = folds.tried[6:8]
     assert (first.gamma, second.gamma > 0) == (0, True)
-    assert first.settings.learning_rate not in (second.settings.learning_rate, training.Settings().learning_rate)
+    searched = [candidate.settings for candidate in folds.tried[6:]]
+    assert len(set(searched)) == len(searched)  # drawn with one seed, some would be the other side's
     gammas = [fit.candidate.gamma for fit in fits if fit.candidate.gamma][4:]
     assert len(gammas) == 59
     assert min(abs(gamma - 3) for gamma in gammas) < 0.1
