@@ -240,7 +240,7 @@ def test_cross_entropy_is_lightgbms_own(classes: int) -> None:
         labels *= 1 + (matrix[:, 1] > 0.5)
     rows = training.Rows(matrix, labels, None, [], classes)
     ours = training.fit_finally(LIGHTGBM, [(training.CROSS_ENTROPY, 30)], rows)
-    parameters = engines.lightgbm_params(LIGHTGBM.task(training.CROSS_ENTROPY, rows, 30))
+    parameters = engines.lightgbm.lightgbm_params(LIGHTGBM.task(training.CROSS_ENTROPY, rows, 30))
     parameters |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": 3}
     theirs = lightgbm.train(parameters, lightgbm.Dataset(matrix, labels), 30)
     np.testing.assert_allclose(ours[0].probabilities(matrix), theirs.predict(matrix), rtol=1e-6)

@@ -342,7 +342,7 @@ def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: in
             ]
 
     folds = FakeFolds()
-    fits = search.search(folds, classes, Metric.log_loss, seed=0, deadline=66.0)  # type: ignore[arg-type]
+    fits = search.search(folds, classes, Metric.log_loss, seed=0, deadline=66.0)
     assert clock[0] == 65.0  # another round and the final fits would pass the deadline
     first, second = folds.tried[6:8]
     assert (first.gamma, second.gamma > 0) == (0, True)

@@ -15,10 +15,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
-import does_it_help  # noqa: E402  # from examples/, which is on the path by now
-import long_tail  # noqa: E402
-import many_files  # noqa: E402
-import tables  # noqa: E402
+import does_it_help  # noqa: E402  # examples/ is on the path only now
+import long_tail  # noqa: E402  # as above
+import many_files  # noqa: E402  # as above
+import tables  # noqa: E402  # as above
 
 ONE_PER_FRAMEWORK = sorted(path.name for path in EXAMPLES.glob("digits_*.py"))
 QUICK = ("--steps", "200", "--seeds", "2")

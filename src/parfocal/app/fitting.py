@@ -111,7 +111,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
         }
     }
     model = to_model(finals[place], sample, thresholds[place], facts)
-    write_model(model, plots.draw_report(test, curves, sample.target), options.out)
+    write_model(model, plots.draw_report(test, curves, sample.target, by_classes), options.out)
     report.print_folder(console, options, model)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from parfocal.app.metrics import by_class, equal_count_bins
+from parfocal.app.metrics import ClassResult, equal_count_bins
 from parfocal.app.sample import Target
-from parfocal.app.training import Rows
+from parfocal.app.training import Candidate, Rows
 
 if TYPE_CHECKING:
     from parfocal.app.fitting import Curve
@@ -23,7 +23,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "--", ":", "-.")
 
 
-def draw_report(test: Rows, curves: Sequence[Curve], target: Target) -> bytes:
+def draw_report(
+    test: Rows, curves: Sequence[Curve], target: Target, by_classes: Mapping[Candidate, Sequence[ClassResult]]
+) -> bytes:
     """A PNG: the precision-recall and the reliability curve of each kind of probabilities.
 
     Of more than two classes: the average precision of each class, and the reliability of all their probabilities.
@@ -43,7 +45,7 @@ def draw_report(test: Rows, curves: Sequence[Curve], target: Target) -> bytes:
         finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
         figure.suptitle(f"{target.name} = {target.positive}: {rows}", parse_math=False)
     else:
-        draw_classes(ranking, test, [(curve, colour) for curve, colour, _ in kinds], target.classes)
+        draw_classes(ranking, by_classes, {curve.candidate: colour for curve, colour, _ in kinds}, target.classes)
         figure.suptitle(f"{target.name}: {rows}", parse_math=False)
     finish_reliability(reliability)
     picture = io.BytesIO()
@@ -52,20 +54,23 @@ def draw_report(test: Rows, curves: Sequence[Curve], target: Target) -> bytes:
 
 
 def draw_classes(
-    axes: Axes, test: Rows, curves: Sequence[tuple[Curve, str]], classes: Sequence[str], shown: int = 20
+    axes: Axes,
+    by_classes: Mapping[Candidate, Sequence[ClassResult]],
+    colours: Mapping[Candidate, str],
+    classes: Sequence[str],
+    shown: int = 20,
 ) -> None:
     """Dots for the average precision of each class, the rarest at the top; a tick is what chance reaches."""
-    rows = np.bincount(test.labels, minlength=len(classes))
-    rarest = np.argsort(rows, kind="stable")[:shown]
+    of_any = next(iter(by_classes.values()))
+    rarest = np.argsort([result.rows for result in of_any], kind="stable")[:shown]
     places = np.arange(len(rarest))[::-1]
-    for number, (curve, colour) in enumerate(curves):
-        beside = 0.2 * (number - (len(curves) - 1) / 2)  # equal values would hide each other
-        found = by_class(test.labels, curve.probabilities, None, test.weights)
-        reached = [found[place].average_precision for place in rarest]
-        axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=curve.candidate.name)
-    chance = [found[place].share for place in rarest]
+    for number, (candidate, colour) in enumerate(colours.items()):
+        beside = 0.2 * (number - (len(colours) - 1) / 2)  # equal values would hide each other
+        reached = [by_classes[candidate][place].average_precision for place in rarest]
+        axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=candidate.name)
+    chance = [of_any[place].share for place in rarest]
     axes.plot(chance, places, "|", color="grey", markersize=10, label="chance")
-    axes.set_yticks(places, [f"{classes[place]} ({rows[place]:,})" for place in rarest], parse_math=False)
+    axes.set_yticks(places, [f"{classes[place]} ({of_any[place].rows:,})" for place in rarest], parse_math=False)
     axes.set(xlabel="average precision", xlim=(-0.02, 1.02), title="each class against the rest (rows)")
     axes.legend(frameon=False)
 

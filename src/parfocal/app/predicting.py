@@ -164,7 +164,8 @@ def print_findings(console: Console, findings: Findings, model: Model, out: Path
     for name, count in findings.unknown.items():
         console.print(Text(f"{name}: {counted(count, 'row')} with an unknown category, treated as missing"))
     means = np.atleast_1d(findings.total) / findings.rows
-    shares = [f"{counted(n, 'row')} ({100 * n / findings.rows:.3g} %)" for n in decided_rows(findings, model)]
+    decided = [findings.decided[place] for place in range(len(model.classes))]
+    shares = [f"{counted(count, 'row')} ({100 * count / findings.rows:.3g} %)" for count in decided]
     scored = f"{counted(findings.rows, 'row')} scored"
     if len(model.classes) == 2:
         console.print(Text(f"{scored}, mean probability {means[0]:.4g}"))
@@ -175,7 +176,3 @@ def print_findings(console: Console, findings: Findings, model: Model, out: Path
         for name, share, mean in zip(model.classes, shares, means, strict=True):
             console.print(Text(f"  {name}: {share}, mean probability {mean:.4g}"))
     console.print(Text(f"Wrote {out}."), soft_wrap=True)
-
-
-def decided_rows(findings: Findings, model: Model) -> list[int]:
-    return [findings.decided[place] for place in range(len(model.classes))]

@@ -194,17 +194,16 @@ class Training:
 
     def tables(self, training: Rows, validation: Rows | None = None) -> tuple[Any, Any] | None:
         """The rows as the engine has them, if fits can share that."""
-        if self.engine.table is None:
+        if self.engine.tables is None:
             return None
-        task = self.task(CROSS_ENTROPY, training, 1)
+        held_out = None if validation is None else validation.of_engine()
         try:
-            table = self.engine.table(training.of_engine(), None, task)
+            return self.engine.tables(self.task(CROSS_ENTROPY, training, 1, held_out=held_out))
         except ValueError as error:  # LightGBM would abort
             raise BadInput(
                 f"the columns are constant in the {len(training.labels):,} rows that one of the folds trains on; "
                 "use more rows, or other columns"
             ) from error
-        return table, None if validation is None else self.engine.table(validation.of_engine(), table, task)
 
     def train(self, candidate: Candidate, task: engines.Task) -> engines.Trained:
         try:
