@@ -34,7 +34,7 @@ LOOPS = [
     ("softmax.hpp", NOT_IN_BASELINE[0], 4),
     ("softmax.hpp", "{\n            const Sum<T> difference = two_sum(z_k[r], -top[r]);", 4),
     ("softmax.hpp", "{\n        const Sum<T> difference = two_sum(z[k], -top);", 4),
-    ("softmax.hpp", "gradient[k] = share * e[k];", 2),
+    ("softmax.hpp", "gradient[k] = share * e[k] * DOWN<T>;", 2),
     ("dense.hpp", "{\n            const size_t i = size_t(k) * n + r;\n            const Sum<double> from_first", 3),
     ("dense.hpp", NOT_IN_BASELINE[1], 3),
     ("dense.hpp", "{\n            const size_t i = size_t(k) * n + r;\n            const Sum<double> m{", 3),

@@ -5,16 +5,16 @@
 
 namespace parfocal::PARFOCAL_ISA {
 
-// -- several classes a row
+// -- several classes a row: sums over the classes carry what rounding lost, or 1,000 equal ones cost 2e-14
 
 // For each class of n turned rows the sum of the other ones, the class `out` of a row (LEFT_OUT: none) not among them.
 // Subtraction from the total loses digits for the largest alone, so its others are summed apart.
 inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t classes, size_t n,
                                          const int* __restrict out, double* __restrict others) {
-    double top[ROWS], below[ROWS];
+    double top[ROWS], below[ROWS], lost[ROWS];
     int largest_class[ROWS];
     PARFOCAL_INDEPENDENT
-    for (size_t r = 0; r < n; ++r) top[r] = below[r] = 0.0;
+    for (size_t r = 0; r < n; ++r) top[r] = below[r] = lost[r] = 0.0;
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) largest_class[r] = LEFT_OUT;
     for (int k = 0; k < int(classes); ++k) {
@@ -22,11 +22,15 @@ inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t
         for (size_t r = 0; r < n; ++r) {
             const double value = select(k == out[r], 0.0, values[size_t(k) * n + r]);
             const bool larger = std::fabs(value) > std::fabs(top[r]);
-            below[r] += select(larger, top[r], value);
+            const Sum<double> sum = two_sum(below[r], select(larger, top[r], value));
+            below[r] = sum.high;
+            lost[r] += sum.low;
             top[r] = select(larger, value, top[r]);
             largest_class[r] = larger ? k : largest_class[r];
         }
     }
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) below[r] += lost[r];
     for (int k = 0; k < int(classes); ++k) {
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) {
@@ -36,7 +40,8 @@ inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t
     }
 }
 
-// dense() in softmax.py.  z and y hold turned logits and labels, and in the end gradient and curvature.
+// dense() in softmax.py.  z and y hold turned logits and labels, and in the end gradient and curvature; e and e_second
+// exponentials times 2^UP, until there is a gradient.
 struct Dense {
     static constexpr size_t BUFFERS = 10;
     double *z, *y, *e, *e_second, *total, *rest, *own, *bend, *a, *c;
@@ -57,7 +62,7 @@ template <Order order>
 PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d, Block& b) {
     const size_t classes = job.classes;
     const int K = int(classes);
-    double first_z[ROWS], second_z[ROWS], second_total[ROWS], m_high[ROWS], m_low[ROWS];
+    double first_z[ROWS], second_z[ROWS], second_total[ROWS], m_high[ROWS], m_low[ROWS], lost[ROWS];
     int none[ROWS];
     // The largest logit of a row, its class, and the largest of the others.
     PARFOCAL_INDEPENDENT
@@ -66,7 +71,7 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
         second_z[r] = -INFINITE<double>;
         b.first[r] = 0;
         none[r] = LEFT_OUT;
-        second_total[r] = b.loss[r] = 0.0;
+        second_total[r] = b.loss[r] = lost[r] = 0.0;
     }
     for (int k = 1; k < K; ++k) {
         PARFOCAL_INDEPENDENT
@@ -87,11 +92,16 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
             const size_t i = size_t(k) * n + r;
             const Sum<double> from_first = logit_difference(d.z[i], first_z[r]);
             const Sum<double> from_second = logit_difference(d.z[i], second_z[r]);
-            d.e[i] = exponential(from_first.high, from_first.low);
-            d.e_second[i] = select(k == b.first[r], 0.0, exponential(from_second.high, from_second.low));
-            second_total[r] += d.e_second[i];
+            d.e[i] = exponential<UP>(from_first.high, from_first.low);
+            d.e_second[i] = select(k == b.first[r], 0.0, exponential<UP>(from_second.high, from_second.low));
+            const Sum<double> sum = two_sum(second_total[r], d.e_second[i]);
+            second_total[r] = sum.high;
+            lost[r] += sum.low;
         }
     }
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) second_total[r] = (second_total[r] + lost[r]) * DOWN<double>;
+    for (size_t r = 0; r < n; ++r) lost[r] = 0.0;
     sum_of_others(d.e, classes, n, none, d.total);
     // Every class's own slope and bend.
     for (int k = 0; k < K; ++k) {
@@ -101,7 +111,7 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;
             const bool is_first = k == b.first[r];
-            d.total[i] = select(is_first, 1.0, d.total[i]);
+            d.total[i] = select(is_first, 1.0, d.total[i] * DOWN<double>);
             const Sum<double> m = margin(d.z[i], select(is_first, second_z[r], first_z[r]),
                                          select(is_first, second_total[r], d.total[i]));
             m_high[r] = m.high;
@@ -113,12 +123,16 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
             const Sum<double> m{m_high[r], m_low[r]};
             const Focal<double> at = focal<ANY, order>(m.high, exponential_of_size(m), gamma, m.low);
             const double weight = alpha * (d.y[i] * (1.0 - s) + s / double(classes)) * b.weight[r];
-            b.loss[r] += weighted(weight, at.loss);
+            const Sum<double> sum = two_sum(b.loss[r], weighted(weight, at.loss));
+            b.loss[r] = sum.high;
+            lost[r] += select(finite(sum.high), sum.low, 0.0);
             d.own[i] = weight * at.slope;
             d.bend[i] = weight * at.bend;
             d.a[i] = select(k == b.first[r], 0.0, d.own[i] / d.total[i]);
         }
     }
+    PARFOCAL_INDEPENDENT
+    for (size_t r = 0; r < n; ++r) b.loss[r] += lost[r];
     // r_kj is e_j / total_k for every class k but the first, whose r is e_second / second_total.
     sum_of_others(d.a, classes, n, b.first, d.c);
     double first_own[ROWS], first_bend[ROWS], by[ROWS];
@@ -134,10 +148,12 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
         for (size_t r = 0; r < n; ++r) {
             const size_t i = size_t(k) * n + r;
             const double r_first = d.e_second[i] / or_one(second_total[r]);
-            d.z[i] = by[r] * (d.own[i] - d.e[i] * d.c[i] - first_own[r] * r_first);
+            d.z[i] = by[r] * (d.own[i] - (d.e[i] * d.c[i] + first_own[r] * r_first) * DOWN<double>);
         }
     }
     if constexpr (order != Order::gradient) {
+        for (size_t i = 0; i < classes * n; ++i) d.e[i] *= DOWN<double>;
+        for (size_t i = 0; i < classes * n; ++i) d.e_second[i] *= DOWN<double>;
         double top[ROWS];
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) top[r] = 0.0;

@@ -4,7 +4,8 @@
 //       powers of two are made from bits.
 //   (b) Polynomials are summed as a tree (Estrin 1960): a chain would be twice as long to wait for.
 //   (c) exponential() takes the low part of its argument, since exp() amplifies what rounding has lost.
-//   (d) Results below the smallest normal number are 0.
+//   (d) Results below the smallest normal number are 0.  An exponential that is still to be multiplied can be had times
+//       2^UP, so that it is not yet 0 where the product is a normal number.
 //
 // This file and what it includes are compiled once for each instruction set, in a namespace of its own name, so that
 // the linker cannot hand a function made for one to another.  For that reason no template of the standard library is
@@ -144,17 +145,26 @@ PARFOCAL_ELEMENT T polynomial(const T (&terms)[N], T x) {
 
 // -- functions
 
-// exp(high + low) for high <= 0.
+// The largest slope is 1.46 (gamma 10): a product of it and an exponential may be a normal number where the latter is
+// none.
+inline constexpr int UP = 24;
 template <class T>
+inline constexpr T TWO_TO_UP = T(1 << UP);
+template <class T>
+inline constexpr T DOWN = T(1) / T(1 << UP);
+
+// exp(high + low) * 2^scale for high <= 0.
+template <int scale = 0, class T>
 PARFOCAL_ELEMENT T exponential(T high, T low = T(0)) {
+    constexpr T log2 = T(0.6931471805599453);
     using F = Float<T>;
     const T shifted = multiply_add(high, T(1.4426950408889634074), F::round);  // its lowest bits are the exponent
     const T exponent = shifted - F::round;
     const T r = multiply_add(exponent, -F::log2_high, high) + multiply_add(exponent, -F::log2_low, low);
     const T value = T(1) + multiply_add(r * r, polynomial(exp_terms<T>, r), r);
-    const auto biased = as_bits<typename F::Bits>(shifted) - as_bits<typename F::Bits>(F::round) + F::bias;
+    const auto biased = as_bits<typename F::Bits>(shifted) - as_bits<typename F::Bits>(F::round) + (F::bias + scale);
     const T power = as_bits<T>(typename F::Bits(biased << F::mantissa));
-    return select(high < F::lowest_exponent, T(0), value * power);
+    return select(high < F::lowest_exponent - scale * log2, T(0), value * power);
 }
 
 // A number, and what rounding took from it.

@@ -14,6 +14,7 @@ on the last axis, and losses keep that axis, with the length 1.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from parfocal.formula import (
@@ -21,8 +22,10 @@ from parfocal.formula import (
     Gamma,
     Namespace,
     focal,
+    log_pair,
     logit_difference,
     or_one,
+    sum_pair,
     two_sum,
     weighted,
 )
@@ -50,7 +53,41 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
     return xp.where(largest, below + equals, top + (below - values))
 
 
-def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]:
+# Where a library flushes small numbers to 0, exponentials below exp(NEAR) are kept times exp(16).
+NEAR = -64.0
+
+
+class Exponentials(NamedTuple):
+    """Exponentials times their factor: a slope of up to 1.46 times one below the normal numbers is a normal number."""
+
+    scaled: Array
+    factor: Array | float
+
+    def times(self, share: Array) -> Array:
+        return share * self.scaled * self.factor
+
+    @property
+    def values(self) -> Array:
+        return self.scaled * self.factor
+
+
+class Total(NamedTuple):
+    """A sum of exponentials with what rounding lost.  Their largest is 1, or all of them are 0."""
+
+    rounded: Array
+    low: Array
+
+
+def exponentials(xp: Namespace, high: Array, low: Array) -> Exponentials:
+    """exp(high + low).  high + 16 is exact."""
+    if not getattr(xp, "flushes", False):
+        return Exponentials(xp.exp(high) * (1 + low), 1.0)
+    far = high < NEAR
+    factor = xp.where(far, xp.full_like(high, math.exp(-16)), xp.ones_like(high))
+    return Exponentials(xp.exp(xp.where(far, high + 16, high)) * (1 + low), factor)
+
+
+def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total, Array]:
     """The other logits of each row, `out` left out: (exp(z_j - top), their sum, top), the last two with an axis of 1.
 
     The class left out, and every class of a row of nothing but -inf, has exponential 0.
@@ -58,26 +95,32 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Array, Array, Array]
     others = xp.where(out, xp.full_like(z, -float("inf")), z)
     top = xp.max(others, axis=-1, keepdims=True)
     top = xp.where(top == -float("inf"), xp.zeros_like(top), top)
-    high, low = logit_difference(xp, others, top)
-    exponentials = xp.exp(high) * (1 + low)
-    return exponentials, xp.sum(exponentials, axis=-1, keepdims=True), top
+    e = exponentials(xp, *logit_difference(xp, others, top))
+    return e, Total(*sum_pair(xp, e.values)), top
 
 
-def margin(xp: Namespace, z: Array, top: Array, total: Array) -> tuple[Array, Array]:
-    """z - (top + log total) as a pair: the margin of a class over the others."""
+def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: int) -> tuple[Array, Array]:
+    """z - (top + log total) as a pair: the margin of a class over the others.
+
+    The loss multiplies an error of the margin by 1 + gamma.  log total rounded once cost 9.5e-6 with 100,000 classes.
+    """
     high, low = logit_difference(xp, z, top)
-    high, lost = two_sum(xp, high, -xp.log(total))
-    return high, low + xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
+    divisor = or_one(xp, total.rounded)
+    log_total, log_low = log_pair(xp, divisor, scale=classes.bit_length())
+    nothing = total.rounded == 0
+    high, lost = two_sum(xp, high, xp.where(nothing, xp.full_like(log_total, float("inf")), -log_total))
+    lost = xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
+    return high, low + (lost - (log_low + total.low / divisor))
 
 
 # -- one true class a row
 
 
-def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, Array, Array]:
+def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, Exponentials, Array]:
     """(m, its low part, exp(z_j - top) of the other classes, their sum) for the class of the one-hot `target`."""
     e, total, top = leave_out(xp, z, target)
     z_target = xp.sum(xp.where(target, z, xp.zeros_like(z)), axis=-1, keepdims=True)
-    return *margin(xp, z_target, top, total), e, total
+    return *margin(xp, z_target, top, total, z.shape[-1]), e, total.rounded
 
 
 def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False) -> tuple[Array, ...]:
@@ -86,12 +129,11 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, posit
     loss, *slopes = focal(xp, m, gamma, order, m_low, positive)
     if order == 0:
         return (loss,)
-    a = slopes[0]
-    r = e / or_one(xp, total)
-    gradient = xp.where(target, a, -a * r)
+    a, total = slopes[0], or_one(xp, total)
+    gradient = xp.where(target, a, e.times(-a / total))
     if order == 1:
         return loss, gradient
-    one_minus_r = sum_of_others(xp, e) / or_one(xp, total)
+    r, one_minus_r = e.values / total, sum_of_others(xp, e.values) / total
     others = slopes[1] * r * r - a * r * one_minus_r
     return loss, gradient, xp.where(target, slopes[1], others)
 
@@ -100,7 +142,7 @@ def hard_product(xp: Namespace, z: Array, target: Array, gamma: Gamma, vector: A
     """The second derivative times a vector, row by row; linear in the vector."""
     m, m_low, e, total = hard_margin(xp, z, target)
     _, a, c = focal(xp, m, gamma, 2, m_low)
-    r, largest = e / or_one(xp, total), largest_of(xp, e)
+    r, largest = e.values / or_one(xp, total), largest_of(xp, e.values)
     zero = xp.zeros_like(vector)
     dm = xp.sum(xp.where(target, vector, zero) - r * vector, axis=-1, keepdims=True)
     dr = r * (vector * sum_of_others(xp, r, largest) - sum_of_others(xp, r * vector, largest))
@@ -115,10 +157,10 @@ class Margins(NamedTuple):
 
     m: Array
     m_low: Array
-    e: Array  # exp(z_j - z_first), where `first` is the largest logit of the row
+    e: Exponentials  # exp(z_j - z_first), where `first` is the largest logit of the row
     total: Array  # of e, with the class itself left out
     first: Array  # boolean; none where the largest logits are equal
-    r_first: Array  # exp(z_j - rest_first)
+    r_first: Exponentials  # exp(z_j - rest_first)
     others_first: Array  # 1 - r_first, summed
 
 
@@ -130,21 +172,29 @@ def margins(xp: Namespace, z: Array) -> Margins:
     largest = largest_of(xp, z)
     first = largest & (count(xp, largest, z) == 1)
     z_first = xp.max(z, axis=-1, keepdims=True)
-    high, low = logit_difference(xp, z, z_first)
-    e = xp.exp(high) * (1 + low)
-    total = sum_of_others(xp, e, largest)
+    e = exponentials(xp, *logit_difference(xp, z, z_first))
+    total = total_of_others(xp, e.values, first)
     e_second, total_second, z_second = leave_out(xp, z, first)
-    m, m_low = margin(xp, z, z_first, xp.where(first, xp.ones_like(e), total))
-    m_first, m_first_low = margin(xp, z_first, z_second, total_second)
+    m, m_low = margin(xp, z, z_first, total, z.shape[-1])
+    m_first, m_first_low = margin(xp, z_first, z_second, total_second, z.shape[-1])
+    divisor = or_one(xp, total_second.rounded)
     return Margins(
         m=xp.where(first, m_first, m),
         m_low=xp.where(first, m_first_low, m_low),
         e=e,
-        total=xp.where(first, xp.ones_like(e), total),
+        total=total.rounded,
         first=first,
-        r_first=e_second / or_one(xp, total_second),
-        others_first=sum_of_others(xp, e_second) / or_one(xp, total_second),
+        r_first=Exponentials(e_second.scaled / divisor, e_second.factor),
+        others_first=sum_of_others(xp, e_second.values) / divisor,
     )
+
+
+def total_of_others(xp: Namespace, e: Array, first: Array) -> Total:
+    """For each class the sum of the others, which holds a 1; for the first class, where it would not, 1 alone."""
+    total, low = sum_pair(xp, e)
+    rounded, lost = two_sum(xp, total, -e)
+    rounded, low = two_sum(xp, rounded, lost + low)
+    return Total(xp.where(first, xp.ones_like(e), rounded), xp.where(first, xp.zeros_like(e), low))
 
 
 def count(xp: Namespace, mask: Array, like: Array) -> Array:
@@ -170,11 +220,11 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
     if order == 0:
         return (loss,)
     # r_kj is e_j / total_k for every class k but the first, whose r is at hand.
-    e, total, r = at.e, at.total, at.r_first
-    own = w * slopes[0]
-    gradient = own - e * of_others(xp, at, own / total) - of_first(xp, at, own) * r
+    own, total = w * slopes[0], at.total
+    gradient = own - at.e.times(of_others(xp, at, own / total)) - at.r_first.times(of_first(xp, at, own))
     if order == 1:
         return loss, gradient
+    e, r = at.e.values, at.r_first.values
     # r (1 - r) is expanded for j below the first class, where r is at most 1/2, and taken apart for the first.
     bend = w * slopes[1]
     below = e * e * of_others(xp, at, (bend + own) / (total * total)) - e * of_others(xp, at, own / total)
@@ -195,7 +245,7 @@ def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array
     """
     at = margins(xp, z)
     _, slopes, bends = focal(xp, at.m, gamma, 2, at.m_low)
-    e, total, r, v = at.e, at.total, at.r_first, vector
+    e, total, r, v = at.e.values, at.total, at.r_first.values, vector
     own, bend = w * slopes, w * bends
     zero = xp.zeros_like(e)
     second = largest_of(xp, xp.where(at.first, zero, e))

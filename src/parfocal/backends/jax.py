@@ -26,6 +26,8 @@ class Namespace:
     wrong in XLA, which takes w - 1 for e.
     """
 
+    flushes = True  # XLA turns what lies below the normal numbers into 0
+
     def __getattr__(self, name: str) -> Any:
         return getattr(jnp, name)
 

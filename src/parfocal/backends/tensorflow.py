@@ -20,6 +20,7 @@ class Namespace:
     broadcast_to, astype, arange = tf.broadcast_to, tf.cast, tf.range
     int32, int64, float16, bfloat16 = tf.int32, tf.int64, tf.float16, tf.bfloat16
     float32, float64 = tf.float32, tf.float64
+    flushes = True  # what lies below the normal numbers becomes 0
 
     @staticmethod
     def sum(values: Array, axis: int | None = None, keepdims: bool = False) -> Array:

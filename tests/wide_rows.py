@@ -1,0 +1,75 @@
+"""Rows of many classes whose sums lose digits where they can, and their terms in NumPy's longdouble.
+
+longdouble has 11 bits more than double; where it is double itself, it still has 29 more than float32.  The reference
+is the definition with the largest logit subtracted: `test_wide_softmax.py` holds it to mpmath.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from parfocal import formula
+
+CLASSES = (2, 3, 10, 100, 1000, 100_000)
+GAMMAS = (0.0, 2.0, 10.0)
+
+Wide = np.longdouble
+
+# The margins that targets are put at: from badly wrong to certain.
+MARGINS = (-20.0, -3.0, -0.1, 0.7, 2.5, 4.4, 5.9, 7.3)
+
+
+def rows(classes: int, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """(logits, targets): eight kinds of rows, each with targets at several margins; of 100,000 classes fewer."""
+    rng = np.random.default_rng(classes)
+    wanted = MARGINS if classes <= 1000 else MARGINS[5:7]
+    ones = np.ones((len(wanted), classes))
+    one_above = rng.normal(size=ones.shape) - 4
+    one_above[:, -1] = 9.1 + np.log(classes)
+    kinds = {
+        "normal": 3 * rng.normal(size=ones.shape),
+        "as far as 100": rng.uniform(-100, 100, ones.shape),
+        "as far as 1e4": rng.uniform(-1e4, 1e4, ones.shape),
+        "equal others": 1.7 * ones,
+        "equal others below one": np.where(np.arange(classes) == classes - 1, 0.4, -0.7) * ones,
+        "the target above one other above the rest": one_above,
+        "slowly rising": ones * np.linspace(-5, 5, classes),
+        "shifted by 9000": 9000 + rng.normal(size=ones.shape),
+    }
+    logits = np.concatenate(list(kinds.values()))
+    targets = rng.integers(0, classes - 1, len(logits))
+    for row, target, margin in zip(logits, targets, itertools.cycle(wanted), strict=False):
+        others = np.delete(row, target)
+        row[target] = margin + others.max() + np.log(np.exp(others - others.max()).sum())
+    return logits.astype(dtype), targets
+
+
+def terms_of(m: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+    """The loss and its slope at margins."""
+    g, at = Wide(gamma), formula.link(np, m)
+    q_to_g = np.exp(g * np.where(np.abs(m) > formula.FAR, np.clip(-m, -1e4, 0), at.v))
+    return -q_to_g * np.where(m < -formula.FAR, m, at.u), q_to_g * (g * at.p * at.u - at.q)
+
+
+def exact(logits: np.ndarray, weights: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(loss, gradient, the sum of the gradient's absolute terms) of rows, each class with its weight."""
+    with np.errstate(all="ignore"):
+        z = logits.astype(Wide)
+        top = z.max(axis=-1, keepdims=True)
+        first = (z == top) & (np.cumsum(z == top, axis=-1) == 1)
+        others = np.where(first, 0, np.exp(z - top))
+        second = np.where(first, -np.inf, z).max(axis=-1, keepdims=True)
+        r_first = np.exp(np.where(first, -np.inf, z) - second)
+        total_first = r_first.sum(axis=-1, keepdims=True)
+        r_first /= total_first
+        # A class below the first has the first one's 1 in its total; the first has its own.
+        total = np.where(first, 1, 1 + (others.sum(axis=-1, keepdims=True) - others))
+        m = np.where(first, z - second - np.log(total_first), z - top - np.log(total))
+        loss, slope = terms_of(m, gamma)
+        own = weights * slope
+        below = np.where(first, 0, own / total)
+        from_below = np.where(first, 1, others) * (below.sum(axis=-1, keepdims=True) - below)
+        from_first = (own * first).sum(axis=-1, keepdims=True) * r_first
+        return (weights * loss).sum(axis=-1), own - from_below - from_first, -own - from_below - from_first
