@@ -312,6 +312,47 @@ def test_half_precision_rounds_no_class_index_and_sums_in_float32() -> None:
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float16"
 
 
+# -- subclasses
+
+
+def doubled(kind: type) -> type:
+    return type(kind.__name__, (kind,), {"call": lambda self, a, b: 2 * kind.call(self, a, b)})
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_of_ones_own(kind: str, masked: bool) -> None:
+    """Twice the loss and twice its gradient, by every reduction, as a subclass of Keras's own class has it."""
+    build, labels, scores = KINDS[kind]
+    loss = build()
+    reductions = [*REDUCTIONS, "mean_over_positives"] if "binary" in kind else REDUCTIONS
+    for reduction in reductions:
+        arguments = labels, scores, PER_STEP, MASK if masked else None
+        config = {**loss.get_config(), "reduction": reduction}
+        once = value_and_grad(type(loss).from_config(config), *arguments)
+        twice = value_and_grad(doubled(type(loss)).from_config(config), *arguments)
+        for one, two in zip(once, twice, strict=True):
+            same(two, 2 * keras.ops.convert_to_numpy(one))
+
+
+def test_a_call_of_ones_own_in_fit_as_kerass_class_has_it() -> None:
+    values = []
+    for kind in (Losses.BinaryFocalCrossentropy, keras.losses.BinaryFocalCrossentropy):
+        loss = doubled(kind)(gamma=1.0, name="doubled")
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, "sigmoid", kernel_initializer="ones")])
+        model.compile("sgd", loss)
+        x = np.linspace(-2, 2, 16).reshape(8, 2)
+        values.append(model.evaluate(x, (x[:, :1] > 0.3).astype("float32"), verbose=0))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_a_call_of_ones_own_says_nothing_of_probabilities() -> None:
+    loss = doubled(Losses.BinaryFocalCrossentropy)()
+    for name, argument in (("posterior", [[0.5]]), ("posterior_logit", [[0.5]]), ("optimal_logit", 0.1)):
+        with pytest.raises(NotImplementedError, match=f"overrides call, and {name} knows the formula"):
+            getattr(loss, name)(argument)
+
+
 # -- the checks above can fail
 
 
@@ -324,12 +365,12 @@ def mutated(function: Any, original: str, broken: str) -> Any:
 
 
 MUTANTS = [
-    ("batch_of", "convert_to_tensor(y_true)", "convert_to_tensor(y_true, dtype=loss.dtype)", "half_precision"),
-    ("batch_of", "if mask is None", "if True", "mask"),
+    ("given", "convert_to_tensor(y_true)", "convert_to_tensor(y_true, dtype=loss.dtype)", "half_precision"),
+    ("given", "if mask is None", "if True", "mask"),
     ("without_masked", "y_pred = where(elements, y_pred, HARMLESS)", "pass", "mask"),
     ("without_masked", "else elements, y_true, 0)", "else elements, y_true, y_true)", "mask"),
     ("without_masked", "weight = where(elements if per_element else kept, weight, 0)", "pass", "mask, weighted"),
-    ("without_masked", "batch.weights, valid)", "batch.weights, batch.valid)", "mask"),
+    ("batch_of", "batch.weights, valid)", "batch.weights, batch.valid)", "mask"),
 ]
 CHECKS: dict[str, Callable[[], None]] = {
     "half_precision": test_half_precision_rounds_no_class_index_and_sums_in_float32,

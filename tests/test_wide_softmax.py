@@ -20,8 +20,8 @@ from libraries import Library, all_terms, precision
 LABELS = ("indices", "one-hot", "smoothed")
 SMOOTHING = 0.1
 
-# The first tier: one library of each way to compute, at the gamma that costs most digits.
-QUICK = (Library.NUMPY, Library.TORCH_TRACED, Library.JAX)
+# The first tier, at the gamma that costs most digits.  JAX and TensorFlow take seconds to compile a case.
+QUICK = (Library.NUMPY, Library.TORCH_TRACED)
 
 
 def loss_of(labels: str, gamma: float, dtype: type) -> parfocal.Loss:
@@ -126,5 +126,6 @@ def test_the_reference_is_the_definition(classes: int, gamma: float) -> None:
                 return oracle.focal_of_probability(mine / (mine + rest), gamma)
 
             exact = oracle.derivatives(exact_loss, z[j], digits)
-            assert oracle.relative_error(loss[0], exact[0]) < 1e-15
-            assert oracle.relative_error(gradient[0, j], exact[1]) < 1e-15
+            for got, truth in ((loss[0], exact[0]), (gradient[0, j], exact[1])):
+                if abs(truth) > smallest_normal(np.float64):  # the comparison is in double
+                    assert oracle.relative_error(got, truth) < 1e-15

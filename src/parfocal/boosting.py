@@ -94,10 +94,10 @@ def without_gamma(loss: Loss) -> Loss:
 
 
 def check(loss: Any, margins: np.ndarray, labels: np.ndarray) -> None:
-    if not isinstance(loss, BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy):
+    if not isinstance(loss, BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy) or loss._has_own_call:
         raise TypeError(
-            "gradient_and_curvature takes a BinaryFocalCrossentropy or a SparseCategoricalFocalCrossentropy; "
-            f"got {loss!r}"
+            "gradient_and_curvature takes a BinaryFocalCrossentropy or a SparseCategoricalFocalCrossentropy that does "
+            f"not override call; got {loss!r}"
         )
     if not loss.parameters.from_logits:
         raise ValueError("a booster's margins are logits; build the loss with from_logits=True")

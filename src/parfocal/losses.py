@@ -104,10 +104,12 @@ class Loss:
 class FocalLoss(Loss):
     """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities.
 
-    Their formula is fixed: derive a loss of another formula from `Loss`.
+    A subclass may override `call`: its losses are then weighted and reduced as ours are.  What rests on the formula,
+    derivatives and probabilities, is an error there, unless the subclass defines it too.
     """
 
     parameters: Any
+    recovery: posterior.Recovery
 
     def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
         """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass.
@@ -119,6 +121,7 @@ class FocalLoss(Loss):
         >>> print(value.round(4), gradient[:, 0].round(4))
         20.3509 [-0.5     0.3841]
         """
+        self._needs_the_formula("value_and_grad")
         loss, gradient = self._terms(y_true, y_pred, sample_weight, order=1)
         return loss, gradient
 
@@ -132,6 +135,7 @@ class FocalLoss(Loss):
         >>> print(loss.curvature([[1], [1]], np.array([[0.0], [-4.0]]))[:, 0].round(4))
         [ 0.1...  -0.0...]
         """
+        self._needs_the_formula("curvature")
         return self._terms(y_true, y_pred, sample_weight, order=2)[2]
 
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
@@ -153,7 +157,7 @@ class FocalLoss(Loss):
         >>> print(loss.posterior([0.154, 0.5, 0.7]).round(3))
         [0.01  0.5   0.906]
         """
-        raise NotImplementedError
+        return self._recovered("posterior", y_pred, class_weight)
 
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The posterior as logits: log-odds for the binary loss, log-probabilities for the softmax losses.
@@ -165,7 +169,7 @@ class FocalLoss(Loss):
         >>> print(loss.posterior_logit([-400.0, 0.0]))
         [-1198.90138771     0.        ]
         """
-        raise NotImplementedError
+        return self._recovered("posterior_logit", y_pred, class_weight)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         """The best constant logit for a prior: a network's starting bias, a booster's init score.
@@ -177,7 +181,10 @@ class FocalLoss(Loss):
         >>> round(BinaryFocalCrossentropy(gamma=2.0).optimal_logit(0.01), 3)
         -1.706
         """
-        raise NotImplementedError
+        self._needs_the_formula("optimal_logit")
+        shares = np.asarray(prior, dtype=np.float64)
+        logit = self.recovery.optimal_logit(self.parameters, shares, class_weight)
+        return logit if shares.ndim else float(logit)
 
     def get_config(self) -> dict[str, Any]:
         return {**self.parameters.as_config(), **super().get_config()}
@@ -194,9 +201,7 @@ class FocalLoss(Loss):
         """What a call was given, checked and brought into shape."""
         raise NotImplementedError
 
-    def _compute(
-        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
-    ) -> tuple[Any, ...]:
+    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
         """The weighted losses, or the sum of their elements; then derivatives, divided by `by` and by the elements."""
         raise NotImplementedError
 
@@ -208,7 +213,42 @@ class FocalLoss(Loss):
         double = self.parameters.from_logits and backend.is_double(given) and not backend.is_double(scores)
         return backend.cast(scores, given.dtype) if double else scores
 
+    @property
+    def _has_own_call(self) -> bool:
+        """Whether a subclass, or an attribute of this loss, overrides `call`."""
+        return getattr(self.call, "__func__", None) not in FORMULAS
+
+    def _needs_the_formula(self, name: str) -> None:
+        if self._has_own_call:
+            formula_is_needed(type(self), name)
+
+    def _of_own_call(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """What an overridden `call` returns, weighted and reduced as the focal losses are."""
+        batch = self._batch(y_true, y_pred, sample_weight)
+        backend = backends.find(y_pred, y_true, sample_weight, traced=True)
+        losses = self.call(backend.companion("y_true", y_true, batch.scores), batch.scores)
+        return backend.cast(self._reduced(backend, backend.wide(losses), batch), self.dtype)
+
+    def _reduced(self, backend: Any, losses: Any, batch: Batch) -> Any:
+        """Losses of samples, weighted and reduced; those that do not count are left out."""
+        xp = backend.xp
+        if batch.valid is not None:
+            valid = backend.companion("valid", batch.valid, losses)
+            losses = xp.where(valid, losses, xp.zeros_like(losses))
+        if batch.weights is not None:
+            if isinstance(self.parameters, Binary) and batch.backend.shape(batch.factors)[self.parameters.axis] != 1:
+                raise ValueError(
+                    "sample_weight has y_pred's shape, and a call of your own returns one loss per sample; give one "
+                    f"weight per sample, shape {tuple(backend.shape(losses))}"
+                )
+            losses = formula.weighted(xp, backend.weights(batch.weights, losses), losses)
+        if self.reduction in (None, "none"):
+            return losses
+        return xp.sum(losses) / backend.number(batch.divisor, losses)
+
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
+        if self._has_own_call:
+            return (self._of_own_call(y_true, y_pred, sample_weight),)
         batch = self._batch(y_true, y_pred, sample_weight)
         total = self.reduction not in (None, "none")
         terms = self._compute(batch, order, batch.divisor, total)
@@ -220,13 +260,15 @@ class FocalLoss(Loss):
             return loss, shaped_like(terms[1], y_pred)
         return loss, shaped_like(terms[1], y_pred), shaped_like(terms[2], y_pred)
 
-    def _way_back(self, function: Any, y_pred: Any, class_weight: Any) -> Any:
-        """posterior.function of the scores' logits, in y_pred's shape and dtype."""
+    def _recovered(self, name: str, y_pred: Any, class_weight: Any) -> Any:
+        """`recovery`'s function of that name, of the scores' logits, in y_pred's shape and dtype."""
+        self._needs_the_formula(name)
         backend = backends.find(y_pred, traced=True)
         given = backend.float_array("y_pred", y_pred)
         with backend.quiet():
             logits = backend.logits(self.parameters, backend.stopped(given))
-            return backend.cast(function(backend.xp, self.parameters, logits, class_weight), given.dtype)
+            recovered = getattr(self.recovery, name)(backend.xp, self.parameters, logits, class_weight)
+            return backend.cast(recovered, given.dtype)
 
 
 class BinaryFocalCrossentropy(FocalLoss):
@@ -241,6 +283,7 @@ class BinaryFocalCrossentropy(FocalLoss):
     """
 
     reductions = BINARY_REDUCTIONS
+    recovery = posterior.BINARY
 
     def __init__(
         self,
@@ -261,17 +304,6 @@ class BinaryFocalCrossentropy(FocalLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return functional.binary_focal_crossentropy(y_true, y_pred, **self.parameters.as_dict())
-
-    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._way_back(posterior.binary_posterior, y_pred, class_weight)
-
-    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._way_back(posterior.binary_posterior_logit, y_pred, class_weight)
-
-    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
-        shares = np.asarray(prior, dtype=np.float64)
-        logit = posterior.binary_optimal_logit(self.parameters, shares, class_weight)
-        return logit if shares.ndim else float(logit)
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true, sample_weight)
@@ -298,9 +330,7 @@ class BinaryFocalCrossentropy(FocalLoss):
             by = divisor(backend, self.reduction, count, weights, None)
         return Batch(backend, y_true, scores, given.dtype, factors, elements, by, count, weights)
 
-    def _compute(
-        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
-    ) -> tuple[Any, ...]:
+    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
         terms: tuple[Any, ...] = batch.backend.binary(
             self.parameters,
             batch.labels,
@@ -310,7 +340,6 @@ class BinaryFocalCrossentropy(FocalLoss):
             by * batch.elements,
             total,
             batch.dtype,
-            positive,
         )
         return terms if total else (batch.backend.mean(terms[0], self.parameters.axis), *terms[1:])
 
@@ -322,6 +351,8 @@ class CategoricalFocalCrossentropy(FocalLoss):
     >>> print(loss([[0, 1, 0], [0, 0, 1]], [[0.05, 0.95, 0], [0.1, 0.8, 0.1]]))
     0.23315276
     """
+
+    recovery = posterior.CATEGORICAL
 
     def __init__(
         self,
@@ -340,16 +371,6 @@ class CategoricalFocalCrossentropy(FocalLoss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return functional.per_sample(self.parameters, y_true, y_pred)
 
-    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._way_back(posterior.categorical_posterior, y_pred, class_weight)
-
-    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
-        return self._way_back(posterior.categorical_posterior_log, y_pred, class_weight)
-
-    def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
-        shares = np.asarray(prior, dtype=np.float64)
-        return posterior.categorical_optimal_logit(self.parameters, shares, class_weight)
-
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
         backend = backends.find(y_pred, y_true, sample_weight)
         given = backend.float_array("y_pred", y_pred)
@@ -364,11 +385,9 @@ class CategoricalFocalCrossentropy(FocalLoss):
         by = divisor(backend, self.reduction, count, weights, rows.valid)
         return Batch(backend, rows, scores, given.dtype, weights, 1, by, count, weights, rows.valid)
 
-    def _compute(
-        self, batch: Batch, order: int, by: float = 1.0, total: bool = True, positive: bool = False
-    ) -> tuple[Any, ...]:
+    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
         terms: tuple[Any, ...] = batch.backend.categorical(
-            self.parameters, batch.labels, batch.scores, order, batch.factors, by, total, batch.dtype, positive
+            self.parameters, batch.labels, batch.scores, order, batch.factors, by, total, batch.dtype
         )
         return terms
 
@@ -397,3 +416,16 @@ class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
     ) -> None:
         super(CategoricalFocalCrossentropy, self).__init__(name, reduction, dtype)
         self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)
+
+
+# A `call` that is one of these is not overridden.
+FORMULAS = (BinaryFocalCrossentropy.call, CategoricalFocalCrossentropy.call)
+
+
+def formula_is_needed(kind: type, name: str) -> None:
+    """The error of a method that rests on the formula, where a subclass overrides `call`."""
+    ours = next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("parfocal."))
+    raise NotImplementedError(
+        f"{kind.__name__} overrides call, and {name} knows the formula of {ours} alone; use {ours}, or give "
+        f"{kind.__name__} a {name} of its own"
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -180,3 +180,18 @@ def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.nd
             moved = np.where(below, -1.0, 1.0)
         middle = (low + high) / 2
         return np.where(function(np.zeros_like(middle)) == target, 0.0, middle)
+
+
+# -- by the names of a loss's methods
+
+
+class Recovery(NamedTuple):
+    """(namespace, parameters, logits, class weights) -> probabilities or their logits; the last one from a prior."""
+
+    posterior: Callable[..., Array]
+    posterior_logit: Callable[..., Array]
+    optimal_logit: Callable[..., np.ndarray]
+
+
+BINARY = Recovery(binary_posterior, binary_posterior_logit, binary_optimal_logit)
+CATEGORICAL = Recovery(categorical_posterior, categorical_posterior_log, categorical_optimal_logit)

@@ -127,6 +127,11 @@ def or_one(total: float) -> float:
     return float(total) or 1.0
 
 
+def number(value: Any, like: Any) -> Any:
+    """A divisor beside `like`."""
+    return value
+
+
 def is_double(array: np.ndarray) -> bool:
     return array.dtype.itemsize == 8
 

@@ -201,9 +201,8 @@ class Tensors:
         by: Any = 1.0,
         total: bool = False,
         dtype: Any = None,
-        positive: bool = False,
     ) -> tuple[Array, ...]:
-        """What `backends.numpy.binary` returns."""
+        """What `backends.numpy.binary` returns, but for the curvature of boosters."""
         scores = self.working(y_pred)
         labels = self.binary_labels(y_true, y_pred)
         hard = self.kind(labels) in "biu"
@@ -248,9 +247,8 @@ class Tensors:
         by: Any = 1.0,
         total: bool = False,
         dtype: Any = None,
-        positive: bool = False,
     ) -> tuple[Array, ...]:
-        """What `backends.numpy.categorical` returns."""
+        """What `backends.numpy.categorical` returns, but for the curvature of boosters."""
         xp, axis = self.xp, batch.axis
         last = len(self.shape(y_pred)) - 1
         scores = self.working(y_pred)

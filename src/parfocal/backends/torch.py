@@ -338,9 +338,8 @@ class Eager:
         by: float = 1.0,
         total: bool = False,
         dtype: Any = None,
-        positive: bool = False,
     ) -> tuple[Tensor, ...]:
-        """What `backends.numpy.binary` returns."""
+        """What `backends.numpy.binary` returns, but for the curvature of boosters."""
         labels = numpy.binary_labels(host(y_true), y_pred)
         by = by if total or order else 1.0  # losses that are not summed are not divided: their mean is still to come
         return self.computed(Job("binary", parameters, labels, weights, by, total, y_true), y_pred, order, dtype)
@@ -355,9 +354,8 @@ class Eager:
         by: float = 1.0,
         total: bool = False,
         dtype: Any = None,
-        positive: bool = False,
     ) -> tuple[Tensor, ...]:
-        """What `backends.numpy.categorical` returns."""
+        """What `backends.numpy.categorical` returns, but for the curvature of boosters."""
         return self.computed(
             Job("categorical", parameters, batch, weights, by, total, batch.given), y_pred, order, dtype
         )

@@ -7,7 +7,7 @@ NaN, in a gradient too.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras.src.backend import get_keras_mask  # Keras's losses and metrics read masks so; there is no public name
@@ -21,21 +21,27 @@ from parfocal.reduction import broadcast_weight, divisor
 HARMLESS = 0.5
 
 
-def batch_of(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Batch:
-    """The arguments of a call as tensors of Keras's backend; y_pred alone is taken in the loss's dtype.
+class Given(NamedTuple):
+    """The arguments of a call as tensors of Keras's backend, with nothing of what a mask leaves out."""
 
-    Class indices above 2048 are no float16, and a weight loses its digits there.
-    """
+    y_true: Any
+    y_pred: Any  # in the loss's dtype
+    weight: Any
+    kept: Any = None  # booleans, one for each loss; None: all are
+
+
+def given(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Given:
+    """y_pred alone is taken in the loss's dtype: class indices above 2048 are no float16, and a weight loses digits."""
     mask = get_keras_mask(y_pred)
     y_true, y_pred = keras.ops.convert_to_tensor(y_true), keras.ops.convert_to_tensor(y_pred, dtype=loss.dtype)
     if sample_weight is not None:
         sample_weight = keras.ops.convert_to_tensor(sample_weight)
     if mask is None:
-        return loss._batch(y_true, y_pred, sample_weight)
+        return Given(y_true, y_pred, sample_weight)
     return without_masked(loss, y_true, y_pred, sample_weight, mask)
 
 
-def without_masked(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Batch:
+def without_masked(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Given:
     parameters, where = loss.parameters, keras.ops.where
     backend = backends.find(y_pred, y_true, sample_weight, traced=True)
     if isinstance(parameters, Binary):
@@ -57,8 +63,14 @@ def without_masked(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any
         wide = shape if isinstance(parameters, Binary) else None
         weight, per_element = broadcast_weight(backend, weight, losses, lengths, wide)
         weight = where(elements if per_element else kept, weight, 0)
+    return Given(y_true, y_pred, weight, kept)
 
+
+def batch_of(loss: FocalLoss, arguments: Given) -> Batch:
+    y_true, y_pred, weight, kept = arguments
     batch = loss._batch(y_true, y_pred, weight)
+    if kept is None:
+        return batch
     valid = batch.backend.weights(kept, batch.scores) > 0
     valid = valid if batch.valid is None else valid & batch.valid
     if loss.reduction == "mean_over_positives":  # no masked label is positive any more

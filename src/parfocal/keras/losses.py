@@ -7,14 +7,18 @@ from typing import Any
 import keras
 from keras.src.losses.loss import scale_loss_for_distribution  # for tf.distribute; there is no public name
 
+from parfocal import backends
 from parfocal import losses as core
-from parfocal.keras.batches import batch_of
+from parfocal.keras.batches import batch_of, given
 
 register = keras.saving.register_keras_serializable(package="parfocal")
 
 
 class FocalLoss(keras.losses.Loss):
-    """What the three share: the core's loss does the work, and Keras sees a loss of its own."""
+    """What the three share: the core's loss does the work, and Keras sees a loss of its own.
+
+    A subclass may override `call`, as in Keras; its losses are masked, weighted and reduced as ours are.
+    """
 
     kind: Any  # the core's loss of this name
 
@@ -31,15 +35,30 @@ class FocalLoss(keras.losses.Loss):
         sample_weight : one weight for each loss, a trailing axis of 1 missing on either side or not; for the binary
             loss also in y_pred's shape.
         """
-        batch = batch_of(self.focal, y_true, y_pred, sample_weight)
-        total = self.reduction not in (None, "none")
-        losses = self.focal._compute(batch, order=0, by=batch.divisor, total=total)[0]
+        arguments = given(self.focal, y_true, y_pred, sample_weight)
+        batch, total = batch_of(self.focal, arguments), self.reduction not in (None, "none")
+        if self._has_own_call:
+            losses = keras.ops.convert_to_tensor(self.call(arguments.y_true, arguments.y_pred))
+            backend = backends.find(losses, traced=True)
+            losses = self.focal._reduced(backend, backend.wide(losses), batch)
+        else:
+            losses = self.focal._compute(batch, order=0, by=batch.divisor, total=total)[0]
         losses = keras.ops.cast(losses, self.dtype)
         return scale_loss_for_distribution(losses) if total and self.reduction != "sum" else losses
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """One loss per sample, neither weighted nor reduced."""
         return self.focal.call(y_true, keras.ops.convert_to_tensor(y_pred, dtype=self.dtype))
+
+    @property
+    def _has_own_call(self) -> bool:
+        return getattr(self.call, "__func__", None) is not FocalLoss.call
+
+    def _recovery(self, name: str) -> Any:
+        """The core loss's method of that name, which knows nothing of a `call` that is overridden."""
+        if self._has_own_call:
+            core.formula_is_needed(type(self), name)
+        return getattr(self.focal, name)
 
     def get_config(self) -> dict[str, Any]:
         return {**self.focal.parameters.as_config(), **super().get_config(), "dtype": self.dtype}
@@ -53,7 +72,7 @@ class FocalLoss(keras.losses.Loss):
         >>> loss.posterior([[0.154], [0.5], [0.7]]).round(3).tolist()
         [[0.01], [0.5], [0.906]]
         """
-        return self.focal.posterior(y_pred, class_weight)
+        return self._recovery("posterior")(y_pred, class_weight)
 
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The posterior as logits, which keep their digits near 0 and 1: `parfocal.Loss.posterior_logit`.
@@ -62,7 +81,7 @@ class FocalLoss(keras.losses.Loss):
         >>> loss.posterior_logit([[-1.7065], [0.0]]).round(2).tolist()
         [[-4.6], [0.0]]
         """
-        return self.focal.posterior_logit(y_pred, class_weight)
+        return self._recovery("posterior_logit")(y_pred, class_weight)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         """The best constant logit for a prior, a start for the last layer's bias.
@@ -74,7 +93,7 @@ class FocalLoss(keras.losses.Loss):
         >>> print(round(bias.value, 3))
         -1.706
         """
-        return self.focal.optimal_logit(prior, class_weight)
+        return self._recovery("optimal_logit")(prior, class_weight)
 
 
 @register
