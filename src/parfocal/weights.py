@@ -106,7 +106,7 @@ def count_classes(labels_or_counts: Any) -> np.ndarray:
     if counts is not None:
         return sorted_counts(counts)
     labels = labels_as_array(labels_or_counts)
-    if labels.dtype.kind == "O":  # whole numbers beyond 64 bits
+    if labels.dtype.kind == "O":
         return sorted_counts(Counter(labels.tolist()))
     classes, samples = np.unique(labels, return_counts=True)
     if labels.dtype.kind in "iuf" and could_be_counts(classes, len(labels)):
@@ -214,7 +214,7 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
 
 
 def labels_as_array(given: Any) -> np.ndarray:
-    """One label per sample, none missing: numbers, strings or booleans, or objects that are large whole numbers."""
+    """One label per sample, none missing: numbers, strings or booleans, as objects where NumPy gains nothing."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
         missing(np.ma.getmaskarray(given), given)
     try:
@@ -240,17 +240,18 @@ def labels_as_array(given: Any) -> np.ndarray:
 
 
 def labels_of_objects(labels: list[Any]) -> np.ndarray:
-    gone = np.fromiter(map(is_missing, labels), dtype=bool, count=len(labels))
-    if gone.any():
-        missing(gone, labels)
     kinds = {kind: label_kind(kind) for kind in set(map(type, labels))}
+    if not all(issubclass(kind, str | bytes | int) for kind in kinds):  # which are never missing
+        gone = np.fromiter(map(is_missing, labels), dtype=bool, count=len(labels))
+        if gone.any():
+            missing(gone, labels)
     if set(kinds.values()) == {"number"}:
         numbers = np.asarray(labels)
         if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
             return numbers
         raise ValueError(f"labels must not be infinite; got {checks.first_bad(np.isinf(numbers), numbers)}")
     if len(set(kinds.values())) <= 1 and None not in kinds.values():
-        return np.asarray(labels, dtype=np.bytes_ if "bytes" in kinds.values() else np.str_)
+        return np.asarray(labels, dtype=object)
     first = kinds[type(labels[0])]
     odd = next(place for place, label in enumerate(labels) if first is None or kinds[type(label)] != first)
     raise TypeError(
