@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,14 +15,26 @@ from parfocal import checks
 
 SCHEMES = ("inverse_frequency", "effective_number")
 
+# What pandas and polars call what `value_counts` returns, and the column of counts that grouping adds to a table.
+COUNT_NAMES = ("count", "proportion")
+COUNT_COLUMNS = (*COUNT_NAMES, "len", "size")
+
+
+class MissingLabelError(ValueError, TypeError):
+    """A label that is missing: a ValueError like other bad values; None among labels used to be a TypeError."""
+
 
 def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta: float | None = None) -> np.ndarray:
     """One weight per class, larger for rarer classes, in the order of the sorted classes.
 
     Parameters
     ----------
-    labels_or_counts : labels (any array or list of numbers, strings or booleans, one per sample), or a mapping from
-        class to count, such as a `dict` or a `collections.Counter`.
+    labels_or_counts : either of
+        labels  one per sample, (N,): numbers, strings or booleans in a list, a NumPy array, a pandas or polars Series
+                of any such type (also categorical and nullable ones), or a tensor that NumPy can read
+        counts  a mapping from class to count, such as a `dict` or a `collections.Counter`; or what `value_counts()` of
+                pandas or polars returns, whose index or first column holds the classes.  Shares do as well as counts
+                for the inverse frequency.
     scheme : with n_k samples of class k among N in K classes,
         "inverse_frequency"  N / (K n_k), as scikit-learn's `compute_class_weight("balanced")`
         "effective_number"   (1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019, arXiv:1901.05555)
@@ -33,17 +48,33 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     Raises
     ------
     ValueError for an unknown scheme, a beta outside [0, 1), counts that are negative or not finite, no samples at
-    all, or numbers that all differ and are larger than their list is long: those are counts, not labels, and
-    counts are given as a mapping.
-    TypeError for anything that is no list of labels and no mapping.
+    all, shares with the effective number, a missing label or class (with its position), or numbers that could be counts
+    as well as labels.
+    TypeError for anything else that is not a list of labels or a mapping.
+
+    Notes
+    -----
+    A bare list of numbers is never taken for counts, and numbers that look like the counts of `np.bincount` are an
+    error: pass `dict(enumerate(counts))`, or, if they are labels, `collections.Counter(labels)`.  N numbers with K
+    different values, the largest m, are accepted as labels if
+
+    - one is negative, or
+    - they are every whole number from 0 to K - 1, or all are 1, or
+    - they are every whole number from 1 to K, and N >= 5 K, or
+    - they are whole numbers with 0.7 m <= K, N >= 2 K and N >= 100: few codes are missing, or
+    - N >= 20 K > 20, and N >= 5 m K, or N >= 1000 and K <= 100, or N >= 200 K: sparse codes in many samples.
+
+    Counts of hundreds of classes with few samples each may look the same; a mapping never does.
 
     >>> class_weights(["no"] * 90 + ["yes"] * 10)
     array([0.55555556, 5.        ])
     >>> class_weights({"no": 10**9, "yes": 10}, "effective_number", beta=0.999)
     array([0.01971398, 1.98028602])
+    >>> class_weights(dict(enumerate(np.bincount([0] * 90 + [1] * 10))))
+    array([0.55555556, 5.        ])
     """
     checks.one_of("scheme", scheme, SCHEMES)
-    if beta is not None and (scheme != "effective_number" or not 0 <= beta < 1):
+    if beta is not None and (scheme != "effective_number" or not isinstance(beta, Real) or not 0 <= beta < 1):
         raise ValueError(f"beta must be a number in [0, 1), with scheme='effective_number'; got {beta!r}, {scheme!r}")
     counts = count_classes(labels_or_counts)
     total, classes = counts.sum(), len(counts)
@@ -54,6 +85,11 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     if scheme == "inverse_frequency":
         weights[seen] = total / (classes * counts[seen])
         return weights
+    if math.isclose(total, 1) and (counts != np.floor(counts)).any():
+        raise ValueError(
+            "the effective number depends on how many samples there are, and shares that sum to 1 don't say; give "
+            "counts, or scheme='inverse_frequency'"
+        )
     # 1 - b^n = -expm1(n log b), which keeps its digits at n = 1 as well as at n = 1e9.
     log_beta = -math.inf
     if beta is None and total > 1:
@@ -66,29 +102,181 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
 
 def count_classes(labels_or_counts: Any) -> np.ndarray:
     """Samples per class as float64, classes sorted."""
-    if isinstance(labels_or_counts, Mapping):
-        try:
-            given = [float(labels_or_counts[label]) for label in sorted(labels_or_counts)]
-        except (TypeError, ValueError, OverflowError):
+    counts = labels_or_counts if isinstance(labels_or_counts, Mapping) else counted_by_frame(labels_or_counts)
+    if counts is not None:
+        return sorted_counts(counts)
+    labels = labels_as_array(labels_or_counts)
+    if labels.dtype.kind == "O":
+        return sorted_counts(Counter(labels.tolist()))
+    classes, samples = np.unique(labels, return_counts=True)
+    if labels.dtype.kind in "iuf" and could_be_counts(classes, len(labels)):
+        raise ValueError(ambiguous(labels_or_counts, labels))
+    return samples.astype(np.float64)
+
+
+# -- counts
+
+
+def sorted_counts(counts: Mapping[Any, Any]) -> np.ndarray:
+    for place, label in enumerate(counts):
+        if is_missing(label):
+            raise MissingLabelError(
+                f"class {place} of the counts is missing ({label!r}); leave out the samples without a label, or give "
+                "them a class of their own"
+            )
+    try:
+        given = [as_count(counts[label]) for label in sorted(counts)]
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"counts must be a mapping from classes of one type to numbers; got {dict(counts)!r}") from None
+    numbers = np.asarray(given, dtype=np.float64)
+    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+        raise ValueError(f"counts must be finite and not negative; got {dict(counts)!r}")
+    return numbers
+
+
+def as_count(value: Any) -> float:
+    if isinstance(value, str | bytes) or np.ndim(value):
+        raise TypeError
+    return float(value)
+
+
+def counted_by_frame(given: Any) -> dict[Any, Any] | None:
+    """Counts by class, if it is what `value_counts` returns: a Series in pandas, a table of two columns elsewhere."""
+    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    if pandas is not None and isinstance(given, pandas.Series):
+        index, name = given.index, given.name
+        # Labels in a column called "count" have the rows' numbers as their index.
+        if not isinstance(name, str) or name not in COUNT_NAMES or isinstance(index, pandas.RangeIndex):
+            return None
+        if not index.is_unique or pandas.api.types.is_bool_dtype(given) or given.dtype.kind not in "iuf":
+            return None
+        values = given.to_numpy(dtype=np.float64, na_value=np.nan)
+        classes = np.unique(values)
+        if 0 in classes and not isinstance(index.dtype, pandas.CategoricalDtype):
+            return None  # what was not seen is not counted
+        if len(values) >= 5 * len(classes) and not could_be_counts(classes, len(values)):
+            raise ValueError(
+                f"the Series {name!r} could be labels or the result of value_counts(); for counts pass .to_dict(), "
+                "for labels .to_numpy()"
+            )
+        return dict(zip(index.tolist(), given.tolist(), strict=True))
+    for library in (pandas, polars):
+        if library is not None and isinstance(given, library.DataFrame):
+            names = list(given.columns)
+            if len(names) == 2 and names[1] in COUNT_COLUMNS and names[0] != names[1]:
+                counts = dict(zip(*(list(given[name]) for name in names), strict=True))
+                if len(counts) == len(given):
+                    return counts
             raise TypeError(
-                f"counts must be a mapping from classes of one type to numbers; got {dict(labels_or_counts)!r}"
-            ) from None
-        counts = np.asarray(given, dtype=np.float64)
-        if not (np.isfinite(counts) & (counts >= 0)).all():
-            raise ValueError(f"counts must be finite and not negative; got {dict(labels_or_counts)!r}")
-        return counts
-    labels = np.asarray(labels_or_counts)
-    if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
+                f"labels must be one column, and this is a table with the columns {names}; pass table[name]. Counts "
+                "are given as a mapping: dict(zip(table[classes], table[counts]))"
+            )
+    return None
+
+
+def could_be_counts(classes: np.ndarray, samples: int) -> bool:
+    """Whether numbers, of which these are the different ones, need not be labels.  `class_weights` has the rule.
+
+    Tried on the counts of CIFAR's, ImageNet's and iNaturalist's long-tailed, stepped and balanced versions, and on
+    labels with missing, sparse and shifted codes: tests/test_weights.py.
+    """
+    if not len(classes) or classes[0] < 0:
+        return False
+    different, largest = len(classes), float(classes[-1])
+    if (classes == np.floor(classes)).all():
+        if largest == different - 1 or (different == 1 and largest == 1):
+            return False
+        if largest == different and classes[0] == 1 and samples >= 5 * different:
+            return False
+        if 0.7 * largest <= different > 1 and samples >= max(100, 2 * different):
+            return False
+    if different == 1 or samples < 20 * different:
+        return True
+    many = samples >= 200 * different or (samples >= 1000 and different <= 100)
+    return not (many or samples >= 5 * largest * different)
+
+
+def ambiguous(given: Any, numbers: np.ndarray) -> str:
+    if hasattr(given, "to_dict"):  # a Series of pandas, whose index may hold the classes
+        cure = "class_weights(counts.to_dict()), with the classes in the index"
+    else:
+        example = dict(enumerate(numbers.tolist())) if len(numbers) <= 6 else {0: 990, 1: 10}
+        cure = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
+    labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
+    return (
+        f"{len(numbers)} numbers, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
+        f"counts, pass them as a mapping from class to count, e.g. {cure}; if they are labels, "
+        f"class_weights(collections.Counter({labels}))"
+    )
+
+
+# -- labels
+
+
+def labels_as_array(given: Any) -> np.ndarray:
+    """One label per sample, none missing: numbers, strings or booleans, as objects where NumPy gains nothing."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
+        missing(np.ma.getmaskarray(given), given)
+    try:
+        labels = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"labels must be one list of numbers, strings or booleans; {error}") from error
+    if labels.ndim != 1 or labels.dtype.kind not in "biufUSTO":
+        hint = ""
+        if labels.ndim == 2:
+            hint = ". A single column is labels[:, 0]; one-hot rows are labels.argmax(axis=1)"
         raise TypeError(
             "labels must be one list of numbers, strings or booleans, one per sample; "
-            f"got {type(labels_or_counts).__name__} of shape {labels.shape} and dtype {labels.dtype}"
+            f"got {type(given).__name__} of shape {labels.shape} and dtype {labels.dtype}{hint}"
         )
+    if labels.dtype.kind in "OT" or (labels.dtype.kind in "US" and isinstance(given, Sequence)):
+        # NumPy makes strings of all that stands beside strings: NaN would be a class called "nan".
+        return labels_of_objects(list(given) if isinstance(given, Sequence) else labels.tolist())
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("labels must not be NaN or infinite")
-    samples = np.unique(labels, return_counts=True)[1]
-    if len(samples) > 1 and labels.dtype.kind in "iuf" and samples.max() == 1 and labels.max() > len(labels):
-        raise ValueError(
-            f"every one of the {len(samples)} labels differs. If these are counts, pass them as a mapping from class "
-            "to count, e.g. class_weights({0: 990, 1: 10}) or class_weights(dict(enumerate(counts)))"
-        )
-    return samples.astype(np.float64)
+        if np.isnan(labels).any():
+            missing(np.isnan(labels), labels)
+        raise ValueError(f"labels must not be infinite; got {checks.first_bad(np.isinf(labels), labels)}")
+    return labels
+
+
+def labels_of_objects(labels: list[Any]) -> np.ndarray:
+    kinds = {kind: label_kind(kind) for kind in set(map(type, labels))}
+    if not all(issubclass(kind, str | bytes | int) for kind in kinds):  # which are never missing
+        gone = np.fromiter(map(is_missing, labels), dtype=bool, count=len(labels))
+        if gone.any():
+            missing(gone, labels)
+    if set(kinds.values()) == {"number"}:
+        numbers = np.asarray(labels)
+        if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
+            return numbers
+        raise ValueError(f"labels must not be infinite; got {checks.first_bad(np.isinf(numbers), numbers)}")
+    if len(set(kinds.values())) <= 1 and None not in kinds.values():
+        return np.asarray(labels, dtype=object)
+    first = kinds[type(labels[0])]
+    odd = next(place for place, label in enumerate(labels) if first is None or kinds[type(label)] != first)
+    raise TypeError(
+        "labels must be one list of numbers, strings or booleans, one per sample and all of one kind; position "
+        f"{odd} holds {labels[odd]!r} of type {type(labels[odd]).__name__}"
+    )
+
+
+def label_kind(kind: type) -> str | None:
+    if issubclass(kind, str | bytes):
+        return "string" if issubclass(kind, str) else "bytes"
+    return "number" if issubclass(kind, Real | np.bool_) else None
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN, and pandas's NA and NaT, which are known by name: pandas need not be there."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(value != value)
+
+
+def missing(gone: np.ndarray, labels: Any) -> None:
+    first, count = int(np.argmax(gone)), int(np.count_nonzero(gone))
+    others = f" ({count} missing labels in all)" if count > 1 else ""
+    raise MissingLabelError(
+        f"labels must be one list without missing values (None, NaN, NA); position {first} holds "
+        f"{labels[first]!s}{others}. Leave these samples out, or give them a class of their own"
+    )

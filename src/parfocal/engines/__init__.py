@@ -8,8 +8,9 @@ loads or predicts.
 from __future__ import annotations
 
 from parfocal.engines import catboost, lightgbm, xgboost
+from parfocal.engines.parameters import engine_parameters
 from parfocal.engines.task import Engine, Rows, Stopped, Task, Trained, door
 
-__all__ = ["ENGINES", "Engine", "Rows", "Stopped", "Task", "Trained", "door"]
+__all__ = ["ENGINES", "Engine", "Rows", "Stopped", "Task", "Trained", "door", "engine_parameters"]
 
 ENGINES = {engine.name: engine for engine in (lightgbm.ENGINE, xgboost.ENGINE, catboost.ENGINE)}

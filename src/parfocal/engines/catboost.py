@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parfocal.engines.task import Engine, Rows, Score, Stopped, Task, Trained, begun, readable, scoring
+from parfocal.engines.parameters import (
+    CATEGORICAL,
+    CLASS_WEIGHT,
+    ELSEWHERE,
+    LOSS,
+    METRIC,
+    START,
+    STOPPING,
+    refused,
+)
+from parfocal.engines.task import Engine, Parameters, Rows, Score, Stopped, Task, Trained, begun, readable, scoring
+
+REFUSED = {
+    **refused(LOSS, "loss_function classes_count class_names target_border"),
+    **refused(START, "boost_from_average"),
+    **refused(CLASS_WEIGHT, "class_weights auto_class_weights scale_pos_weight"),
+    **refused(STOPPING, "od_wait od_type od_pval use_best_model eval_fraction"),
+    **refused(METRIC, "eval_metric custom_metric"),
+    **refused(CATEGORICAL, "cat_features"),
+    **refused(
+        "features are numbers and categories here; make numbers of text and of embeddings first",
+        "text_features embedding_features tokenizers dictionaries feature_calcers text_processing",
+    ),
+    **refused(ELSEWHERE, "callback"),
+}
+SYNONYMS = {
+    "objective": "loss_function",
+    "n_estimators": "iterations",
+    "num_boost_round": "iterations",
+    "num_trees": "iterations",
+    "eta": "learning_rate",
+    "random_state": "random_seed",
+    "reg_lambda": "l2_leaf_reg",
+    "max_depth": "depth",
+    "colsample_bylevel": "rsm",
+    "max_bin": "border_count",
+    "early_stopping_rounds": "od_wait",
+    "custom_loss": "custom_metric",
+    "min_child_samples": "min_data_in_leaf",
+    "num_leaves": "max_leaves",
+}
+
+
+@cache
+def catboost_names() -> tuple[dict[str, str], bool]:
+    """From the installed library: what its estimators take."""
+    import catboost
+
+    estimators = catboost.CatBoostClassifier, catboost.CatBoostRegressor, catboost.CatBoostRanker
+    names = {name for estimator in estimators for name in inspect.signature(estimator).parameters}
+    return {name: SYNONYMS.get(name, name) for name in names | set(SYNONYMS) | set(SYNONYMS.values())}, True
 
 
 def catboost_features(features: Any, categorical: Sequence[int]) -> Any:
@@ -74,7 +126,7 @@ def train_catboost(task: Task) -> Trained:
         "learning_rate": task.learning_rate,
         "thread_count": task.threads,
         "random_seed": task.seed,
-        "verbose": 0,
+        **({} if task.more.keys() & {"silent", "logging_level"} else {"verbose": 0}),  # CatBoost takes one of them
         "allow_writing_files": False,
         "leaf_estimation_method": "Newton",
         "eval_metric": CatBoostScore(scoring(task, objective), start, task.held_out),
@@ -113,4 +165,5 @@ ENGINE = Engine(
     load=load_catboost,
     save=lambda booster, path: booster.save_model(str(path)),
     features=lambda booster: len(booster.feature_names_),
+    parameters=Parameters(catboost_names, REFUSED, "iterations", lambda given, early_stopping: ""),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Task:
     threads: int
     seed: int
     classes: int
-    more: dict[str, Any]  # the engine's own parameters
+    more: dict[str, Any]  # the engine's own parameters, by the names of `engine_parameters`; they win
     categorical: Sequence[int] = ()  # columns of codes, 0 ... and NaN
     score: Score | None = None  # what to stop by; None: the log loss of the posterior
     every: int = 1  # rounds from one score to the next; CatBoost looks at every one
@@ -54,6 +54,17 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Parameters:
+    """An engine's own parameters, see `parameters.engine_parameters`."""
+
+    # Every name, with the one that the engine's module uses; and whether these are all that the library knows.
+    names: Callable[[], tuple[dict[str, str], bool]]
+    refused: Mapping[str, str]  # why, and what to use in its place
+    rounds: str  # what `Task.rounds` is called
+    impossible: Callable[[dict[str, Any], bool], str]  # what is wrong with values, if training may stop early; or ""
+
+
+@dataclass(frozen=True)
 class Engine:
     name: str
     train: Callable[[Task], Trained]
@@ -64,6 +75,7 @@ class Engine:
     load: Callable[[Path], Any]
     save: Callable[[Any, Path], Any]
     features: Callable[[Any], int]
+    parameters: Parameters
     tables: Callable[[Task], tuple[Any, Any]] | None = None  # a task's rows as the library has them, if tasks can share
 
     def margins(self, booster: Any, start: Any, features: Any) -> np.ndarray:

@@ -2,13 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parfocal.engines.task import BestRound, Engine, Rows, Stopped, Task, Trained, begun
+from parfocal.engines.parameters import (
+    CATEGORICAL,
+    CLASS_WEIGHT,
+    ELSEWHERE,
+    LOSS,
+    METRIC,
+    OTHER_LOSS,
+    START,
+    STOPPING,
+    refused,
+)
+from parfocal.engines.task import BestRound, Engine, Parameters, Rows, Stopped, Task, Trained, begun
+
+REFUSED = {
+    **refused(LOSS, "objective num_class num_target base_score"),
+    **refused(START, "boost_from_average"),
+    **refused(CLASS_WEIGHT, "scale_pos_weight"),
+    **refused(STOPPING, "early_stopping_rounds callbacks evals evals_result"),
+    **refused(METRIC, "eval_metric custom_metric feval maximize disable_default_eval_metric verbose_eval"),
+    **refused(CATEGORICAL, "enable_categorical feature_types"),
+    **refused(OTHER_LOSS, "tweedie_variance_power huber_slope quantile_alpha expectile_alpha ndcg_exp_gain"),
+    **refused(OTHER_LOSS, "aft_loss_distribution aft_loss_distribution_scale lambdarank_pair_method"),
+    **refused(OTHER_LOSS, "lambdarank_num_pair_per_sample lambdarank_normalization lambdarank_score_normalization"),
+    **refused(OTHER_LOSS, "lambdarank_unbiased lambdarank_bias_norm"),
+    **refused("missing values are NaN", "missing"),
+    **refused("feature_importances_ are gains", "importance_type"),
+    **refused(ELSEWHERE, "feature_weights xgb_model"),
+}
+ALIASES = {
+    "learning_rate": "eta",
+    "reg_lambda": "lambda",
+    "reg_alpha": "alpha",
+    "min_split_loss": "gamma",
+    "n_jobs": "nthread",
+    "random_state": "seed",
+    "num_boost_round": "n_estimators",
+    "obj": "objective",
+}
+
+
+@cache
+def xgboost_names() -> tuple[dict[str, str], bool]:
+    """From the installed library: the settings that boosters of each kind show, and the estimators' arguments."""
+    import xgboost as xgb
+
+    arguments = {*inspect.signature(xgb.XGBModel).parameters, *inspect.signature(xgb.train).parameters}
+    names = arguments - {"kwargs", "params", "dtrain"} | set(ALIASES) | set(ALIASES.values()) | set(REFUSED)
+    table = xgb.DMatrix(np.zeros((2, 1)), [0, 1])
+    kinds: list[dict[str, Any]] = [{}, {"booster": "dart"}, {"booster": "gblinear", "updater": "coord_descent"}]
+    for kind in kinds:
+        names |= set(settings(json.loads(xgb.Booster({**kind, "verbosity": 0}, [table]).save_config())))
+    return {name: ALIASES.get(name, name) for name in names}, True
+
+
+def settings(config: Any, within: str = "") -> Iterator[str]:
+    """The names below "..._param" in a booster's configuration, but for what describes the model."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if isinstance(value, list):
+            for part in value:
+                yield from settings(part)
+        elif isinstance(value, dict):
+            yield from settings(value, name)
+        elif (within.endswith("_param") and not within.endswith("model_param")) or name == "num_parallel_tree":
+            yield name
+
+
+def xgboost_impossible(given: dict[str, Any], early_stopping: bool) -> str:
+    booster = given.get("booster")
+    if booster == "gblinear":
+        return "booster='gblinear' has no trees; for a linear model take FocalLogisticRegression"
+    if booster == "dart" and early_stopping:
+        return (
+            "booster='dart' rescales earlier trees, so there is no going back to the best round; leave it out, or set "
+            "early_stopping_rounds=None"
+        )
+    return ""
 
 
 def in_float32(features: Any) -> Any:
@@ -35,8 +113,8 @@ def train_xgboost(task: Task) -> Trained:
         "eta": task.learning_rate,
         "max_leaves": task.max_leaf_nodes,
         "max_delta_step": task.longest_step,
-        "max_depth": 0,
-        "grow_policy": "lossguide",
+        # The exact method grows level by level, to a depth that must be limited.
+        **({} if task.more.get("tree_method") == "exact" else {"max_depth": 0, "grow_policy": "lossguide"}),
         "tree_method": "hist",
         "nthread": task.threads,
         "seed": task.seed,
@@ -91,4 +169,5 @@ ENGINE = Engine(
     load=load_xgboost,
     save=lambda booster, path: booster.save_model(str(path)),
     features=lambda booster: int(booster.num_features()),
+    parameters=Parameters(xgboost_names, REFUSED, "n_estimators", xgboost_impossible),
 )

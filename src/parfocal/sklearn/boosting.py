@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from parfocal import checks
-from parfocal.engines import ENGINES, Rows, Task, Trained
+from parfocal.engines import ENGINES, Rows, Task, Trained, engine_parameters
 from parfocal.formula import Schedule
+from parfocal.sklearn import features
 
 # What features may be: NaN is a missing value.
 FEATURES: dict[str, Any] = {
@@ -22,9 +23,6 @@ FEATURES: dict[str, Any] = {
     "ensure_all_finite": "allow-nan",
     "dtype": (np.float64, np.float32),
 }
-
-# Parameters of the engines that say which loss is trained, and from where.
-OURS = {"objective", "loss_function", "base_score", "num_class", "classes_count", "application", "app", "loss", "obj"}
 
 # In logits of the posterior.  Least log loss within 150 rounds of LightGBM, gamma 2, one split, by the limit:
 #                     1       2       4       8    none
@@ -61,8 +59,14 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         at random would be of the same days as the ones trained on, and training would stop too late.
     n_jobs : threads; None is 1, -1 all.
     random_state : of the held-out rows and of the engine.
-    engine_params : the engine's own parameters, by the names that its documentation lists first; they win over the ones
-        above.
+    engine_params : None or a dict of the engine's own parameters, by any of their names there; they win over the ones
+        above.  Names that the installed engine does not know are an error, and so are parameters that would have no
+        effect on this loss, such as `is_unbalance` and `scale_pos_weight`: the error says what to use.
+    categorical_features : which columns hold categories, as in scikit-learn's HistGradientBoostingClassifier.
+        "from_dtype": those of a data frame whose type says so, Categorical in pandas, Categorical and Enum in polars,
+        dictionaries in Arrow.  None: no column.  Or a list: of names, of places, or of True and False for every
+        column; such columns may hold text, numbers or booleans.  `fit` gives each category a code, whatever codes the
+        frame has; in `predict` unknown categories are missing values.
 
     Attributes
     ----------
@@ -71,11 +75,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     booster_ : the engine's own trained model.  Its scores lack the start for LightGBM and CatBoost.
     objective_ : the `FocalObjective` of the engine's door.
     feature_importances_ : gains of the features, as shares.
+    is_categorical_ : (features,) True where a column holds categories; None where none does.
 
     Raises
     ------
-    ValueError for parameters out of range, for labels of one class and for features that are no numbers;
-    ModuleNotFoundError where the engine is not installed.
+    ValueError for parameters out of range, for labels of one class, and for columns that are neither numbers nor
+    categories, such as text and dates, by name; ModuleNotFoundError where the engine is not installed.
 
     >>> from sklearn.datasets import make_classification
     >>> X, y = make_classification(500, weights=[0.95], random_state=0)
@@ -83,6 +88,8 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     >>> print(abs(model.predict_proba(X)[:, 1].mean() - y.mean()) < 0.01)
     True
     """
+
+    categorical_features: Any = "from_dtype"  # of pickles of the time before
 
     def __init__(
         self,
@@ -103,6 +110,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         n_jobs: int | None = None,
         random_state: Any = None,
         engine_params: dict[str, Any] | None = None,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.engine = engine
         self.gamma = gamma
@@ -120,6 +128,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.engine_params = engine_params
+        self.categorical_features = categorical_features
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -128,10 +137,24 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FocalBoostingClassifier:
-        """Train on rows X (N, features), dense or sparse, NaN where a value is missing, and labels y (N,)."""
+        """Train on labels y (N,) and rows X (N, features): an array, a data frame or a sparse matrix.
+
+        Missing values are NaN, or what the frame has for them.
+        """
         engine = ENGINES[checks.one_of("engine", self.engine, tuple(ENGINES))]
         self._check_parameters()
-        X, y = validate_data(self, X, y, **FEATURES)
+        more = engine_parameters(
+            engine,
+            {} if self.engine_params is None else self.engine_params,
+            early_stopping=self.early_stopping_rounds is not None,
+            ours=self.get_params(deep=False),
+        )
+        name = engine.parameters.rounds
+        rounds = at_least_1(f"{name} in engine_params", more.pop(name, self.n_estimators))
+        table = features.Table(X)
+        places = features.categorical_places(table, self.categorical_features)
+        categories = features.learn_categories(table, places)
+        X, y = features.validated_for_fit(self, table, y, features.BOOSTING_CURES, FEATURES, categories)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -156,7 +179,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             },
             rows=rows,
             held_out=held_out,
-            rounds=self.n_estimators,
+            rounds=rounds,
             patience=self.early_stopping_rounds or 0,
             learning_rate=self.learning_rate,
             max_leaf_nodes=self.max_leaf_nodes,
@@ -164,10 +187,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             threads=threads(self.n_jobs),
             seed=int(random.randint(2**31 - 1)),
             classes=len(self.classes_),
-            more=dict(self.engine_params or {}),
+            more=more,
+            categorical=places,
         )
         trained: Trained = engine.train(task)
-        self._engine = engine.name
+        self._engine, self._categories = engine.name, categories
+        self.is_categorical_ = features.mask(places, X.shape[1])
         self.booster_, self.objective_, self.n_iter_ = trained.booster, trained.objective, trained.rounds
         return self
 
@@ -176,14 +201,8 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         checks.one_of("validation", self.validation, ("random", "last"))
         for name in ("n_estimators", "early_stopping_rounds"):
             value = getattr(self, name)
-            if value is not None and checks.whole_number(name, value) < 1:
-                raise ValueError(f"{name} must be at least 1; got {value!r}")
-        taken = sorted(set(self.engine_params or {}) & OURS)
-        if taken:
-            raise ValueError(
-                f"engine_params must leave {', '.join(taken)} alone: the probabilities are those of the focal loss; to "
-                "train with another loss, use the engine's own classifier"
-            )
+            if value is not None:
+                at_least_1(name, value)
 
     def _longest_step(self) -> float:
         """In margins, which move slower than logits of the posterior by 1 + gamma where samples are easy."""
@@ -224,7 +243,8 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Margins: (N,) of the second class, or (N, classes).  They are focal scores: their sign decides nothing."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, **FEATURES)
+        categories = getattr(self, "_categories", {})  # pickles of the time before have none
+        X = features.validated(self, X, features.BOOSTING_CURES, FEATURES, categories)
         return ENGINES[self._engine].margins(self.booster_, self.objective_.start_, X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -256,6 +276,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         gains = ENGINES[self._engine].importances(self.booster_)
         return gains / (gains.sum() or 1.0)
+
+
+def at_least_1(name: str, value: Any) -> int:
+    if checks.whole_number(name, value) < 1:
+        raise ValueError(f"{name} must be at least 1; got {value!r}")
+    return int(value)
 
 
 def threads(n_jobs: int | None) -> int:

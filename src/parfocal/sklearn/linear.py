@@ -14,12 +14,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from parfocal import checks
 from parfocal.objectives import focal_loss
 from parfocal.parameters import GammaSchedule
+from parfocal.sklearn import features
 from parfocal.sklearn.solvers import SOLVERS, Problem, start_and_scale
+
+# What features may be.
+FEATURES: dict[str, Any] = {"accept_sparse": "csr", "dtype": np.float64}
 
 
 class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
@@ -60,7 +64,8 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     Raises
     ------
-    ValueError at fit for parameters out of range, labels of one class, and classes without weight.
+    ValueError at fit for parameters out of range, labels of one class, classes without weight, and columns that are not
+    numbers, such as text and dates, by name.
     ConvergenceWarning where the solver gave up before the gradient was small.
 
     Notes
@@ -124,7 +129,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         sample_weight : (N,) not negative, or None.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
+        X, y = features.validated_for_fit(self, features.Table(X), y, features.LINEAR_CURES, FEATURES, {})
         check_classification_targets(y)
         names, labels = np.unique(y, return_inverse=True)
         classes = len(names)
@@ -208,7 +213,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         the largest of them.
         """
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        X = features.validated(self, X, features.LINEAR_CURES, FEATURES, {})
         margins = X @ self.coef_.T + self.intercept_
         return margins[:, 0] if len(self.classes_) == 2 else margins
 
