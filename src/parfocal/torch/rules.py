@@ -174,8 +174,8 @@ class SoftmaxRule(Rule):
             )
         if self.weight is not None and len(self.weight) != inputs.shape[1]:
             raise ValueError(
-                f"weight has {len(self.weight)} numbers and input has {inputs.shape[1]} classes on axis 1; give one "
-                "number for each class"
+                f"weight has {checks.counted(len(self.weight), 'number')} and input has "
+                f"{checks.counted(inputs.shape[1], 'class')} on axis 1; give one number for each class"
             )
         if dense and self.ignore_index >= 0:
             raise ValueError(
@@ -239,7 +239,10 @@ def product(alpha: Numbers | None, weight: tuple[float, ...] | None) -> Numbers:
     if not isinstance(alpha, tuple):
         return weight if alpha is None else tuple(alpha * item for item in weight)
     if len(alpha) != len(weight):
-        raise ValueError(f"alpha has {len(alpha)} numbers and weight has {len(weight)}; give one per class in both")
+        raise ValueError(
+            f"alpha has {checks.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
+            "one per class in both"
+        )
     return tuple(a * b for a, b in zip(alpha, weight, strict=True))
 
 
