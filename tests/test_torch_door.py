@@ -321,6 +321,33 @@ def test_exported_for_any_batch(name: str) -> None:
     torch.testing.assert_close(program(x, y), module(x, y))
 
 
+TRACED: dict[str, tuple[Callable[..., Tensor], Tensor]] = {
+    **{name: (module, target) for name, (module, shape, target) in MODULES.items() if shape == (5, 4)},
+    "sigmoid, a schedule": (SigmoidFocalLoss(gamma=parfocal.GammaSchedule([0.3], [4, 1])), coins(5, 4)),
+    "sigmoid, positives": (SigmoidFocalLoss(reduction="mean_over_positives"), coins(5, 4)),
+    "sigmoid, function": (functools.partial(sigmoid_focal_loss, gamma=1.5), coins(5, 4)),
+    "softmax, function": (functools.partial(softmax_focal_loss, weight=[1, 2, 3, 4]), classes(5)),
+    "core, binary": (lambda x, y: parfocal.BinaryFocalCrossentropy(from_logits=True)(y, x), coins(5, 4)),
+    "core, sparse": (
+        lambda x, y: parfocal.SparseCategoricalFocalCrossentropy(from_logits=True, reduction="none")(y, x),
+        classes(5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
+def test_jit_trace_with_its_check(name: str, dtype: torch.dtype) -> None:
+    loss, target = TRACED[name]
+    target = target.to(dtype) if target.is_floating_point() else target
+    traceable = loss if isinstance(loss, torch.nn.Module) else lambda x, y: loss(x, y)
+    for needs_gradient in (False, True):
+        traced = torch.jit.trace(traceable, (noise(5, 4, dtype=dtype).requires_grad_(needs_gradient), target))
+        x, y = noise(5, 4, seed=6, dtype=dtype)[:3], target[:3]  # another batch, and a smaller one
+        same(both(traced, x, y), both(loss, x, y), rtol=1e-12 if dtype == torch.float64 else 1e-5)
+
+
 @dynamos_own_warning
 def test_functions_compiled_with_lists_and_schedules() -> None:
     z, y, lists = noise(6, 4), classes(6), {"alpha": [1, 2, 3, 4], "gamma": [0, 1, 2, 3], "weight": [4, 3, 2, 1]}
