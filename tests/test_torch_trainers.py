@@ -17,7 +17,7 @@ from torchmetrics.utilities import dim_zero_sum
 
 import parfocal
 from parfocal.torch import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss, trainer_loss
-from parfocal.torch.metrics import SigmoidFocalMetric, SoftmaxFocalMetric
+from parfocal.torch.metrics import FocalMetric, SigmoidFocalMetric, SoftmaxFocalMetric
 
 ROOT = Path(__file__).parents[1]
 
@@ -187,6 +187,15 @@ def test_metrics_over_batches_are_the_loss_over_all(name: str) -> None:
     torch.testing.assert_close(value, wanted.detach(), rtol=1e-6, atol=0)
     assert not value.requires_grad
     assert metric._reductions == {"total": dim_zero_sum, "count": dim_zero_sum}
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.01, 0.0])
+def test_a_metric_of_a_loss_over_positives(factor: float) -> None:
+    loss = SigmoidFocalLoss(reduction="mean_over_positives")
+    metric = FocalMetric(loss)
+    for part in (slice(0, 1), slice(1, 6)):
+        metric.update(logits(6, 4)[part], factor * ONES[part])
+    torch.testing.assert_close(metric.compute(), loss(logits(6, 4), factor * ONES).double(), rtol=1e-6, atol=0)
 
 
 def rank(number: int, store: str, results: Any) -> None:

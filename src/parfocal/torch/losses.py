@@ -37,8 +37,29 @@ class FocalModule(nn.Module):
         """The loss; a normalizer given here takes the place of the constructor's."""
         return self.rule(input, target, None, self.normalizer if normalizer is None else normalizer)
 
-    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
-        """The sum of the losses, and what "mean" divides it by, unless that is 0: a number or a tensor."""
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the losses, and what the reduction divides it by; both are to be added over batches or processes.
+
+        The count is a tensor of shape () on the target's device, and ignored elements are left out of it.
+
+        "mean" : the number of elements (sigmoid) or of samples (softmax); with class indices and `weight` the sum of
+            weight[target].
+        "mean_over_positives" : the number of positives, which is the sum of the targets as given: neither smoothed nor
+            weighted.
+        "sum" and "none" : these divide by nothing, so the count is that of "mean".
+
+        A normalizer has no part in it.  The count is not clamped.  If it is 0 after adding up, divide by 1, as the loss
+        itself does: torch.where(count == 0, 1, count), or count.clamp(min=1) for "mean_over_positives".  Errors are
+        those of a call.
+
+        >>> loss, total, count = SigmoidFocalLoss(reduction="mean_over_positives"), 0, 0
+        >>> logits, labels = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0])
+        >>> for batch in (slice(0, 2), slice(2, 3)):  # the second one has no positive
+        ...     losses, positives = loss.sum_and_count(logits[batch], labels[batch])
+        ...     total, count = total + losses, count + positives
+        >>> print(count, total / count.clamp(min=1), loss(logits, labels))
+        tensor(1.) tensor(0.3005) tensor(0.3005)
+        """
         return self.rule.sum_and_count(input, target)
 
     def posterior(self, input: Tensor) -> Tensor:
@@ -124,7 +145,7 @@ class SigmoidFocalLoss(FocalModule):
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         return self.rule(input, target, self.weight, self.normalizer if normalizer is None else normalizer)
 
-    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return self.rule.sum_and_count(input, target, self.weight)
 
 

@@ -57,13 +57,13 @@ class Rule:
         by = self.divisor(batch) if normalizer is None else given_divisor(batch.backend, normalizer)
         return in_its_dtype(self.computed(batch, by, total=True), inputs)
 
-    def sum_and_count(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Any]:
-        """What a mean over several batches adds up, above the line and below it."""
+    def sum_and_count(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What a mean over several batches adds up: its numerator and its denominator."""
         try:
             if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
                 no_tensors(inputs, targets)
             batch = self.batch(inputs, targets, weight)
-            return self.computed(batch, 1.0, total=True), batch.count
+            return self.computed(batch, 1.0, total=True), self.count(batch, targets)
         except (TypeError, ValueError) as error:
             raise in_torchs_words(error) from None
 
@@ -71,6 +71,18 @@ class Rule:
         if self.reduction == "sum":
             return 1.0
         return batch.backend.or_one(batch.count) if isinstance(batch.count, Tensor) else batch.count or 1.0
+
+    def count(self, batch: Batch, targets: Tensor) -> Tensor:
+        """What the mean divides by before a 0 becomes 1: a tensor on the targets' device, exact where it counts."""
+        count = batch.count
+        if isinstance(count, Tensor):
+            return count.to(targets.device)
+        dtype = torch.promote_types(batch.inputs.dtype, torch.float32) if isinstance(count, float) else torch.int64
+        return torch.full((), count, dtype=dtype, device=targets.device)  # filled there: no copy that waits
+
+    def never_zero(self, count: Tensor) -> Tensor:
+        """A count as a divisor."""
+        return torch.where(count == 0, 1, count)
 
     def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None) -> Batch:
         """What a call was given, checked and brought into shape."""
@@ -134,6 +146,16 @@ class SigmoidRule(Rule):
             return batch.backend.positives(batch.targets, batch.inputs)
         return super().divisor(batch)
 
+    def count(self, batch: Batch, targets: Tensor) -> Tensor:
+        if self.reduction == "mean_over_positives":
+            labels = batch.targets  # 0 where they are ignored
+            floating = labels.is_floating_point()
+            return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
+        return super().count(batch, targets)
+
+    def never_zero(self, count: Tensor) -> Tensor:
+        return count.clamp(min=1) if self.reduction == "mean_over_positives" else super().never_zero(count)
+
     def computed(self, batch: Batch, by: Any, total: bool) -> Tensor:
         backend, inputs, targets, weights, _ = batch
         return backend.binary(self.loss.parameters, targets, inputs, 0, weights, by, total)[0]
@@ -192,7 +214,8 @@ class SoftmaxRule(Rule):
         if dense:
             count: Any = inputs.numel() // inputs.shape[1]
         elif self.weight is None:
-            count = total_weight(backend, None, None, rows.valid)
+            count = rows.valid.sum()
+            count = count if isinstance(count, Tensor) else int(count)
         else:
             count = total_weight(backend, None, self.weight_of(backend, rows.labels, inputs), rows.valid)
         return Batch(backend, inputs, rows, None, count)
