@@ -392,7 +392,7 @@ def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | T
 def is_plain(values: Any) -> bool:
     """Whether an argument lies in the processor's memory as the kernel can read it."""
     if type(values) in PLAIN:
-        return values.is_cpu and values.layout is torch.strided
+        return values.is_cpu and values.layout is torch.strided and not values.is_neg()
     return not isinstance(values, Tensor)
 
 
