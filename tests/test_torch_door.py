@@ -240,6 +240,99 @@ def test_ignored_elements_of_the_sigmoid_loss(weighted: bool, reduction: str) ->
     assert reduction != "none" or (got[out] == 0).all()
 
 
+# -- sums and counts
+
+
+@pytest.mark.parametrize("reduction", ["mean", "mean_over_positives"])
+@pytest.mark.parametrize("labels", ["hard", "soft", "no positives"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gamma": 0}, {"ignore_index": -1}, {"weight": [1, 2, 0, 4]}, {"label_smoothing": 0.2}, {"ignore_index": 0}],
+    ids=str,
+)
+def test_sums_over_counts_are_the_sigmoid_loss_of_all_batches(
+    reduction: str, labels: str, options: dict[str, Any]
+) -> None:
+    loss, x = SigmoidFocalLoss(reduction=reduction, **options), noise(9, 4)
+    y = coins(9, 4) * {"hard": 1, "soft": 0.01, "no positives": 0}[labels]  # 0.01: the sum is below 1
+    y[7:] = 0  # the last batch has no positive
+    if options.get("ignore_index") == -1:
+        y[::2, 1] = -1
+
+    def of_batches(x: Tensor) -> Tensor:
+        parts = [loss.sum_and_count(x[part], y[part]) for part in (slice(0, 4), slice(4, 7), slice(7, 9))]
+        total, count = (sum(column) for column in zip(*parts, strict=True))
+        return total / (count.clamp(min=1) if reduction == "mean_over_positives" else torch.where(count == 0, 1, count))
+
+    same(both(of_batches, x), both(loss, x, y))
+    kept = y[y != options.get("ignore_index", -1)]
+    count = loss.sum_and_count(x, y)[1]
+    assert count == (kept.sum() if reduction == "mean_over_positives" else kept.numel())
+    assert count.shape == ()
+
+
+@pytest.mark.parametrize("target", ["indices", "probabilities"])
+@pytest.mark.parametrize(
+    "options", [{}, {"gamma": 0}, {"weight": [0.1, 0.2, 0.3, 0]}, {"label_smoothing": 0.2}], ids=str
+)
+def test_sums_over_counts_are_the_softmax_loss_of_all_batches(target: str, options: dict[str, Any]) -> None:
+    loss, x, y = SoftmaxFocalLoss(**options), noise(9, 4, 2), classes(9, 2)
+    y[::3, 1] = -100
+    if target == "probabilities":
+        y = torch.softmax(noise(9, 4, 2, seed=4), dim=1)
+
+    def of_batches(x: Tensor) -> Tensor:
+        parts = [loss.sum_and_count(x[i : i + 3], y[i : i + 3]) for i in (0, 3, 6)]
+        total, count = (sum(column) for column in zip(*parts, strict=True))
+        return total / count
+
+    same(both(of_batches, x), both(loss, x, y))
+    weights = torch.tensor(options.get("weight", [1] * 4), dtype=torch.float64)
+    wanted = 18 if target == "probabilities" else weights[y[y >= 0]].sum()
+    torch.testing.assert_close(loss.sum_and_count(x, y)[1].double(), torch.as_tensor(wanted).double())
+    assert loss.sum_and_count(x, torch.full((9, 2), -100))[1] == 0
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64])
+def test_positives_are_counted_in_any_dtype(kind: torch.dtype) -> None:
+    x, y = noise(300, 3, dtype=torch.float32), torch.ones(300, 3)
+    y[0, 0] = 0
+    for ignore_index, wanted in ((None, 899), (0, 899), (1, 0)):
+        loss = SigmoidFocalLoss(reduction="mean_over_positives", ignore_index=ignore_index)
+        count = loss.sum_and_count(x, y.to(kind))[1]
+        assert count == wanted  # 899 is no bfloat16, and no byte
+        traced = torch.func.vmap(loss.sum_and_count)(x[None], y.to(kind)[None])[1]
+        assert traced == wanted
+        assert traced.dtype == count.dtype
+
+
+def test_counts_are_tensors_where_the_targets_lie() -> None:
+    x, y, t = noise(6, 4), coins(6, 4), classes(6)
+    for loss, target in (
+        (SigmoidFocalLoss(), y),
+        (SigmoidFocalLoss(reduction="mean_over_positives"), y),
+        (SoftmaxFocalLoss(), t),
+        (SoftmaxFocalLoss(weight=[1, 2, 3, 4]), t),
+        (SoftmaxFocalLoss(), y),
+    ):
+        real, meta = loss.sum_and_count(x, target)[1], loss.sum_and_count(x.to("meta"), target.to("meta"))[1]
+        assert (real.device.type, meta.device.type) == ("cpu", "meta")
+        assert real.dtype == meta.dtype
+        assert real.shape == meta.shape == ()
+
+
+def test_sums_without_a_divisor_count_as_a_mean() -> None:
+    x, y, t = noise(6, 4), coins(6, 4), classes(6)
+    for reduction in ("mean", "sum", "none"):
+        total, count = SigmoidFocalLoss(reduction=reduction).sum_and_count(x, y)
+        torch.testing.assert_close(total, sigmoid_focal_loss(x, y).sum())
+        assert count == 24
+        total, count = SoftmaxFocalLoss(reduction=reduction, weight=[1, 2, 3, 4]).sum_and_count(x, t)
+        torch.testing.assert_close(total, softmax_focal_loss(x, t, weight=[1, 2, 3, 4], reduction="sum"))
+        assert count == (t + 1).sum()
+    assert SigmoidFocalLoss(normalizer=7).sum_and_count(x, y)[1] == 24
+
+
 # -- derivatives
 
 
@@ -292,6 +385,15 @@ def test_compiled_without_a_graph_break(name: str) -> None:
     same(both(compiled, noise(*shape), target), both(module, noise(*shape), target), rtol=1e-9)
 
 
+@pytest.mark.full
+@dynamos_own_warning
+def test_compiled_sums_and_counts() -> None:
+    torch._dynamo.reset()
+    loss = SigmoidFocalLoss(reduction="mean_over_positives")
+    compiled = torch.compile(loss.sum_and_count, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(noise(6, 4), coins(6, 4)), loss.sum_and_count(noise(6, 4), coins(6, 4)))
+
+
 @dynamos_own_warning
 def test_a_compiled_training_step_with_a_normalizer() -> None:
     torch._dynamo.reset()
@@ -319,6 +421,33 @@ def test_exported_for_any_batch(name: str) -> None:
     program = torch.export.export(module, (noise(*shape), target), dynamic_shapes=(batch, batch)).module()
     x, y = noise(*shape, seed=6)[:2], target[:2]
     torch.testing.assert_close(program(x, y), module(x, y))
+
+
+TRACED: dict[str, tuple[Callable[..., Tensor], Tensor]] = {
+    **{name: (module, target) for name, (module, shape, target) in MODULES.items() if shape == (5, 4)},
+    "sigmoid, a schedule": (SigmoidFocalLoss(gamma=parfocal.GammaSchedule([0.3], [4, 1])), coins(5, 4)),
+    "sigmoid, positives": (SigmoidFocalLoss(reduction="mean_over_positives"), coins(5, 4)),
+    "sigmoid, function": (functools.partial(sigmoid_focal_loss, gamma=1.5), coins(5, 4)),
+    "softmax, function": (functools.partial(softmax_focal_loss, weight=[1, 2, 3, 4]), classes(5)),
+    "core, binary": (lambda x, y: parfocal.BinaryFocalCrossentropy(from_logits=True)(y, x), coins(5, 4)),
+    "core, sparse": (
+        lambda x, y: parfocal.SparseCategoricalFocalCrossentropy(from_logits=True, reduction="none")(y, x),
+        classes(5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
+def test_jit_trace_with_its_check(name: str, dtype: torch.dtype) -> None:
+    loss, target = TRACED[name]
+    target = target.to(dtype) if target.is_floating_point() else target
+    traceable = loss if isinstance(loss, torch.nn.Module) else lambda x, y: loss(x, y)
+    for needs_gradient in (False, True):
+        traced = torch.jit.trace(traceable, (noise(5, 4, dtype=dtype).requires_grad_(needs_gradient), target))
+        x, y = noise(5, 4, seed=6, dtype=dtype)[:3], target[:3]  # another batch, and a smaller one
+        same(both(traced, x, y), both(loss, x, y), rtol=1e-12 if dtype == torch.float64 else 1e-5)
 
 
 @dynamos_own_warning

@@ -15,6 +15,11 @@ from parfocal.formula import Schedule
 LARGEST_GAMMA = 1e30
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `2,000 rows`, `3 classes`; `plural` where it is not the noun with s or es."""
+    return f"{count:,} {noun if count == 1 else plural or noun + ('es' if noun.endswith('s') else 's')}"
+
+
 # -- parameters, at construction
 
 
@@ -45,7 +50,8 @@ def gamma(value: Any, classes: int | None = None) -> float | tuple[float, ...] |
     if classes is not None and isinstance(gammas, tuple):
         if len(gammas) != classes:
             raise ValueError(
-                f"gamma must be one number or a pair (negatives, positives); got {len(gammas)} numbers: {value!r}"
+                f"gamma must be one number or a pair (negatives, positives); got "
+                f"{counted(len(gammas), 'number')}: {value!r}"
             )
         if len(set(gammas)) == 1:
             return gammas[0]
@@ -154,7 +160,9 @@ def first_bad(bad: np.ndarray, values: np.ndarray) -> str:
 def axis_in_range(axis: int, ndim: int, name: str) -> int:
     """`axis` counted from 0."""
     if not -ndim <= axis < ndim:
-        raise ValueError(f"axis {axis} is out of range for y_pred with {ndim} dimension(s); {name} needs at least one")
+        raise ValueError(
+            f"axis {axis} is out of range for y_pred with {counted(ndim, 'dimension')}; {name} needs at least one"
+        )
     return axis % ndim
 
 
@@ -223,7 +231,10 @@ def sparse_labels(y_true: Shape, y_pred: Shape, axis: int) -> int | None:
 
 def one_per_class(name: str, values: Any, classes: int) -> None:
     if isinstance(values, tuple) and len(values) != classes:
-        raise ValueError(f"{name} has {len(values)} numbers and y_pred has {classes} classes; give one per class")
+        raise ValueError(
+            f"{name} has {counted(len(values), 'number')} and y_pred has {counted(classes, 'class')}; give one "
+            "per class"
+        )
 
 
 def labels_in_unit_interval(labels: np.ndarray) -> None:

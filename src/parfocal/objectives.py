@@ -39,8 +39,8 @@ def focal_loss(classes: int | None, gamma: Any, alpha: Any, soft_labels: str = "
     for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
         if isinstance(values, tuple) and len(values) != classes:
             raise ValueError(
-                f"{name} has {len(values)} numbers, and there are {classes} classes; give one number, or one for each "
-                "class in sorted order"
+                f"{name} has {checks.counted(len(values), 'number')}, and there are "
+                f"{checks.counted(classes, 'class')}; give one number, or one for each class in sorted order"
             )
     return loss
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from parfocal.checks import counted
+
+__all__ = ["BadInput", "counted", "listed", "nearest", "one_line"]
+
 SHOWN = 8  # values or names listed in one line before "and N more"
 
 
@@ -31,8 +35,3 @@ def one_line(error: BaseException) -> str:
     """The first line of another library's message."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -18,7 +18,7 @@ import numpy as np
 
 import parfocal
 from parfocal.app.columns import Column, Kind
-from parfocal.app.errors import BadInput, one_line
+from parfocal.app.errors import BadInput, counted, one_line
 from parfocal.app.files import staged
 from parfocal.boosting import Loss
 from parfocal.engines import ENGINES, Engine, door
@@ -180,7 +180,7 @@ def check_numbers(model: Model) -> None:
     for name in ("init_score", "prior", *(["alpha"] if model.alpha is not None else [])):
         values = getattr(model, name)
         if (len(values) if isinstance(values, list) else None) != classes:
-            raise ValueError(f"{name} must be {'a number' if classes is None else f'{classes} numbers'}")
+            raise ValueError(f"{name} must be {'a number' if classes is None else counted(classes, 'number')}")
         for value in values if isinstance(values, list) else [values]:
             check_number(name, value)
     prior = np.array(model.prior)
@@ -204,7 +204,9 @@ def check_number(name: str, value: Any) -> None:
 def check_features(model: Model, engine: Engine) -> None:
     features = sum(len(column.parts) for column in model.columns)
     if engine.features(model.booster) != features:
-        raise ValueError(f"{engine.file} has {engine.features(model.booster)} features, {DESCRIPTION} {features}")
+        has = counted(engine.features(model.booster), "feature")
+        raise ValueError(f"{engine.file} has {has}, {DESCRIPTION} {features}")
     scores = engine.raw_scores(model.booster, np.full((1, features), np.nan)).shape[1:]
     if scores != np.shape(model.init_score):
-        raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {len(model.classes)} classes")
+        classes = counted(len(model.classes), "class")
+        raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {classes}")

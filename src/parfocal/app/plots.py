@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from parfocal.app.errors import counted
 from parfocal.app.metrics import ClassResult, equal_count_bins
 from parfocal.app.sample import Target
 from parfocal.app.training import Candidate, Rows
@@ -37,7 +38,7 @@ def draw_report(
         said, happened = reliability_points(*against_the_rest(test.labels, curve.probabilities, weights))
         reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=curve.name)
     kinds = [kind for kind in zip(curves, COLOURS, STYLES, strict=False) if kind[0].recovered]
-    rows = f"the final test of {len(test.labels):,} rows"
+    rows = f"the final test of {counted(len(test.labels), 'row')}"
     if test.classes == 2:  # raw scores rank the rows alike
         for curve, colour, style in kinds:
             precision, recall, _ = precision_recall_curve(test.labels, curve.probabilities, sample_weight=weights)

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from parfocal.app.columns import Column
-from parfocal.app.errors import listed
+from parfocal.app.errors import counted, listed
 from parfocal.app.metrics import BINS, TITLES, ClassResult
 from parfocal.app.model import DESCRIPTION, PICTURE, Model
 from parfocal.app.options import Metric, Options, Roles
@@ -38,7 +38,7 @@ def print_sample(console: Console, table: Table, sample: Sample, split: Split, o
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for head, text in (
-        ("table", f"{table.path}: {rows_of_table(sample):,} rows, {len(table.names)} columns"),
+        ("table", f"{table.path}: {counted(rows_of_table(sample), 'row')}, {counted(len(table.names), 'column')}"),
         ("target", describe_target(sample)),
         ("numbers", listed(named(sample, "number"), NAMES_SHOWN)),
         ("booleans", listed(named(sample, "boolean"), NAMES_SHOWN)),
@@ -80,23 +80,27 @@ def with_parts(column: Column) -> str:
 
 def describe_target(sample: Sample) -> str:
     target, rows = sample.target, np.bincount(sample.labels)
-    shares = [f"{count:,} rows ({100 * count / len(sample.labels):.3g} %)" for count in rows]
+    shares = [f"{counted(count, 'row')} ({100 * count / len(sample.labels):.3g} %)" for count in rows]
     if len(rows) == 2:
         text = f"{target.name}: positive is {target.positive!r}, {shares[1]}; negative is {target.classes[0]!r}"
     else:
         each = [f"{name!r} {share}" for name, share in zip(target.classes, shares, strict=True)]
-        text = f"{target.name}: {len(rows)} classes, {listed(each, CLASSES_SHOWN)}"
+        text = f"{target.name}: {counted(len(rows), 'class')}, {listed(each, CLASSES_SHOWN)}"
     if target.tie:
         text += "; both are equally frequent, so the last in order was taken (--positive chooses)"
     if target.missing_rows:
-        text += f"; {target.missing_rows:,} rows without a label are left out"
+        text += left_out(target.missing_rows, "without a label")
     if target.weightless_rows:
-        text += f"; {target.weightless_rows:,} rows of weight 0 are left out"
+        text += left_out(target.weightless_rows, "of weight 0")
     return text
 
 
+def left_out(count: int, which: str) -> str:
+    return f"; {counted(count, 'row')} {which} {'is' if count == 1 else 'are'} left out"
+
+
 def describe_training(sample: Sample, split: Split, roles: Roles) -> str:
-    folds = f"{len(split.folds)} folds"
+    folds = counted(len(split.folds), "fold")
     how = f"{folds} that roll forward in {roles.time}" if split.by_time else f"{folds}, stratified"
     return f"{describe_rows(sample, split.training)}; {how}"
 
@@ -109,7 +113,7 @@ def describe_test(sample: Sample, split: Split) -> str:
 def describe_rows(sample: Sample, rows: np.ndarray) -> str:
     counts = np.bincount(sample.labels[rows], minlength=len(sample.target.classes))
     rarest = f"{counts[1]:,} positive" if len(counts) == 2 else f"{counts.min():,} of the rarest class"
-    return f"{len(rows):,} rows, {rarest}"
+    return f"{counted(len(rows), 'row')}, {rarest}"
 
 
 def print_trials(
@@ -122,7 +126,7 @@ def print_trials(
 ) -> None:
     """Each candidate's mean and standard error over folds, for raw scores and for recovered probabilities."""
     shown = best_of_search(trials, finalists, options.select) if options.budget else trials
-    grid = metric_grid(f"Mean ± standard error over {len(split.folds)} folds")
+    grid = metric_grid(f"Mean ± standard error over {counted(len(split.folds), 'fold')}")
     for trial in shown:
         # Cross-entropy's scores are probabilities already.
         for recovered in (True,) if trial.candidate.is_cross_entropy else (False, True):
@@ -136,7 +140,8 @@ def print_trials(
         over = "average precision, ROC AUC and calibration error: means over the classes, each against the rest"
         console.print(Text(over, style="dim"))
     if options.budget:
-        spent = f"the best of {len(trials)} candidates that the budget was spent on; model.json has all of them"
+        tried = counted(len(trials), "candidate")
+        spent = f"the best of {tried} that the budget was spent on; model.json has all of them"
         console.print(Text(spent, style="dim"))
     console.print()
 
@@ -150,7 +155,7 @@ def best_of_search(trials: Sequence[Trial], finalists: Sequence[Trial], select: 
 
 def print_test(console: Console, curves: Sequence[Curve], winner: Candidate, test: Rows) -> None:
     """The final test of those that came so far."""
-    grid = metric_grid(f"Final test, {len(test.labels):,} rows, trained on all training rows")
+    grid = metric_grid(f"Final test, {counted(len(test.labels), 'row')}, trained on all training rows")
     for curve in curves:
         wins = curve.candidate == winner and curve.recovered
         cells = [number(curve.scores[metric]) for metric in TITLES]
@@ -171,7 +176,7 @@ def print_classes(console: Console, classes: Sequence[str], results: Mapping[Can
         grid.add_column(heading, justify="right", no_wrap=True)
     for place in rarest:
         share = 100 * results[winner][place].share
-        grid.add_row(Text(f"  {classes[place]}: {rows[place]:,} rows ({share:.3g} %)"), style="bold")
+        grid.add_row(Text(f"  {classes[place]}: {counted(rows[place], 'row')} ({share:.3g} %)"), style="bold")
         for candidate, of_classes in results.items():
             result = of_classes[place]
             cells = (result.mean_probability, result.average_precision, result.precision, result.recall, result.f1)
@@ -179,7 +184,7 @@ def print_classes(console: Console, classes: Sequence[str], results: Mapping[Can
             grid.add_row(Text(name, style="" if name[0] == "*" else "dim"), *(number(cell) for cell in cells))
     console.print(grid)
     if len(rarest) < len(rows):
-        more = f"the rarest {len(rarest)} of {len(rows)} classes; model.json has all of them\n"
+        more = f"the rarest {len(rarest)} of {counted(len(rows), 'class')}; model.json has all of them\n"
         console.print(Text(more, style="dim"))
 
 

@@ -205,7 +205,8 @@ def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[
     if len(rows) == 0:
         raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes")
     if len(rows) == 1:
-        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {len(named):,} rows; it needs two")
+        all_rows = counted(len(named), "row")
+        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {all_rows}; it needs two")
     names, tie = sorted(rows, key=sort_key), False
     if roles.positive is not None:
         positive = match_class(roles.positive, names, where)
@@ -225,9 +226,9 @@ def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[
 def check_rows(rows: dict[str, int], where: str) -> None:
     if len(rows) > MOST_CLASSES:
         raise BadInput(
-            f"{where} has {len(rows):,} classes ({listed(map(repr, rows), 5)}), parfocal fits at most {MOST_CLASSES}; "
-            "if it is a quantity, make a column that is true where it is what you look for; --positive VALUE sets one "
-            "class against the rest"
+            f"{where} has {counted(len(rows), 'class')} ({listed(map(repr, rows), 5)}), parfocal fits at most "
+            f"{MOST_CLASSES}; if it is a quantity, make a column that is true where it is what you look for; "
+            "--positive VALUE sets one class against the rest"
         )
     for number, (name, count) in enumerate(rows.items()):
         if count < FEWEST_ROWS:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from parfocal import engines
-from parfocal.app.errors import BadInput, one_line
+from parfocal.app.errors import BadInput, counted, one_line
 from parfocal.app.metrics import score, scores
 from parfocal.app.options import Metric
 from parfocal.app.splits import Split
@@ -76,7 +76,7 @@ class Settings:
     def __str__(self) -> str:
         l2 = "" if self.l2 is None else f", L2 {self.l2:.2g}"
         share = "" if self.feature_share == 1 else f", {self.feature_share:.0%} of columns"
-        return f"rate {self.learning_rate:.2g}, {self.leaves} leaves{l2}{share}"
+        return f"rate {self.learning_rate:.2g}, {counted(self.leaves, 'leaf', 'leaves')}{l2}{share}"
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def candidates(gammas: Sequence[float], alphas: Sequence[float], classes: int) -
     if classes > 2:
         if alphas:
             raise BadInput(
-                f"--alpha is the weight of the positive class, and --target has {classes} classes, which are tried "
-                "alike and balanced; leave --alpha out, or choose one class with --positive"
+                f"--alpha is the weight of the positive class, and --target has {counted(classes, 'class')}, which are "
+                "tried alike and balanced; leave --alpha out, or choose one class with --positive"
             )
         grid = [Candidate(gamma, balance=balance) for gamma in gammas for balance in (0.0, 1.0)]
     else:
@@ -201,8 +201,8 @@ class Training:
             return self.engine.tables(self.task(CROSS_ENTROPY, training, 1, held_out=held_out))
         except ValueError as error:  # LightGBM would abort
             raise BadInput(
-                f"the columns are constant in the {len(training.labels):,} rows that one of the folds trains on; "
-                "use more rows, or other columns"
+                f"the columns are constant in the {counted(len(training.labels), 'row')} that one of the folds trains "
+                "on; use more rows, or other columns"
             ) from error
 
     def train(self, candidate: Candidate, task: engines.Task) -> engines.Trained:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parfocal.app.errors import counted
 from parfocal.app.metrics import TITLES, weighted_scorer
 from parfocal.app.options import Metric
 from parfocal.app.training import CROSS_ENTROPY
@@ -42,8 +43,9 @@ class Comparison:
         digits = decimals(error, *self.test_interval)
         low, high = self.test_interval
         less = "; less is better" if self.metric.sign < 0 else ""
+        folds = counted(len(self.fold_differences), "fold")
         return (
-            f"{TITLES[self.metric]} {mean:+.{digits}f} ± {error:.{digits}f} over {len(self.fold_differences)} folds, "
+            f"{TITLES[self.metric]} {mean:+.{digits}f} ± {error:.{digits}f} over {folds}, "
             f"{self.test_difference:+.{digits}f} on the final test "
             f"(95 % interval {low:+.{digits}f} to {high:+.{digits}f}){less}"
         )

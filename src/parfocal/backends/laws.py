@@ -21,6 +21,10 @@ class Law:
 
     by_row = False  # whether the scores of the last axis belong together, and the loss has length 1 there
 
+    def __repr__(self) -> str:
+        """By value: torch.jit.trace writes a law into its graph as text, and compares the graphs of two runs."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         """The loss, its gradient and the diagonal of its second derivative, up to `order`."""
         raise NotImplementedError

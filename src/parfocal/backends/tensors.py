@@ -281,7 +281,7 @@ class Tensors:
             labels = labels if batch.axis == len(self.shape(scores)) - 1 else xp.moveaxis(labels, batch.axis, -1)
             labels = nan_unless(xp, (labels >= 0) & (labels <= 1), labels)
         if smoothing:
-            labels = labels * (1 - smoothing) + smoothing / classes
+            labels = labels * (1 - smoothing) + smoothing / self.number(classes, labels)
             if batch.valid is not None:
                 labels = xp.where(xp.expand_dims(batch.valid, axis=-1), labels, xp.zeros_like(labels))
         alpha = parameters.alpha

@@ -154,6 +154,11 @@ class Traced(Tensors):
     def quiet(self) -> AbstractContextManager[Any]:
         return nullcontext()  # torch warns of nothing, and its compiler knows no errstate
 
+    def number(self, value: Any, like: Tensor) -> Any:
+        """While torch.jit.trace runs, a length is an int64 tensor, and a Python number divided by it is float32."""
+        traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state()
+        return value.to(like.dtype) if traced and isinstance(value, Tensor) else value
+
     def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
@@ -385,7 +390,7 @@ def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | T
 def is_plain(values: Any) -> bool:
     """Whether an argument lies in the processor's memory as the kernel can read it."""
     if type(values) in PLAIN:
-        return values.is_cpu and values.layout is torch.strided
+        return values.is_cpu and values.layout is torch.strided and not values.is_neg()
     return not isinstance(values, Tensor)
 
 

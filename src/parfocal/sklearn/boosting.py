@@ -234,9 +234,11 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         )
         lacking = np.flatnonzero((np.bincount(train.labels, minlength=len(counts)) == 0) & (counts > 0))
         if len(lacking) and not at_random:
+            held = len(held_out.labels)
             raise ValueError(
-                f"validation='last' holds out the last {len(held_out.labels)} rows, and only they have the class "
-                f"{self.classes_[lacking].tolist()[0]!r}; use a smaller validation_fraction, or validation='random'"
+                f"validation='last' holds out the last {checks.counted(held, 'row')}, and only "
+                f"{'it has' if held == 1 else 'they have'} the class {self.classes_[lacking].tolist()[0]!r}; use a "
+                "smaller validation_fraction, or validation='random'"
             )
         return train, held_out
 

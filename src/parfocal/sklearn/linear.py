@@ -155,9 +155,9 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         solution = SOLVERS[self.solver](problem, problem.start(start), int(self.max_iter), float(self.tol))
         if solution.failure:
             warnings.warn(
-                f"{type(self).__name__} stopped after {solution.iterations} steps of solver={self.solver!r} with "
-                f"max_iter={self.max_iter} and tol={self.tol}: {solution.failure}. Scale the features "
-                "(sklearn.preprocessing.StandardScaler), or raise max_iter or tol.",
+                f"{type(self).__name__} stopped after {checks.counted(solution.iterations, 'step')} of "
+                f"solver={self.solver!r} with max_iter={self.max_iter} and tol={self.tol}: {solution.failure}. Scale "
+                "the features (sklearn.preprocessing.StandardScaler), or raise max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )

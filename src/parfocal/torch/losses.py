@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule, given_divisor, no_normalizer
+from parfocal.torch.arguments import check_normalizer, element_weights, in_torchs_words, no_normalizer
+from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
 
 
 class FocalModule(nn.Module):
@@ -30,15 +32,36 @@ class FocalModule(nn.Module):
         self._show("gamma", rule.loss.gamma)
         if rule.reduction == "none":
             no_normalizer(normalizer)
-        elif normalizer is not None and not isinstance(normalizer, Tensor):
-            given_divisor(None, normalizer)
+        elif normalizer is not None:
+            check_normalizer(normalizer)
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         """The loss; a normalizer given here takes the place of the constructor's."""
         return self.rule(input, target, None, self.normalizer if normalizer is None else normalizer)
 
-    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
-        """The sum of the losses, and what "mean" divides it by, unless that is 0: a number or a tensor."""
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the losses, and what the reduction divides it by; both are to be added over batches or processes.
+
+        The count is a tensor of shape () on the target's device, and ignored elements are left out of it.
+
+        "mean" : the number of elements (sigmoid) or of samples (softmax); with class indices and `weight` the sum of
+            weight[target].
+        "mean_over_positives" : the number of positives, which is the sum of the targets as given: neither smoothed nor
+            weighted.
+        "sum" and "none" : these divide by nothing, so the count is that of "mean".
+
+        A normalizer has no part in it.  The count is not clamped.  If it is 0 after adding up, divide by 1, as the loss
+        itself does: torch.where(count == 0, 1, count), or count.clamp(min=1) for "mean_over_positives".  Errors are
+        those of a call.
+
+        >>> loss, total, count = SigmoidFocalLoss(reduction="mean_over_positives"), 0, 0
+        >>> logits, labels = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0])
+        >>> for batch in (slice(0, 2), slice(2, 3)):  # the second one has no positive
+        ...     losses, positives = loss.sum_and_count(logits[batch], labels[batch])
+        ...     total, count = total + losses, count + positives
+        >>> print(count, total / count.clamp(min=1), loss(logits, labels))
+        tensor(1.) tensor(0.3005) tensor(0.3005)
+        """
         return self.rule.sum_and_count(input, target)
 
     def posterior(self, input: Tensor) -> Tensor:
@@ -49,7 +72,10 @@ class FocalModule(nn.Module):
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
         """
-        return self.rule.loss.posterior(input)
+        try:
+            return self.rule.loss.posterior(input)
+        except (TypeError, ValueError) as error:
+            raise in_torchs_words(error) from None
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.
@@ -59,6 +85,8 @@ class FocalModule(nn.Module):
         >>> round(SigmoidFocalLoss(alpha=None, gamma=2).optimal_logit(0.01), 3)
         -1.706
         """
+        if isinstance(prior, Tensor):
+            prior = prior.detach().cpu().double()
         return self.rule.loss.optimal_logit(prior)
 
     def extra_repr(self) -> str:
@@ -119,12 +147,12 @@ class SigmoidFocalLoss(FocalModule):
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
         super().__init__(rule, normalizer)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
-        self._show("weight", None if weight is None else torch.as_tensor(weight))
+        self._show("weight", None if weight is None else element_weights(weight))
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         return self.rule(input, target, self.weight, self.normalizer if normalizer is None else normalizer)
 
-    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Any]:
+    def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return self.rule.sum_and_count(input, target, self.weight)
 
 
@@ -161,4 +189,5 @@ class SoftmaxFocalLoss(FocalModule):
         self._show("weight", rule.weight)
 
     def posterior(self, input: Tensor) -> Tensor:
-        return super().posterior(input) if input.ndim > 1 else super().posterior(input.reshape(1, -1)).reshape(-1)
+        scores: Any = input if hasattr(input, "ndim") else np.asarray(input)
+        return super().posterior(scores) if scores.ndim > 1 else super().posterior(scores.reshape(1, -1)).reshape(-1)

@@ -14,7 +14,7 @@ __all__ = ["SigmoidFocalMetric", "SoftmaxFocalMetric"]
 
 
 class FocalMetric(Metric):
-    """The mean focal loss of all that was seen: the sum of the losses over what "mean" divides by, each a state.
+    """The mean focal loss of all that was seen: the sum of the losses and what "mean" divides it by, each a state.
 
     update(preds, target) takes logits and targets as the loss does.  The states are float64: a sum over millions
     of samples keeps its digits.  For a device without float64 call `metric.set_dtype(torch.float32)` first.
@@ -35,13 +35,13 @@ class FocalMetric(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch."""
-        total, count = self.loss.sum_and_count(preds.detach(), target)
+        total, count = self.loss.sum_and_count(preds.detach() if isinstance(preds, Tensor) else preds, target)
         self.total += total
         self.count += count
 
     def compute(self) -> Tensor:
         """The mean so far."""
-        return self.total / torch.where(self.count == 0, 1.0, self.count)
+        return self.total / self.loss.rule.never_zero(self.count)
 
 
 class SigmoidFocalMetric(FocalMetric):
