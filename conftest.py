@@ -1,4 +1,4 @@
-"""For tests and doctests alike: settings are put back after each, and no test is skipped in silence."""
+"""For tests and doctests alike: settings are put back after each, no test is skipped in silence, and two tiers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads beyond that wait for each other
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -40,11 +45,17 @@ def settings_stay() -> Iterator[None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # With several workers their reports arrive at the controller, and each worker has its own as well.
     if report.skipped and report.nodeid not in ALLOWED_SKIPS:
         skipped.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if skipped:
+    if skipped and not hasattr(session.config, "workerinput"):
         print(f"\nskipped, but not in ALLOWED_SKIPS (conftest.py): {', '.join(skipped)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.markexpr == "not full":
+        terminalreporter.write_line("This was the first tier. Everything: python -m pytest -m ''")
