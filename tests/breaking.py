@@ -21,9 +21,11 @@ from parfocal import kernel, parameters
 SOURCE = Path(parfocal.__file__).parent
 TESTS = Path(__file__).parent
 
-# What pytest is given for a run inside of a run: none of this project's options, and no plugin that spans both.
+# What pytest is given for a run inside of a run: none of this project's options, and no plugin whose work is for the
+# whole process (the last two collect garbage five times at the end: two seconds, where the frameworks are loaded).
 ALONE = ["-x", "-q", "--tb=short", "-c", os.devnull, "-W", "ignore", "--rootdir", str(TESTS)]
-ALONE += [part for plugin in ("cacheprovider", "faulthandler", "xdist") for part in ("-p", f"no:{plugin}")]
+for plugin in ("cacheprovider", "faulthandler", "xdist", "threadexception", "unraisableexception"):
+    ALONE += ["-p", f"no:{plugin}"]
 
 
 def mutated(path: Path, original: str, broken: str) -> str:
@@ -34,9 +36,10 @@ def mutated(path: Path, original: str, broken: str) -> str:
     return text.replace(original, broken)
 
 
-def node_ids(checks: Iterable[str]) -> list[str]:
-    """Checks are written "file::function", without the test_ of the file."""
-    return [f"{TESTS}/test_{check}".replace("::", ".py::", 1) for check in checks]
+def arguments(checks: Iterable[str], of_each: int | None) -> list[str]:
+    """pytest's, for checks, "file::function" without the test_ of the file: all their cases, or a few of each."""
+    few = ["-p", "few", "--of-each", str(of_each)] if of_each else []
+    return [*ALONE, *few, *(f"{TESTS}/test_{check}".replace("::", ".py::", 1) for check in checks)]
 
 
 def red(returncode: int, said: str = "") -> bool:
@@ -101,19 +104,19 @@ def forget() -> None:
         dynamo.reset()
 
 
-def turns_red(checks: Iterable[str]) -> bool:
+def turns_red(checks: Iterable[str], of_each: int | None = None) -> bool:
     """Runs checks in this process, with NumPy as the only kernel, as pytest would."""
-    ids, environment = node_ids(checks), dict(os.environ)
-    modules = {name: sys.modules.pop(name, None) for name in {Path(one.partition("::")[0]).stem for one in ids}}
+    files, environment = {f"test_{check.partition('::')[0]}" for check in checks}, dict(os.environ)
+    modules = {name: module for name in files if (module := sys.modules.pop(name, None))}  # they are imported again
     before = parfocal.kernel_info()["kernel"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kernel, "native", None)  # its conftest asks for all kernels
         patched.setattr(kernel, "_numpy_only", True)
         try:
-            code = pytest.main([*ALONE, *ids])
+            code = pytest.main(arguments(checks, of_each))
         finally:
             os.environ.update(environment)  # pytest takes the name of the running test with it
-            sys.modules.update({name: module for name, module in modules.items() if module is not None})
+            sys.modules.update(modules)
     kernel.use(before)
     return red(code)
 
@@ -127,10 +130,10 @@ def copy_of_parfocal(folder: Path) -> Path:
     return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=ignore))
 
 
-def turns_red_with(package: Path, checks: Iterable[str], kernel: str) -> bool:
+def turns_red_with(package: Path, checks: Iterable[str], kernel: str, of_each: int | None = None) -> bool:
     """Runs checks in a new process, with the copy of parfocal in the folder `package`."""
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *ALONE, *node_ids(checks)],
+        [sys.executable, "-m", "pytest", *arguments(checks, of_each)],
         env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel},
         capture_output=True,
         text=True,

@@ -56,11 +56,17 @@ def check_table(printed: str) -> None:
     assert f"from {raw[2]:.3f} to {recovered[2]:.3f}; cross-entropy has {plain[2]:.3f}." in printed
 
 
-@pytest.mark.parametrize(("name", "backend", "arguments"), RUNS)
+FIRST = ("digits_torch.py", "", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "arguments"), [pytest.param(*run, marks=[pytest.mark.full] * (run != FIRST)) for run in RUNS]
+)
 def test_recovered_probabilities_beat_raw_scores(name: str, backend: str, arguments: tuple[str, ...]) -> None:
     check_table(run(name, backend, *arguments))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["lightgbm", "xgboost"])
 def test_many_files(engine: str, tmp_path: Path) -> None:
     random, labels = np.random.default_rng(0), []

@@ -38,7 +38,9 @@ FAILURES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's checks hand over what it warns of
-@each_engine
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=[pytest.mark.full] * (name != "lightgbm")) for name in ENGINES]
+)
 def test_the_checks_of_scikit_learn(engine: str) -> None:
     expected, failed = FAILURES.get(engine, {}), {}
     for estimator, check in estimator_checks_generator(FocalBoostingClassifier(engine, n_estimators=5)):

@@ -242,6 +242,7 @@ def test_trainer_loss_is_transformers_own_at_gamma_0() -> None:
     )
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
 def test_accumulated_batches_train_as_one(tmp_path: Path) -> None:
@@ -275,6 +276,7 @@ def test_accumulated_batches_train_as_one(tmp_path: Path) -> None:
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
