@@ -32,6 +32,9 @@ ALLOWED_SKIPS: dict[str, str] = {}
 
 skipped: list[str] = []
 
+# It has no doctest, and would bring TensorFlow to every worker.
+collect_ignore = ["src/parfocal/backends/tensorflow.py"]
+
 # Pages that belong to the second tier: they start a cluster.
 FULL_PAGES = ("docs/scale.md",)
 

@@ -26,6 +26,7 @@ from parfocal.app.options import Roles
 from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
+from tiers import tiers
 
 pytestmark = pytest.mark.xdist_group("app")  # one worker fits the model of `folder`
 
@@ -480,9 +481,7 @@ def test_failure_while_writing_leaves_nothing_new(
     assert (tmp_path / "model" / "model.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize(("number", "status"), tiers(SIGNALS, SIGNALS[:1]))
 def test_signals_end_a_fit_and_leave_nothing(tmp_path: Path, number: int, status: int) -> None:
     made_table(100_000).write_parquet(tmp_path / "table.parquet")  # half a minute of fitting
     program = "import sys; from parfocal.app import main; sys.exit(main())"
@@ -714,7 +713,7 @@ def test_the_best_focal_loss_reaches_the_final_test(folder: Path) -> None:
     assert facts["winner"] in facts["verdict"].lower()
 
 
-@pytest.mark.parametrize("weight", [5e-324, pytest.param(1e300, marks=pytest.mark.full)])
+@pytest.mark.parametrize("weight", tiers([5e-324, 1e300], [5e-324]))
 def test_only_the_ratios_of_weights_count(folder: Path, tmp_path: Path, weight: float) -> None:
     made_table().with_columns(weight=pl.lit(weight)).write_parquet(tmp_path / "t.parquet")
     made_table().with_columns(weight=pl.lit(1.0)).write_parquet(tmp_path / "one.parquet")

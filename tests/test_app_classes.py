@@ -24,6 +24,7 @@ from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 from parfocal.engines import ENGINES, Stopped
 from test_app import described, fit, made_table, predict
+from tiers import tiers
 
 pytestmark = pytest.mark.xdist_group("app of classes")  # one worker fits the model of `folder`
 
@@ -177,15 +178,10 @@ def test_damaged_models_of_classes(
 # -- engines ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("engine", "target"),
-    [
-        ("xgboost", "event"),
-        pytest.param("xgboost", "kind", marks=pytest.mark.full),
-        pytest.param("catboost", "event", marks=pytest.mark.full),
-        pytest.param("lightgbm", "kind", marks=pytest.mark.full),
-    ],
-)
+RUNS = [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
+
+
+@pytest.mark.parametrize(("engine", "target"), tiers(RUNS, RUNS[:1]))
 def test_engines(engine: str, target: str, tmp_path: Path) -> None:
     """The final test's numbers come out again in a new process, from the files alone; the same seed, the same bits."""
     table = made_table(800) if target == "event" else table_of_classes()

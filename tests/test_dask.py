@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster, wait
 
 import parfocal.lightgbm
 import parfocal.xgboost
+from tiers import tiers
 
 # LightGBM says it of every model: a worker's threads are Dask's affair.
 pytestmark = [
@@ -118,15 +119,10 @@ def on_one_machine(
     return xgb.train({**params, "nthread": 1}, data, rounds, obj=objective)
 
 
-@pytest.mark.parametrize(
-    ("kind", "weighted"),
-    [
-        pytest.param("binary", True, id="binary-weighted"),
-        pytest.param("binary", False, id="binary", marks=pytest.mark.full),
-        pytest.param("softmax", True, id="softmax-weighted", marks=pytest.mark.full),
-        pytest.param("softmax", False, id="softmax", marks=pytest.mark.full),
-    ],
-)
+KINDS = [("binary", True), ("binary", False), ("softmax", True), ("softmax", False)]
+
+
+@pytest.mark.parametrize(("kind", "weighted"), tiers(KINDS, KINDS[:1]))
 @each_door
 def test_two_workers_train_the_model_of_one_machine(client: Client, door: str, kind: str, weighted: bool) -> None:
     rows, labels, weight = sorted_by_class(kind)

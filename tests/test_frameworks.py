@@ -19,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
 from libraries import QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
+from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
@@ -280,7 +281,7 @@ def test_losses_of_single_rows_by_vmap(name: str) -> None:
         np.testing.assert_allclose(jax.vmap(one)(jnp.asarray(labels), jnp.asarray(scores)), exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n if n == "a pair" else pytest.param(n, marks=pytest.mark.full) for n in LOSSES])
+@pytest.mark.parametrize("name", tiers(LOSSES, ["a pair"]))
 def test_third_derivatives(name: str) -> None:
     """JAX derives what follows the stated rules by itself."""
     loss, labels, scores = batch(name)

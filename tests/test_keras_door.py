@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tiers import tiers
+
 DRIVERS = [Path(__file__).with_name(name) for name in ("keras_door.py", "keras_models.py")]
 
 # The new process has imported nothing but the door.
@@ -38,9 +40,7 @@ assert model.metrics[1].metrics[0]._fn is parfocal.keras.binary_focal_crossentro
 """
 
 
-@pytest.mark.parametrize(
-    "backend", ["torch", *(pytest.param(name, marks=pytest.mark.full) for name in ("jax", "tensorflow"))]
-)
+@pytest.mark.parametrize("backend", tiers(["torch", "jax", "tensorflow"], ["torch"]))
 def test_the_door(backend: str, tmp_path: Path) -> None:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     folder = {"KERAS_BACKEND": backend, "KERAS_DOOR_FOLDER": str(tmp_path)}

@@ -332,7 +332,13 @@ ALL = {**MUTANTS, **BACKEND_MUTANTS}
 
 
 def tiered(names: Iterable[str], table: dict[str, Any], later: Collection[str]) -> list[Any]:
-    return [pytest.param(*table[name], id=name, marks=[pytest.mark.full] * (name in later)) for name in names]
+    found = []
+    for name in names:
+        marks = [pytest.mark.full] * (name in later)
+        if "tensorflow" in table[name][0] or "tf_function" in table[name][0]:
+            marks.append(pytest.mark.xdist_group("tensorflow"))
+        found.append(pytest.param(*table[name], id=name, marks=marks))
+    return found
 
 
 def checks_of(table: dict[str, Any], without: Collection[str] = ()) -> list[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import parfocal
 from parfocal.torch import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
+from tiers import tiers
 
 EXTREMES = [0.0, 1e-6, -1e-6, 17.0, -17.0, 89.0, -89.0, 1e4, -1e4]
 GAMMAS = [0.0, 0.3, 2.0, 10.0]
@@ -283,7 +284,10 @@ dynamos_own_warning = pytest.mark.filterwarnings(
 )
 
 
-@each_module
+FIRST_COMPILED = ("sigmoid, soft", "sigmoid, ignored", "softmax, lists")
+
+
+@pytest.mark.parametrize("name", tiers(MODULES, FIRST_COMPILED))
 @dynamos_own_warning
 def test_compiled_without_a_graph_break(name: str) -> None:
     module, shape, target = MODULES[name]
