@@ -481,6 +481,9 @@ def test_failure_while_writing_leaves_nothing_new(
     assert (tmp_path / "model" / "model.json").read_bytes() == before
 
 
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
 @pytest.mark.parametrize(("number", "status"), tiers(SIGNALS, SIGNALS[:1]))
 def test_signals_end_a_fit_and_leave_nothing(tmp_path: Path, number: int, status: int) -> None:
     made_table(100_000).write_parquet(tmp_path / "table.parquet")  # half a minute of fitting

@@ -315,7 +315,7 @@ def test_a_compiled_training_step_with_a_normalizer() -> None:
     torch.testing.assert_close(trained(lambda f: torch.compile(f, fullgraph=True)), trained(lambda f: f))
 
 
-@each_module
+@pytest.mark.parametrize("name", tiers(MODULES, FIRST_COMPILED))
 @dynamos_own_warning
 def test_exported_for_any_batch(name: str) -> None:
     module, shape, target = MODULES[name]
@@ -325,6 +325,7 @@ def test_exported_for_any_batch(name: str) -> None:
     torch.testing.assert_close(program(x, y), module(x, y))
 
 
+@pytest.mark.full
 @dynamos_own_warning
 def test_functions_compiled_with_lists_and_schedules() -> None:
     z, y, lists = noise(6, 4), classes(6), {"alpha": [1, 2, 3, 4], "gamma": [0, 1, 2, 3], "weight": [4, 3, 2, 1]}
