@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from parfocal import engines, objectives
-from parfocal.app import fitting, main, model, predicting, training
+from parfocal.app import fitting, main, model, plots, predicting, training
 from parfocal.app.columns import convert, encode
 from parfocal.app.options import Roles
 from parfocal.app.sample import read_sample
@@ -58,13 +58,22 @@ def made_table(rows: int = 1200, seed: int = 0) -> pl.DataFrame:
     ).with_columns(pl.col("x").fill_nan(None))
 
 
+DRAWN = plots.draw_report  # a second
+
+
 @pytest.fixture(scope="module", autouse=True)
 def impatience() -> Iterator[None]:
-    """A few rounds show all that is asked here, but for the tests that ask for `patience`."""
+    """A few rounds and no picture do for all but the tests that ask for `patience` or `pictures`."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PATIENCE", 5)
         patched.setattr(training, "MOST_ROUNDS", 25)
+        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
         yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "draw_report", DRAWN)
 
 
 @pytest.fixture
@@ -80,7 +89,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = made_table()
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
-    assert fit(folder / "table.csv", folder / "model") == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "draw_report", DRAWN)
+        assert fit(folder / "table.csv", folder / "model") == 0
     return folder
 
 
@@ -165,6 +176,7 @@ def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path, tm
             np.testing.assert_allclose(candidate["recovered"][metric], candidate["raw"][metric], atol=1e-6)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_same_seed_same_bits_another_seed_other_bits(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

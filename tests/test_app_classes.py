@@ -16,14 +16,14 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss
 
-from parfocal.app import fitting, main, search, training
+from parfocal.app import fitting, main, plots, search, training
 from parfocal.app.model import read_model
 from parfocal.app.options import Metric, Roles
 from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 from parfocal.engines import ENGINES, Stopped
-from test_app import described, fit, made_table, predict
+from test_app import DRAWN, described, fit, made_table, pictures, predict
 from tiers import tiers
 
 pytestmark = pytest.mark.xdist_group("app of classes")  # one worker fits the model of `folder`
@@ -40,10 +40,11 @@ def table_of_classes(rows: int = 1200) -> pl.DataFrame:
 
 @pytest.fixture(scope="module", autouse=True)
 def impatience() -> Iterator[None]:
-    """Three classes are three trees a round, and a few rounds show all that is asked here."""
+    """Three classes are three trees a round; a few rounds, and no picture, show all that is asked here."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PATIENCE", 8)
         patched.setattr(training, "MOST_ROUNDS", 30)
+        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
         yield
 
 
@@ -55,7 +56,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
     given = ["fit", str(folder / "table.csv"), "--target", "kind", "--out", str(folder / "model"), "--gamma", "2"]
-    assert main([*given, "--select", "log_loss"]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "draw_report", DRAWN)
+        assert main([*given, "--select", "log_loss"]) == 0
     assert predict(folder / "model", folder / "table.parquet", folder / "scores.parquet", "--keep", "kind") == 0
     return folder
 
@@ -134,6 +137,7 @@ def test_a_kept_column_of_the_name_of_a_probability_is_refused(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures(pictures.__name__)
 def test_classes_may_have_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody takes them for markup or for mathematics."""
     names = ["[/b]é, 'x'", "[red]x", "a$\\alpha_{$b"]
