@@ -1,10 +1,15 @@
-"""What tests of every kernel share."""
+"""What tests of every kernel share, and what the whole suite is told about its files."""
 
 from __future__ import annotations
 
 import pytest
 
 from parfocal import kernel
+
+FASTEST, *OTHERS = kernel.available()
+
+# Run by test_keras_door.py, in processes of their own.
+collect_ignore = ["keras_door.py", "keras_models.py"]
 
 
 @pytest.fixture(params=kernel.available())
@@ -13,3 +18,11 @@ def each_kernel(request: pytest.FixtureRequest) -> str:
     kernel.use(request.param)
     name: str = request.param
     return name
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.full] * (name in OTHERS[:-1])) for name in kernel.available()]
+)
+def two_kernels(request: pytest.FixtureRequest) -> None:
+    """The fastest kernel and NumPy, for what hardly depends on the instruction set; the full tier has those between."""
+    kernel.use(request.param)

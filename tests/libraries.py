@@ -1,6 +1,7 @@
 """The array libraries, and the ways to run in them: one Enum, which the fixture `library` goes through.
 
 A test writes its function once, in arrays of the library; `run` traces, compiles or calls it as the library's users do.
+TensorFlow and array_api_strict are imported when the first array of theirs is made.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
-import array_api_strict
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow as tf
+import pytest
 import torch
 
 import parfocal
@@ -27,7 +27,8 @@ class Library(Enum):
     NUMPY = "numpy"
     TORCH = "torch"
     TORCH_TRACED = "torch traced"
-    TORCH_COMPILED = "torch compiled"
+    TORCH_COMPILED = "torch compiled"  # traced as torch.compile traces; its operations run one by one
+    TORCH_INDUCTOR = "torch compiled by Inductor"  # and into C++ that is compiled, for half a minute
     JAX = "jax"
     JAX_JITTED = "jax jitted"
     TENSORFLOW = "tensorflow"
@@ -47,24 +48,35 @@ class Library(Enum):
         """NumPy's array as this library's.  Lists and None stay what they are."""
         if not isinstance(values, np.ndarray):
             return values
-        return {
-            "numpy": read_only,
-            "torch": lambda a: torch.from_numpy(a.copy()),
-            "jax": jnp.asarray,
-            "tensorflow": tf.constant,
-            "array_api_strict": lambda a: array_api_strict.asarray(a.copy()),
-        }[self.name_of_library](values)
+        match self.name_of_library:
+            case "numpy":
+                return read_only(values)
+            case "torch":
+                return torch.from_numpy(values.copy())
+            case "jax":
+                return jnp.asarray(values)
+            case "tensorflow":
+                import tensorflow as tf
+
+                return tf.constant(values)
+            case _:
+                import array_api_strict
+
+                return array_api_strict.asarray(values.copy())
 
     def run(self, function: Function, *arrays: Any) -> Any:
         """function(*arrays) in this library's way."""
-        if self is Library.TORCH_COMPILED:
+        if self in COMPILED:
             torch.compiler.reset()
             with warnings.catch_warnings():  # Inductor uses what torch deprecates
                 warnings.simplefilter("ignore", DeprecationWarning)
-                return torch.compile(function, fullgraph=True)(*arrays)
+                backend = "aot_eager" if self is Library.TORCH_COMPILED else "inductor"
+                return torch.compile(function, fullgraph=True, backend=backend)(*arrays)
         if self is Library.JAX_JITTED:
             return jax.jit(function)(*arrays)
         if self is Library.TF_FUNCTION:
+            import tensorflow as tf
+
             # A function for each case is meant: its warning of too many would be right elsewhere.
             return tf.function(function, reduce_retracing=True)(*arrays)
         if self is Library.TORCH_TRACED:  # the tensor is a tracer of torch.func then
@@ -74,7 +86,7 @@ class Library(Enum):
 
     def loss_and_gradient(self, loss: Function, scores: Any) -> tuple[Any, Any]:
         """What `loss` returns for scores, and the gradient of its sum by the library's own differentiation."""
-        if self in (Library.TORCH, Library.TORCH_COMPILED):
+        if self is Library.TORCH or self in COMPILED:
             leaf = scores.clone().requires_grad_()
             value = self.run(loss, leaf)
             value.sum().backward()
@@ -95,6 +107,7 @@ class Library(Enum):
 
             return self.run(both, scores)
         if self.name_of_library == "tensorflow":
+            import tensorflow as tf
 
             def taped(scores: Any) -> tuple[Any, Any]:
                 with tf.GradientTape() as tape:
@@ -108,6 +121,25 @@ class Library(Enum):
     @property
     def differentiates(self) -> bool:
         return self not in (Library.NUMPY, Library.STRICT)
+
+
+COMPILED = (Library.TORCH_COMPILED, Library.TORCH_INDUCTOR)
+TENSORFLOW = pytest.mark.xdist_group("tensorflow")  # one worker imports it
+
+
+def one(library: Library, *others: Any, id: str | None = None, full: bool = False) -> Any:
+    """A parameter set of a test, with the library first, and the marks that it asks for."""
+    marks = [TENSORFLOW] * (library.name_of_library == "tensorflow")
+    marks += [pytest.mark.full] * (full or library is Library.TORCH_INDUCTOR)
+    return pytest.param(library, *others, id=id or library.value, marks=marks)
+
+
+def each(libraries: Any, full: Any = ()) -> Any:
+    """Makes a test go through libraries; those in `full` are for the second tier."""
+    return pytest.mark.parametrize("library", [one(library, full=library in full) for library in libraries])
+
+
+QUICK = [library for library in Library if library not in COMPILED]
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

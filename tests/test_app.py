@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ import polars as pl
 import pytest
 
 from parfocal import engines, objectives
-from parfocal.app import fitting, main, model, predicting, training
+from parfocal.app import fitting, main, model, plots, predicting, training
 from parfocal.app.columns import convert, encode
 from parfocal.app.options import Roles
 from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
+from tiers import tiers
+
+pytestmark = pytest.mark.xdist_group("app")  # one worker fits the model of `folder`
 
 LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates
@@ -55,6 +58,30 @@ def made_table(rows: int = 1200, seed: int = 0) -> pl.DataFrame:
     ).with_columns(pl.col("x").fill_nan(None))
 
 
+DRAWN = plots.draw_report  # a second
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatience() -> Iterator[None]:
+    """A few rounds and no picture do for all but the tests that ask for `patience` or `pictures`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "PATIENCE", 5)
+        patched.setattr(training, "MOST_ROUNDS", 25)
+        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "draw_report", DRAWN)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "PATIENCE", 50)
+    monkeypatch.setattr(training, "MOST_ROUNDS", 500)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The made table as CSV and Parquet, and a model for it."""
@@ -62,7 +89,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = made_table()
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
-    assert fit(folder / "table.csv", folder / "model") == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "draw_report", DRAWN)
+        assert fit(folder / "table.csv", folder / "model") == 0
     return folder
 
 
@@ -136,6 +165,7 @@ def test_model_folder(folder: Path) -> None:
     assert cross_entropy["raw"] == cross_entropy["recovered"]
 
 
+@pytest.mark.usefixtures("patience")
 def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path, tmp_path: Path) -> None:
     # Stopped by the log loss: a model that is too sure of itself looks better raw, because focal scores are too timid.
     assert fit(folder / "table.csv", tmp_path / "model", "--select", "log_loss") == 0
@@ -146,12 +176,13 @@ def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path, tm
             np.testing.assert_allclose(candidate["recovered"][metric], candidate["raw"][metric], atol=1e-6)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_same_seed_same_bits_another_seed_other_bits(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 5)  # many threads: the order in which they end changes
-    assert fit(folder / "table.csv", tmp_path / "again") == 0
-    assert fit(folder / "table.csv", tmp_path / "other", "--seed", "1") == 0
+    for name, seed in (("again", "0"), ("other", "1")):
+        assert fit(folder / "table.csv", tmp_path / name, "--seed", seed) == 0
     names = ("model.txt", "model.json", "report.png")
     first, again, other = (
         [(where / name).read_bytes() for name in names]
@@ -184,6 +215,7 @@ def test_fit_by_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert described(tmp_path / "model")["fit"]["selection_metric"] == "log_loss"
 
 
+@pytest.mark.full
 def test_time_may_be_a_number_or_dropped_as_a_feature(folder: Path, tmp_path: Path) -> None:
     assert fit(folder / "table.csv", tmp_path / "number", "--time", "z") == 0
     assert described(tmp_path / "number")["fit"]["left_out"]["only orders the rows"] == ["z"]
@@ -432,7 +464,9 @@ def test_force_replaces_models_and_empty_folders_only(
     assert (tmp_path / "precious" / "data").exists()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, pytest.param(OSError(28, "No space left on device"), marks=pytest.mark.full)], ids=repr
+)
 def test_failure_while_writing_leaves_nothing_new(
     folder: Path,
     tmp_path: Path,
@@ -459,7 +493,10 @@ def test_failure_while_writing_leaves_nothing_new(
     assert (tmp_path / "model" / "model.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("number", "status"), tiers(SIGNALS, SIGNALS[:1]))
 def test_signals_end_a_fit_and_leave_nothing(tmp_path: Path, number: int, status: int) -> None:
     made_table(100_000).write_parquet(tmp_path / "table.parquet")  # half a minute of fitting
     program = "import sys; from parfocal.app import main; sys.exit(main())"
@@ -670,6 +707,7 @@ def test_a_line_with_too_many_fields_is_refused_by_both(
     assert capsys.readouterr().err.count("can't be read as CSV") == 2
 
 
+@pytest.mark.full
 def test_names_with_quotes_and_commas(folder: Path, tmp_path: Path) -> None:
     table = made_table().rename({"x": 'x "q"', "town": "town, state "})
     table.write_csv(tmp_path / "t.csv")
@@ -690,7 +728,7 @@ def test_the_best_focal_loss_reaches_the_final_test(folder: Path) -> None:
     assert facts["winner"] in facts["verdict"].lower()
 
 
-@pytest.mark.parametrize("weight", [5e-324, 1e300])
+@pytest.mark.parametrize("weight", tiers([5e-324, 1e300], [5e-324]))
 def test_only_the_ratios_of_weights_count(folder: Path, tmp_path: Path, weight: float) -> None:
     made_table().with_columns(weight=pl.lit(weight)).write_parquet(tmp_path / "t.parquet")
     made_table().with_columns(weight=pl.lit(1.0)).write_parquet(tmp_path / "one.parquet")
@@ -812,6 +850,7 @@ def test_a_bug_of_ours_is_one_line_too(
     assert said.count("\n") == 1
 
 
+@pytest.mark.full
 def test_a_reader_that_leaves_does_not_stop_the_fit(folder: Path, tmp_path: Path) -> None:
     """`parfocal fit ... | head -1`"""
     command = "import sys; from parfocal.app import main; sys.exit(main(sys.argv[1:]))"

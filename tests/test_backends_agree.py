@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import oracle
 import parfocal
 from cases import SOFTMAX_ROWS, TOLERANCE, smallest_normal
 from kernel_errors import curvature_scale
-from libraries import Library, all_terms, numpys, precision
+from libraries import QUICK, Library, all_terms, each, numpys, one, precision
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
@@ -120,28 +120,37 @@ CASES = (
     | REDUCED
 )
 
-# Compiling takes a second or more a case.
-COMPILED = ("binary, gamma 4.4", "sparse, lists", "dense, a gamma per class", "probabilities, linear")
+# Compiling takes seconds a case, and Inductor half a minute.  The first tier has the first ones of each.
+INDUCTOR = ("sparse, lists", "binary, gamma 4.4")
+COMPILED = (*INDUCTOR, "dense, a gamma per class", "probabilities, linear")
 JITTED = (
-    *COMPILED,
-    "binary, soft, gamma 0.3",
     "a balanced pair",
-    "sparse, axis 1",
-    "sparse, smoothed, ignored",
     "mean_with_sample_weight, elements",
+    *COMPILED,
+    "sparse, smoothed, ignored",
+    "binary, soft, gamma 0.3",
+    "sparse, axis 1",
 )
+FIRST = {COMPILED: 1, JITTED: 2}
+
+
+def names_of(library: Library, dtype: type) -> tuple[str, ...]:
+    """Everything where that is quick."""
+    if library is Library.TORCH_INDUCTOR:
+        return INDUCTOR if dtype is np.float32 else ()
+    if library is Library.TORCH_COMPILED:
+        return COMPILED if dtype is np.float32 else ()
+    if library in (Library.JAX_JITTED, Library.TF_FUNCTION) or (library is Library.JAX and dtype is np.float64):
+        return JITTED
+    return tuple(CASES)
 
 
 def tried() -> Iterator[Any]:
-    """(library, dtype, case): everything where that is quick."""
     for library, dtype in itertools.product(Library, (np.float32, np.float64)):
-        names: Iterable[str] = CASES
-        if library is Library.TORCH_COMPILED:
-            names = COMPILED if dtype is np.float32 else ()
-        elif library in (Library.JAX_JITTED, Library.TF_FUNCTION) or (library is Library.JAX and dtype is np.float64):
-            names = JITTED
-        for name in names:
-            yield pytest.param(library, dtype, CASES[name], id=f"{library.value}-{dtype.__name__}-{name}")
+        names = names_of(library, dtype)
+        for k, name in enumerate(names):
+            later = k >= FIRST.get(names, len(names)) or (library is Library.TENSORFLOW and dtype is np.float64)
+            yield one(library, dtype, CASES[name], id=f"{library.value}-{dtype.__name__}-{name}", full=later)
 
 
 def terms_of(library: Library, case: Case, dtype: type, scores: np.ndarray) -> list[np.ndarray]:
@@ -185,7 +194,7 @@ def test_terms(library: Library, dtype: type, case: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("library", [library for library in Library if library is not Library.TORCH_COMPILED])
+@each(QUICK)
 def test_curvature_beside_the_sum_of_its_terms(library: Library, dtype: type) -> None:
     x, z = np.asarray(X, dtype=dtype)[:, None], Z.astype(dtype)
     wide = z.astype(np.float64).tolist()

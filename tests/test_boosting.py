@@ -8,7 +8,7 @@ import pytest
 import parfocal
 from parfocal.boosting import gradient_and_curvature
 
-pytestmark = pytest.mark.usefixtures("each_kernel")
+pytestmark = pytest.mark.usefixtures("two_kernels")
 
 LOSSES = [
     {"gamma": 0.0},

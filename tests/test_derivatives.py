@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 from mpmath import mp, mpf
 
 import oracle
 import parfocal
 from cases import smallest_normal
-from libraries import Library, numpys, precision
+from libraries import TENSORFLOW, Library, numpys, precision
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
@@ -56,6 +55,8 @@ def jax_reverse_over_reverse(f: Function) -> Product:
 
 
 def tf_tape_in_tape(f: Function) -> Product:
+    import tensorflow as tf
+
     def product(s: Any, v: Any) -> Any:
         with tf.GradientTape() as outer:
             outer.watch(s)
@@ -69,6 +70,8 @@ def tf_tape_in_tape(f: Function) -> Product:
 
 
 def tf_function(f: Function) -> Product:
+    import tensorflow as tf
+
     return tf.function(tf_tape_in_tape(f))
 
 
@@ -136,10 +139,18 @@ CASES = {
 COMPILED = ("linear, 10.0", "expected, 0.3", "sparse, 0.3", "dense, lists", "sparse probabilities")
 
 
+FIRST = COMPILED[3:4]  # in float32, of those that compile; the first tier has no more
+
+
+def marks(way: Any, full: bool) -> list[Any]:
+    return [TENSORFLOW] * (WAYS[way] is Library.TENSORFLOW) + [pytest.mark.full] * full
+
+
 def tried() -> Iterator[Any]:
     for way, dtype, name in itertools.product(WAYS, (np.float32, np.float64), CASES):
         if way not in SLOW or (name in COMPILED and (dtype is np.float32 or way is not tf_function)):
-            yield pytest.param(way, dtype, name, id=f"{way.__name__}-{dtype.__name__}-{name}")
+            later = way in SLOW and (name not in FIRST or dtype is not np.float32 or way is tf_function)
+            yield pytest.param(way, dtype, name, id=f"{way.__name__}-{dtype.__name__}-{name}", marks=marks(way, later))
 
 
 @cache
@@ -227,7 +238,9 @@ def test_second_derivatives(way: Any, dtype: type, name: str) -> None:
 @forward_mode
 @DTYPES
 @pytest.mark.parametrize("name", ["sparse, 2.0", "dense, lists", "sparse probabilities"])
-@pytest.mark.parametrize("way", [way for way in WAYS if way is not tf_function])
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=marks(way, way in SLOW)) for way in WAYS if way is not tf_function]
+)
 def test_second_derivatives_along_a_vector(way: Any, name: str, dtype: type) -> None:
     library, vector = WAYS[way], np.asarray([1.0, -2.0, 0.5])
     truth, scale = exact(name, dtype)

@@ -15,7 +15,7 @@ from cases import GAMMAS, LOGITS, SOFT_LABELS, SOFTMAX_ROWS, TOLERANCE, smallest
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 GAMMA = pytest.mark.parametrize("gamma", GAMMAS)
 
-pytestmark = pytest.mark.usefixtures("each_kernel")
+pytestmark = pytest.mark.usefixtures("two_kernels")
 
 
 def everything(loss: parfocal.Loss, labels: object, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,20 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
-from libraries import Library, all_terms, numpys, read_only
+from libraries import QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
+from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
 
-QUICK = [library for library in Library if library is not Library.TORCH_COMPILED]
-each_library = pytest.mark.parametrize("library", Library, ids=lambda library: library.value)
-each_quick_library = pytest.mark.parametrize("library", QUICK, ids=lambda library: library.value)
+each_library = each([*QUICK, Library.TORCH_COMPILED])
+each_quick_library = each(QUICK)
 
 
 def close(got: Any, exact: Any, scale: Any = None) -> None:
@@ -49,8 +48,16 @@ INDICES = {
 }
 
 
-@pytest.mark.parametrize("dtype", INDICES)
-@each_library
+# Inductor compiles one of them.
+NARROW = [
+    one(library, dtype, id=f"{library.value}-{dtype}")
+    for library in [*QUICK, Library.TORCH_COMPILED]
+    for dtype in INDICES
+]
+NARROW.append(one(Library.TORCH_INDUCTOR, "int8", id="torch compiled by Inductor-int8"))
+
+
+@pytest.mark.parametrize(("library", "dtype"), NARROW)
 def test_narrow_class_indices(library: Library, dtype: str) -> None:
     check_indices(library, np.asarray(INDICES[dtype], dtype), {"gamma": 2.0})
 
@@ -75,7 +82,7 @@ def check_indices(library: Library, labels: np.ndarray, settings: dict[str, Any]
 
 def pairs(library: Library, loss: Callable[..., Any], both: Callable[..., Any], scores: Any) -> Any:
     """Loss and gradient: what parfocal returns, and what the library finds where it differentiates."""
-    if library is not Library.TORCH_COMPILED:
+    if library in QUICK:
         yield library.run(both, scores)
     if library.differentiates:
         yield library.loss_and_gradient(loss, scores)
@@ -151,7 +158,7 @@ AS_THEY_LIE = {
 
 
 @pytest.mark.parametrize("labels", AS_THEY_LIE.values(), ids=list(AS_THEY_LIE))
-@pytest.mark.parametrize("library", [Library.TORCH, Library.TORCH_TRACED, Library.JAX, Library.TENSORFLOW], ids=str)
+@each([Library.TORCH, Library.TORCH_TRACED, Library.JAX, Library.TENSORFLOW])
 def test_numpys_labels_as_they_lie(library: Library, labels: np.ndarray) -> None:
     loss = Binary(gamma=1.5, from_logits=True, reduction=None)
     exact = loss.value_and_grad(LABELS, MANY[:2, :4])
@@ -274,7 +281,7 @@ def test_losses_of_single_rows_by_vmap(name: str) -> None:
         np.testing.assert_allclose(jax.vmap(one)(jnp.asarray(labels), jnp.asarray(scores)), exact, rtol=1e-12)
 
 
-@each_loss
+@pytest.mark.parametrize("name", tiers(LOSSES, ["a pair"]))
 def test_third_derivatives(name: str) -> None:
     """JAX derives what follows the stated rules by itself."""
     loss, labels, scores = batch(name)
@@ -300,9 +307,21 @@ def test_third_derivatives(name: str) -> None:
 # -- tf.function: batches of unknown length, and XLA
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "XLA"])
-@each_loss
+FIRST_FUNCTIONS = [("sparse", False), ("dense", False), ("expected", False), ("binary", True)]
+
+
+@TENSORFLOW
+@pytest.mark.parametrize(
+    ("name", "compiled"),
+    [
+        pytest.param(name, xla, id=f"{name}-{way}", marks=[pytest.mark.full] * ((name, xla) not in FIRST_FUNCTIONS))
+        for name in LOSSES
+        for way, xla in (("graph", False), ("XLA", True))
+    ],
+)
 def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
+    import tensorflow as tf
+
     loss, labels, scores = batch(name, "float32")
     labels = labels.astype(np.float32 if labels.dtype == np.float64 else labels.dtype)
 
@@ -310,7 +329,7 @@ def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
         jit_compile=compiled,
         input_signature=[tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (labels, scores)],
     )
-    def both(labels: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def both(labels: Any, scores: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(scores)
             value = loss(labels, scores)
@@ -322,9 +341,12 @@ def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
             np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-8)
 
 
+@TENSORFLOW
 def test_a_tensor_of_unknown_rank_is_told_how_to_know() -> None:
+    import tensorflow as tf
+
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32)])
-    def value(scores: tf.Tensor) -> tf.Tensor:
+    def value(scores: Any) -> Any:
         return Binary(from_logits=True)(scores, scores)
 
     with pytest.raises(ValueError, match="ensure_shape"):

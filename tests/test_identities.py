@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 import parfocal
 from parfocal import formula, probability, softmax
 
-pytestmark = pytest.mark.usefixtures("each_kernel")
+pytestmark = pytest.mark.usefixtures("two_kernels")
 
 logits = arrays(np.float64, (4, 3), elements=st.floats(-800, 800))
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import sysconfig
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import nanobind
 import pytest
 
-import parfocal
+from breaking import TESTS, broken_function, copy_of_parfocal, mutated, turns_red, turns_red_with
 
-SOURCE = Path(parfocal.__file__).parent
-TESTS = Path(__file__).parent
 NATIVE = TESTS.parent / "native"
 
+# Each is (check, file in parfocal/, original, broken); the original stands in that file once.
 MUTANTS = {
     "a sign in the slope": (
         "exact::test_binary_hard_labels",
@@ -307,91 +308,165 @@ NATIVE_MUTANTS = {
 }
 
 
-def run_checks(checks: Iterable[str], package: Path, kernel: str) -> int:
-    """pytest's exit code for checks, "file::function", with the copy of parfocal in the folder `package`."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "-W", "ignore"]
-    result = subprocess.run(
-        [*command, "--rootdir", str(TESTS), *(f"{TESTS}/test_{check}".replace("::", ".py::", 1) for check in checks)],
-        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode in (0, 1), result.stdout[-2000:] + result.stderr[-2000:]
-    return result.returncode
+# In a process of its own, which breaks a copy of the package: that way stays tried, and breaks what is no function.
+IN_A_COPY = ("the mean counts ignored samples",)
 
-
-def copy_of_parfocal(folder: Path) -> Path:
-    """Without the native kernels, which would go on computing what is right."""
-    ignore = shutil.ignore_patterns("__pycache__", "_native*.so", "_native*.pyd")
-    return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=ignore))
-
-
+# The second tier's: checks that compile, or that run long before they are red.
+LATER = {
+    "the logit difference is rounded",
+    "the class axis is the last",
+    "smoothing is left in the posterior",
+    "the mean divides by another axis",
+    "the class axis stays where it is",
+    "smoothed labels are hard",
+    "torch: the second derivative is its diagonal",
+    "JAX: the second derivative is its diagonal",
+    "JAX: the tangent is lost",
+    "TensorFlow: what comes from above is lost",
+    "the torch door's mean forgets the class weights",
+    "the unit of cross-entropy is forgotten",
+    "class weights stay in the probabilities",
+    "the JAX door's mask is lost",
+}
 ALL = {**MUTANTS, **BACKEND_MUTANTS}
 
 
-def test_the_formula_as_it_is_keeps_them_green(tmp_path: Path) -> None:
-    copy_of_parfocal(tmp_path)
-    assert run_checks(sorted({mutant[0] for mutant in ALL.values()}), tmp_path, "numpy") == 0
+def tiered(names: Iterable[str], table: dict[str, Any], later: Collection[str]) -> list[Any]:
+    found = []
+    for name in names:
+        marks = [pytest.mark.full] * (name in later)
+        if "tensorflow" in table[name][0] or "tf_function" in table[name][0]:
+            marks.append(pytest.mark.xdist_group("tensorflow"))
+        found.append(pytest.param(*table[name], id=name, marks=marks))
+    return found
 
 
-@pytest.mark.parametrize(("check", "file", "original", "broken"), ALL.values(), ids=list(ALL))
+def checks_of(table: dict[str, Any], without: Collection[str] = ()) -> list[str]:
+    return sorted({mutant[0] for name, mutant in table.items() if name not in without})
+
+
+def test_the_formula_as_it_is_keeps_a_few_of_them_green() -> None:
+    assert not turns_red(checks_of(ALL, LATER), of_each=3)
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group("tensorflow")
+def test_the_formula_as_it_is_keeps_them_green() -> None:
+    assert not turns_red(checks_of(ALL))
+
+
+@pytest.mark.parametrize(
+    ("check", "file", "original", "broken"), tiered([n for n in ALL if n not in IN_A_COPY], ALL, LATER)
+)
 def test_a_broken_formula_turns_the_suite_red(
     check: str, file: str, original: str, broken: str, tmp_path: Path
 ) -> None:
-    target = copy_of_parfocal(tmp_path) / file
-    text = target.read_text()
-    assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
-    target.write_text(text.replace(original, broken))
-    assert run_checks([check], tmp_path, "numpy") == 1
+    with broken_function(file, original, broken, tmp_path):
+        assert turns_red([check])
 
 
-# -- in C++: the baseline kernel alone, barely optimised, which compiles in seconds
+@pytest.mark.full
+@pytest.mark.parametrize(("check", "file", "original", "broken"), tiered(IN_A_COPY, ALL, ()))
+def test_a_broken_copy_turns_the_suite_red(check: str, file: str, original: str, broken: str, tmp_path: Path) -> None:
+    package = copy_of_parfocal(tmp_path)
+    assert not turns_red_with(tmp_path, [check], "numpy")
+    (package / file).write_text(mutated(package / file, original, broken))
+    assert turns_red_with(tmp_path, [check], "numpy")
 
 
-def compiler(*arguments: object) -> None:
-    flags = ["-std=c++17", "-O1", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread"]
-    subprocess.run(["g++", *flags, *map(str, arguments)], check=True)
+# -- in C++: the baseline kernel alone, not optimised, which compiles in seconds, and only where nothing is on file
+
+FIRST_IN_NATIVE = ("a sign in the slope", "the softmax forgets the others' sign")
+FLAGS = ["-std=c++17", "-O0", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread"]
+if platform.machine() in ("x86_64", "AMD64"):
+    FLAGS.append("-march=x86-64")
+
+
+class Builder:
+    """Objects and modules by the hash of all that goes into them, in a folder that the next run finds again."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        said = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout
+        self.tools = [said, nanobind.__version__, sysconfig.get_config_var("EXT_SUFFIX"), *FLAGS]
+
+    def made(self, name: str, sources: Iterable[Path], make: Callable[[Path], None]) -> Path:
+        """What `make` writes into a file, from these sources, unless it is there."""
+        parts = [*self.tools, *(path.name + path.read_text() for path in sorted(sources))]
+        found = self.store / f"{name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
+        if not found.exists():
+            unfinished = found.with_name(f"{os.getpid()}-{found.name}")
+            make(unfinished)
+            unfinished.replace(found)  # whole or not at all
+        os.utime(found)
+        return found
+
+    def module(self, native: Path) -> Path:
+        """The native module whose kernels.cpp, and all that it includes, are in that folder."""
+        source, ours = Path(nanobind.source_dir()), list(NATIVE.glob("*.[ch]pp"))
+        include = [sysconfig.get_paths()["include"], nanobind.include_dir(), source.parent / "ext/robin_map/include"]
+        includes = [f"-I{path}" for path in include]
+
+        def binding(out: Path) -> None:
+            gcc(*includes, "-c", NATIVE / "binding.cpp", "-o", out)
+
+        def of_nanobind(out: Path) -> None:
+            gcc(*includes, "-fno-strict-aliasing", "-c", source / "nb_combined.cpp", "-o", out)
+
+        def whole(out: Path) -> None:
+            gcc("-DPARFOCAL_ISA=baseline", "-c", native / "kernels.cpp", "-o", native / "kernels.o")
+            objects = self.made("binding", ours, binding), self.made("nanobind", (), of_nanobind)
+            gcc("-shared", native / "kernels.o", *objects, "-o", out)
+
+        return self.made("module", [*ours, *native.glob("*.[ch]pp")], whole)
+
+
+def gcc(*arguments: str | Path) -> None:
+    subprocess.run(["g++", *FLAGS, *arguments], check=True)
 
 
 @pytest.fixture(scope="session")
-def binding(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The objects that no mutant changes."""
-    folder, source = tmp_path_factory.mktemp("binding"), Path(nanobind.source_dir())
-    includes = [f"-I{path}" for path in (sysconfig.get_paths()["include"], nanobind.include_dir(), NATIVE)]
-    includes.append(f"-I{source.parent}/ext/robin_map/include")
-    objects = [folder / "binding.o", folder / "nanobind.o"]
-    compiler(*includes, "-c", NATIVE / "binding.cpp", "-o", objects[0])
-    compiler(*includes, "-fno-strict-aliasing", "-c", source / "nb_combined.cpp", "-o", objects[1])
-    return objects
+def builder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    store = tmp_path_factory.mktemp("native") if cache is None else cache.mkdir("parfocal-native")
+    for path in store.iterdir():
+        if time.time() - path.stat().st_mtime > 30 * 86400:  # of sources that are long gone
+            path.unlink()
+    return Builder(store)
 
 
-def build(folder: Path, binding: list[Path], native: Path) -> None:
+def copy_of_native(folder: Path) -> Path:
+    return Path(shutil.copytree(NATIVE, folder / "native"))
+
+
+def package_with(module: Path, folder: Path) -> Path:
     package = copy_of_parfocal(folder)
-    compiler(
-        "-march=x86-64" if platform.machine() in ("x86_64", "AMD64") else "-O1",
-        "-DPARFOCAL_ISA=baseline",
-        "-c",
-        native / "kernels.cpp",
-        "-o",
-        folder / "kernels.o",
-    )
-    compiler(
-        "-shared", *binding, folder / "kernels.o", "-o", package / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-    )
+    shutil.copy(module, package / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}")
+    return folder
 
 
-def test_the_kernels_as_they_are_keep_it_green(binding: list[Path], tmp_path: Path) -> None:
-    build(tmp_path, binding, NATIVE)
-    assert run_checks(sorted({mutant[0] for mutant in NATIVE_MUTANTS.values()}), tmp_path, "baseline") == 0
+@pytest.mark.xdist_group("native")
+def test_the_kernels_as_they_are_keep_a_few_of_them_green(builder: Builder, tmp_path: Path) -> None:
+    checks = {NATIVE_MUTANTS[name][0] for name in FIRST_IN_NATIVE}
+    package = package_with(builder.module(copy_of_native(tmp_path)), tmp_path)
+    assert not turns_red_with(package, checks, "baseline", of_each=3)
 
 
-@pytest.mark.parametrize(("check", "file", "original", "broken"), NATIVE_MUTANTS.values(), ids=list(NATIVE_MUTANTS))
+@pytest.mark.full
+@pytest.mark.xdist_group("native")
+def test_the_kernels_as_they_are_keep_them_green(builder: Builder, tmp_path: Path) -> None:
+    package = package_with(builder.module(copy_of_native(tmp_path)), tmp_path)
+    assert not turns_red_with(package, checks_of(NATIVE_MUTANTS), "baseline")
+
+
+@pytest.mark.xdist_group("native")
+@pytest.mark.parametrize(
+    ("check", "file", "original", "broken"),
+    tiered(NATIVE_MUTANTS, NATIVE_MUTANTS, NATIVE_MUTANTS.keys() - set(FIRST_IN_NATIVE)),
+)
 def test_a_broken_kernel_turns_the_suite_red(
-    check: str, file: str, original: str, broken: str, binding: list[Path], tmp_path: Path
+    check: str, file: str, original: str, broken: str, builder: Builder, tmp_path: Path
 ) -> None:
-    native = Path(shutil.copytree(NATIVE, tmp_path / "native"))
-    text = (native / file).read_text()
-    assert text.count(original) == 1, f"{file} no longer holds {original!r} once; mend the mutant"
-    (native / file).write_text(text.replace(original, broken))
-    build(tmp_path, binding, native)
-    assert run_checks([check], tmp_path, "baseline") == 1
+    native = copy_of_native(tmp_path)
+    (native / file).write_text(mutated(native / file, original, broken))
+    assert turns_red_with(package_with(builder.module(native), tmp_path), [check], "baseline")

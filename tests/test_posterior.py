@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from mpmath import mp, mpf
 
 import oracle
 import parfocal
+from parfocal import posterior
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 
@@ -144,6 +147,28 @@ def test_gamma_0_is_the_sigmoid_and_the_softmax() -> None:
     z = np.random.default_rng(0).normal(size=(9, 5)) * 20
     softmax = np.exp(z - np.logaddexp.reduce(z, axis=-1, keepdims=True))
     np.testing.assert_allclose(Categorical(gamma=0, from_logits=True).posterior(z), softmax, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("prior", "alpha", "gamma", "smoothing"),
+    [
+        ([0.2, 0.3, 0.5], 0.25, [0.0, 0.0, 0.0], 0.0),
+        ([0.2, 0.3, 0.5], [0.2, 1.0, 3.0], 0.0, 0.0),
+        ([0.2, 0.3, 0.5], [0.2, 1.0, 3.0], [0.0, 0.0, 0.0], 0.1),
+        ([1e-9, 1e-3, 0.999 - 1e-9], [0.2, 1.0, 3.0], 0.0, 0.1),
+    ],
+    ids=str,
+)
+def test_the_best_constant_at_gamma_0_is_what_the_root_finder_finds(
+    monkeypatch: pytest.MonkeyPatch, prior: list[float], alpha: Any, gamma: Any, smoothing: float
+) -> None:
+    loss = Categorical(alpha, gamma, from_logits=True, label_smoothing=smoothing)
+    weights = posterior.alphas(loss.parameters, 3)
+    counts = np.asarray(prior) * [1.0, 10.0, 0.5]
+    shares = counts / counts.sum() * (1 - smoothing) + smoothing / 3
+    found = posterior.solve_softmax(loss.parameters, weights, np.log(shares))
+    monkeypatch.delattr(posterior, "solve_increasing")  # nothing is solved
+    np.testing.assert_allclose(loss.optimal_logit(prior, [1.0, 10.0, 0.5]), found, rtol=1e-12, atol=1e-12)
 
 
 def test_two_classes_agree_with_one_logit() -> None:

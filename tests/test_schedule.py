@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parfocal
-from libraries import Library, all_terms, numpys
+from libraries import QUICK, Library, all_terms, each, numpys
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
@@ -17,9 +17,7 @@ Sparse = parfocal.SparseCategoricalFocalCrossentropy
 FALLING = parfocal.FLSD53
 RISING = parfocal.GammaSchedule([0.1, 0.5, 0.9], [0, 0.5, 2, 4.4])
 each_schedule = pytest.mark.parametrize("schedule", [FALLING, RISING], ids=["FLSD-53", "rising"])
-each_library = pytest.mark.parametrize(
-    "library", [library for library in Library if library is not Library.TORCH_COMPILED], ids=lambda one: one.value
-)
+each_library = each(QUICK)
 
 
 def around(schedule: parfocal.GammaSchedule) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import parfocal
 from parfocal.engines import ENGINES, Rows
 from parfocal.sklearn import FocalBoostingClassifier
+from tiers import tiers
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -38,7 +39,7 @@ FAILURES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's checks hand over what it warns of
-@each_engine
+@pytest.mark.parametrize("engine", tiers(ENGINES, ["lightgbm"]))
 def test_the_checks_of_scikit_learn(engine: str) -> None:
     expected, failed = FAILURES.get(engine, {}), {}
     for estimator, check in estimator_checks_generator(FocalBoostingClassifier(engine, n_estimators=5)):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import parfocal
 from parfocal.torch import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
+from tiers import tiers
 
 EXTREMES = [0.0, 1e-6, -1e-6, 17.0, -17.0, 89.0, -89.0, 1e4, -1e4]
 GAMMAS = [0.0, 0.3, 2.0, 10.0]
@@ -376,7 +377,10 @@ dynamos_own_warning = pytest.mark.filterwarnings(
 )
 
 
-@each_module
+FIRST_COMPILED = ("sigmoid, soft", "sigmoid, ignored", "softmax, lists")
+
+
+@pytest.mark.parametrize("name", tiers(MODULES, FIRST_COMPILED))
 @dynamos_own_warning
 def test_compiled_without_a_graph_break(name: str) -> None:
     module, shape, target = MODULES[name]
@@ -413,7 +417,7 @@ def test_a_compiled_training_step_with_a_normalizer() -> None:
     torch.testing.assert_close(trained(lambda f: torch.compile(f, fullgraph=True)), trained(lambda f: f))
 
 
-@each_module
+@pytest.mark.parametrize("name", tiers(MODULES, FIRST_COMPILED))
 @dynamos_own_warning
 def test_exported_for_any_batch(name: str) -> None:
     module, shape, target = MODULES[name]
@@ -450,6 +454,7 @@ def test_jit_trace_with_its_check(name: str, dtype: torch.dtype) -> None:
         same(both(traced, x, y), both(loss, x, y), rtol=1e-12 if dtype == torch.float64 else 1e-5)
 
 
+@pytest.mark.full
 @dynamos_own_warning
 def test_functions_compiled_with_lists_and_schedules() -> None:
     z, y, lists = noise(6, 4), classes(6), {"alpha": [1, 2, 3, 4], "gamma": [0, 1, 2, 3], "weight": [4, 3, 2, 1]}

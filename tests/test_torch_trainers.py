@@ -21,6 +21,7 @@ from torchmetrics.utilities import dim_zero_sum
 import parfocal
 from parfocal.torch import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss, trainer_loss
 from parfocal.torch.metrics import FocalMetric, SigmoidFocalMetric, SoftmaxFocalMetric
+from tiers import tiers
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +50,7 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
         assert torch.equal(gradient, torch.autograd.grad(wanted, exact)[0].to(dtype))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", tiers([False, True], [False]))
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated", "ignore:The .grad attribute")  # dynamo's own
 def test_autocast(compiled: bool) -> None:
     layer, x = torch.nn.Linear(5, 4), logits(6, 5)
@@ -285,6 +286,7 @@ def rank(number: int, store: str, results: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.full
 def test_two_processes(tmp_path: Path) -> None:
     results = torch.multiprocessing.get_context("spawn").Manager().dict()
     torch.multiprocessing.spawn(rank, (str(tmp_path / "store"), results), nprocs=2)
@@ -428,6 +430,7 @@ def test_a_trainer_moves_the_model_and_not_the_loss() -> None:
     assert value.device.type == "meta"
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
 def test_accumulated_batches_train_as_one(tmp_path: Path) -> None:
@@ -461,6 +464,7 @@ def test_accumulated_batches_train_as_one(tmp_path: Path) -> None:
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,19 @@ def class_weight_list(class_weight: Any, classes: int) -> list[float]:
 
 def binary_posterior_logit(xp: Namespace, parameters: Binary, x: Array, class_weight: Any = None) -> Array:
     """log(eta / (1 - eta)) at the logits x.  Infinite where smoothed labels put eta at 0 or 1."""
+    return binary_log_odds(xp, parameters, x, checked_class_weights(parameters, class_weight))
+
+
+def checked_class_weights(parameters: Binary, class_weight: Any) -> list[float]:
+    """The weights of the two classes of samples, once nothing forbids a posterior."""
     checks.smoothing_below_one(parameters.label_smoothing)
     checks.class_weight_values(parameters.weights, "(1 - alpha, alpha)")
-    weight_0, weight_1 = class_weight_list(class_weight, 2)
+    return class_weight_list(class_weight, 2)
+
+
+def binary_log_odds(xp: Namespace, parameters: Binary, x: Array, class_weights: list[float]) -> Array:
+    """`binary_posterior_logit` of what was checked: the root finder asks for it again and again."""
+    weight_0, weight_1 = class_weights
     w_0, w_1 = parameters.weights
     gamma_0, gamma_1 = parameters.gammas
     if not parameters.label_smoothing:
@@ -71,8 +81,9 @@ def binary_posterior(xp: Namespace, parameters: Binary, x: Array, class_weight: 
 def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
     """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
     checks.prior_inside(prior)
+    class_weights = checked_class_weights(parameters, class_weight)
     return solve_increasing(
-        lambda x: binary_posterior_logit(np, parameters, x, class_weight), np.log(prior) - np.log1p(-prior)
+        lambda x: binary_log_odds(np, parameters, x, class_weights), np.log(prior) - np.log1p(-prior)
     )
 
 
@@ -131,6 +142,7 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
     """log p of the constant prediction with the least expected loss where the classes have the shares `prior`.
 
     Each class's margin follows from its share up to one common factor; the factor is the one that makes the p sum to 1.
+    At gamma 0 a share is p / alpha, and nothing has to be solved.
     """
     checks.smoothing_below_one(parameters.label_smoothing)
     checks.prior_inside(prior)
@@ -140,6 +152,14 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
     weights = alphas(parameters, classes)
     weighted = prior * np.asarray(class_weight_list(class_weight, classes))
     target = np.log(weighted / weighted.sum() * (1 - smoothing) + smoothing / classes)
+    gammas = parameters.gamma if isinstance(parameters.gamma, tuple) else (parameters.gamma,)
+    if all(gamma == 0 for gamma in gammas):
+        return log_normalised(np, target + np.log(weights))
+    return solve_softmax(parameters, weights, target)
+
+
+def solve_softmax(parameters: Categorical, weights: list[float], target: np.ndarray) -> np.ndarray:
+    """log p where `log_share` is target up to one common number, at any gamma."""
 
     def margins(factor: float) -> np.ndarray:
         return solve_increasing(lambda m: log_share(np, parameters, m, weights), target + factor)
