@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 import runpy
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -123,6 +126,35 @@ MISTAKES = {
         ValueError,
         "weight has 3 numbers and input has 4",
     ),
+    "no target at all": (lambda: SoftmaxFocalLoss()(X, None), TypeError, "target must be a torch.Tensor; got None$"),
+    "no sum, no tensor": (lambda: SigmoidFocalLoss().sum_and_count(X, None), TypeError, "target must be .*; got None$"),
+    "sparse": (lambda: SigmoidFocalLoss()(X.to_sparse(), X), TypeError, r"layout torch.sparse_coo.*input.to_dense\(\)"),
+    "sparse target": (lambda: SigmoidFocalLoss()(X, X.to_sparse()), TypeError, r"target.to_dense\(\)"),
+    "complex index": (lambda: SoftmaxFocalLoss()(X, LABELS * 1j), TypeError, "class indices must be integers"),
+    "weight text": (lambda: SigmoidFocalLoss(weight="a"), TypeError, "weight must be a tensor, a number, or a list"),
+    "weight rows": (
+        lambda: sigmoid_focal_loss(X, X, weight=[[1, 2], [3]]),
+        TypeError,
+        "weight must be a tensor, a num",
+    ),
+    "weight of None": (lambda: SigmoidFocalLoss(weight=[None]), TypeError, "weight must be a tensor, a number, or a"),
+    "empty weight": (lambda: SoftmaxFocalLoss(weight=[]), ValueError, "weight is an empty list"),
+    "normalizer text": (lambda: SigmoidFocalLoss(normalizer="x"), TypeError, "must be one number >= 0.*got 'x'"),
+    "normalizer list": (lambda: SigmoidFocalLoss(normalizer=[7]), ValueError, r"must be one number >= 0.*got \[7\]"),
+    "two normalizers": (lambda: SigmoidFocalLoss(normalizer=torch.ones(2)), ValueError, r"a tensor of shape \(2,\)"),
+    "complex normalizer": (lambda: SigmoidFocalLoss()(X, X, torch.tensor(1j)), ValueError, "dtype torch.complex64"),
+    "huge index": (
+        lambda: SigmoidFocalLoss(ignore_index=2**63),
+        ValueError,
+        "at most 64 bits; got 9223372036854775808",
+    ),
+    "posterior": (
+        lambda: SoftmaxFocalLoss().posterior(X[:, :1]),
+        ValueError,
+        "input has shape .* use sigmoid_focal_loss",
+    ),
+    "no posterior": (lambda: SigmoidFocalLoss().posterior(None), TypeError, "input must hold real numbers"),
+    "a metric": (lambda: SigmoidFocalMetric().update([1.0], [1]), TypeError, "input must be a torch.Tensor; got list"),
     "a loss": (lambda: trainer_loss(torch.nn.CrossEntropyLoss()), TypeError, "needs a SigmoidFocalLoss"),
     "no reduction": (lambda: trainer_loss(SoftmaxFocalLoss(reduction="none")), TypeError, "other than 'none'"),
 }
@@ -134,6 +166,42 @@ def test_mistakes(mistake: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         call()
     assert not any(word in str(caught.value) for word in ("y_true", "y_pred", "ignore_class", "sample_weight"))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused() -> None:
+    nested = torch.nested.nested_tensor([X, X[:2]])
+    with pytest.raises(TypeError, match=r"input is a nested tensor.*torch.cat\(input.unbind\(\)\)"):
+        SigmoidFocalLoss()(nested, nested)
+
+
+def test_weights_as_lists_numbers_and_arrays() -> None:
+    for dtype in (torch.float32, torch.float64):
+        x, weight = logits(6, 4).to(dtype), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=dtype)
+        for ignore_index in (None, 0):
+            wanted = sigmoid_focal_loss(x, ONES, weight=weight, ignore_index=ignore_index)
+            for given in ([0.1, 0.2, 0.3, 0.4], np.array([0.1, 0.2, 0.3, 0.4])):
+                assert torch.equal(sigmoid_focal_loss(x, ONES, weight=given, ignore_index=ignore_index), wanted)
+        assert torch.equal(sigmoid_focal_loss(x, ONES, weight=2), 2 * sigmoid_focal_loss(x, ONES))
+
+
+@pytest.mark.parametrize(("label", "ignore_index"), [(255, -1), (0, 256)])
+def test_bytes_are_not_taken_for_the_ignored_label(label: int, ignore_index: int) -> None:
+    """torch compares a byte with what is left of ignore_index in a byte: 255 == -1, and 0 == 256."""
+    target = torch.tensor([label, 1], dtype=torch.uint8)
+    loss = SigmoidFocalLoss(ignore_index=ignore_index, reduction="none")
+    if label == 0:
+        assert torch.equal(loss(X[0, :2], target), SigmoidFocalLoss(reduction="none")(X[0, :2], target))
+    else:
+        with pytest.raises(ValueError, match="target holds 255"):
+            loss(X[0, :2], target)
+
+
+def test_views_with_a_negative_bit() -> None:
+    x = torch.complex(logits(6, 4), logits(6, 4, seed=1)).conj().imag  # a view that is negated when it is read
+    assert x.is_neg()
+    torch.testing.assert_close(sigmoid_focal_loss(x, ONES), sigmoid_focal_loss(x.clone(), ONES))
+    torch.testing.assert_close(softmax_focal_loss(x, LABELS), softmax_focal_loss(x.clone(), LABELS))
 
 
 def test_parameters_that_change_in_place() -> None:
@@ -154,6 +222,11 @@ def test_the_way_back_to_probabilities() -> None:
     loss = SoftmaxFocalLoss([1, 2, 3, 4], weight=[2, 1, 2, 1])
     torch.testing.assert_close(loss.posterior(logits(6, 4)), softmax.posterior(logits(6, 4)))
     torch.testing.assert_close(loss.posterior(logits(6, 4)[2]), softmax.posterior(logits(6, 4))[2])
+    for row in (logits(6, 4)[2], logits(6, 4)):
+        np.testing.assert_allclose(loss.posterior(row.tolist()), loss.posterior(row), rtol=1e-5)
+    share = torch.tensor([0.125, 0.25, 0.25, 0.375])
+    for prior in (share.clone().requires_grad_(), share.bfloat16()):
+        np.testing.assert_allclose(loss.optimal_logit(prior), loss.optimal_logit(prior.tolist()), rtol=1e-6)
 
 
 # -- torchmetrics
@@ -249,6 +322,110 @@ def test_trainer_loss_is_transformers_own_at_gamma_0() -> None:
     torch.testing.assert_close(
         trainer_loss(SigmoidFocalLoss(None, 0))((z[0],), ONES, 24), F.binary_cross_entropy_with_logits(z[0], ONES)
     )
+
+
+X2 = {"logits": torch.zeros(2, 3, 4)}  # softmax: two sequences of three tokens, four classes
+Y2 = torch.zeros(2, 3, dtype=torch.long)
+softmax_loss, sigmoid_loss = trainer_loss(SoftmaxFocalLoss()), trainer_loss(SigmoidFocalLoss())
+REFUSED = {
+    "positives": (lambda: trainer_loss(SigmoidFocalLoss(reduction="mean_over_positives")), "Use reduction='mean'"),
+    "weight": (lambda: trainer_loss(SoftmaxFocalLoss(weight=[1, 2])), "as alpha, which multiplies"),
+    "ignored": (lambda: trainer_loss(SoftmaxFocalLoss(ignore_index=255)), "ignore_index=255 leaves labels out.*-100"),
+    "ignored 0": (lambda: trainer_loss(SigmoidFocalLoss(ignore_index=-1)), "ignore_index=-1 leaves labels out.*-100"),
+    "causal": (lambda: trainer_loss(SigmoidFocalLoss(), causal=True), "causal=True .*needs a SoftmaxFocalLoss"),
+    "causal text": (lambda: trainer_loss(SoftmaxFocalLoss(), "yes"), "causal must be True or False; got 'yes'"),
+    "no labels": (lambda: softmax_loss(X2, None), "labels must be a torch.Tensor; got None.*entry 'labels'"),
+    "no labels, sigmoid": (lambda: sigmoid_loss((X,), None, 3), "labels must be a torch.Tensor; got None"),
+    "a list": (lambda: softmax_loss(X2, [0, 1]), "labels must be a torch.Tensor; got list"),
+    "two labels": (lambda: softmax_loss(X2, (Y2, Y2)), "got tuple.*that belong to these logits"),
+    "no logits": (lambda: softmax_loss({"loss": 1, "hidden": 2}, Y2), r"got dict with the keys \['loss', 'hidden'\]\."),
+    "an empty dict": (lambda: softmax_loss({}, Y2), r"got dict with the keys \[\]"),
+    "no outputs": (lambda: softmax_loss(None, Y2), "outputs must hold logits.*got NoneType"),
+    "an empty tuple": (lambda: softmax_loss((), Y2), "got tuple of 0 items"),
+    "a tuple in a tuple": (lambda: softmax_loss(((X, X),), Y2), "got tuple of 1 item, with logits of type tuple"),
+    "an object": (lambda: softmax_loss(object(), Y2), "got object"),
+    "an object's logits": (lambda: softmax_loss(SimpleNamespace(logits=[1]), Y2), "with logits of type list"),
+    "a list of logits": (lambda: softmax_loss({"logits": [[1.0]]}, Y2), "with logits of type list"),
+    "the other way round": (lambda: softmax_loss(X2, Y2.T), r"must have the shape \(2, 3\) .*; got \(3, 2\)"),
+    "too few": (lambda: softmax_loss(X2, Y2[:, 1:]), r"for logits of shape \(2, 3, 4\).*got \(2, 2\)"),
+    "sigmoid, too few": (lambda: sigmoid_loss((X,), X[:, 0]), r"must have the shape \(6, 4\); got \(6,\)"),
+    "one score": (lambda: softmax_loss(X[:, :1], X[:, :1]), r"at least 2 classes; got \(6, 1\).*SigmoidFocalLoss"),
+    "a number": (lambda: softmax_loss(torch.tensor(1.0), torch.tensor(1)), r"shape \(..., classes\).*got \(\)"),
+    "no positions": (lambda: trainer_loss(SoftmaxFocalLoss(), True)(X[0], LABELS[0]), r"\(..., positions, classes\)"),
+    "causal, dense": (
+        lambda: trainer_loss(SoftmaxFocalLoss(), True)(X, X),
+        r"must have the shape \(6,\); got \(6, 4\)",
+    ),
+    "two items": (lambda: softmax_loss(X2, Y2, torch.tensor([[3], [3]])), r"must be one number.*shape \(2, 1\)"),
+    "no number": (lambda: softmax_loss(X2, Y2, "three"), "must be a number"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_a_trainer_must_not_do(mistake: str) -> None:
+    call, words = REFUSED[mistake]
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+SETTINGS: dict[str, tuple[SigmoidFocalLoss | SoftmaxFocalLoss, Tensor]] = {
+    "sigmoid": (SigmoidFocalLoss(), ONES),
+    "sigmoid, weight": (SigmoidFocalLoss(weight=[1, 2, 3, 4]), ONES),
+    "sigmoid, ignored": (SigmoidFocalLoss(ignore_index=-100), ONES.masked_fill(logits(6, 4, seed=3) > 0, -100)),
+    "sigmoid, sum": (SigmoidFocalLoss(reduction="sum", ignore_index=0), ONES),
+    "softmax": (SoftmaxFocalLoss([1, 2, 3, 4]), LABELS.masked_fill(LABELS == 2, -100)),
+    "softmax, sum": (SoftmaxFocalLoss(reduction="sum", weight=[1, 2, 3, 4], ignore_index=3), LABELS),
+    "softmax, probabilities": (SoftmaxFocalLoss([1, 2, 3, 4]), torch.softmax(logits(6, 4, seed=3), -1)),
+    "softmax, probabilities, sum": (SoftmaxFocalLoss(reduction="sum"), torch.softmax(logits(6, 4, seed=3), -1)),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("count", [int, torch.tensor, lambda n: torch.tensor([float(n)])], ids=["int", "0-d", "1-d"])
+def test_accumulated_batches_add_up_to_the_loss_of_all(name: str, count: Any) -> None:
+    """With num_items_in_batch as a Trainer counts it, the batches' losses add up to what the loss says of all rows."""
+    loss, labels = SETTINGS[name]
+    items, compute = count(int((labels != -100).sum())), trainer_loss(loss)
+    parts = [compute({"logits": logits(6, 4)[part]}, labels[part], items) for part in (slice(0, 2), slice(2, 6))]
+    torch.testing.assert_close(sum(parts), loss(logits(6, 4), labels))
+    torch.testing.assert_close(compute({"logits": logits(6, 4)}, labels), loss(logits(6, 4), labels))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "mean_over_positives"])
+def test_a_normalizer_of_the_losss_own_stays(reduction: str) -> None:
+    loss = SigmoidFocalLoss(reduction=reduction, normalizer=5, ignore_index=0)
+    for items in (None, 24, torch.tensor(7)):
+        torch.testing.assert_close(trainer_loss(loss)((logits(6, 4),), ONES, items), loss(logits(6, 4), ONES))
+    loss = SoftmaxFocalLoss(weight=[1, 2, 3, 4], normalizer=torch.tensor(5))
+    torch.testing.assert_close(trainer_loss(loss)((logits(6, 4),), LABELS, 6), loss(logits(6, 4), LABELS))
+
+
+def test_outputs_and_labels_in_every_shape() -> None:
+    z, labels = logits(2, 3, 4), torch.tensor([[0, 1, -100], [3, 2, 1]])
+    wanted = F.cross_entropy(z.reshape(-1, 4), labels.reshape(-1))
+    compute = trainer_loss(SoftmaxFocalLoss(gamma=0))
+    outputs = namedtuple("Outputs", ["loss", "logits"])
+    for given in ({"logits": z}, (z,), [z, None], z, SimpleNamespace(logits=z), outputs(None, z)):
+        for shaped in (labels, labels[..., None], labels[:, None], labels.int()):
+            torch.testing.assert_close(compute(given, shaped), wanted)
+    torch.testing.assert_close(compute(z[0, 0], torch.tensor([2])), F.cross_entropy(z[0, 0], torch.tensor(2)))
+    shares = torch.softmax(logits(2, 3, 4, seed=5), -1)  # classes last, as the logits
+    torch.testing.assert_close(compute(z, shares), F.cross_entropy(z.reshape(-1, 4), shares.reshape(-1, 4)))
+    next_token = trainer_loss(SoftmaxFocalLoss(gamma=0), causal=True)
+    wanted = F.cross_entropy(z[:, :-1].reshape(-1, 4), labels[:, 1:].reshape(-1))
+    for shaped in (labels, labels[..., None]):
+        torch.testing.assert_close(next_token(z, shaped), wanted)
+    one = F.binary_cross_entropy_with_logits(z[:, 0, 0], torch.tensor([1.0, 0.0]))
+    column = trainer_loss(SigmoidFocalLoss(None, 0))
+    torch.testing.assert_close(column(z[:, 0, :1], torch.tensor([1, 0]), 2), one)  # one logit a row, in a column
+    assert compute(torch.zeros(0, 3, 4), torch.zeros(0, 3).long(), 0) == 0
+    assert compute(z, torch.full((2, 3), -100), 0) == 0
+
+
+def test_a_trainer_moves_the_model_and_not_the_loss() -> None:
+    loss = SigmoidFocalLoss(weight=[1, 2, 3, 4])
+    value = trainer_loss(loss)({"logits": torch.zeros(6, 4, device="meta")}, ONES, 24)
+    assert value.device.type == "meta"
 
 
 @pytest.mark.filterwarnings("ignore")

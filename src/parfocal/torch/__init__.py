@@ -14,8 +14,8 @@ What alpha is by default.  Sigmoid: 0.25, torchvision's and the paper's; None, o
 Softmax: None, off.
 
 Tensors in the processor's memory go to the native kernel.  On other devices, and under torch.compile, torch.export and
-torch.func, torch operations run the formula, without a graph break, and nothing waits for a device.  A label that is
-none makes its loss NaN there, and is an error here.  Half precision is computed in float32.
+torch.func, torch operations run the formula, without a graph break, and nothing waits for a device.  An invalid label
+makes its loss NaN there, and is an error here.  Half precision is computed in float32.
 
 Second derivatives come from torch.autograd, torch.func.hessian, or jvp of grad.  torch.func.jacfwd of jacfwd is 0 for
 every autograd.Function of PyTorch 2.13, so for ours too.

@@ -17,7 +17,7 @@ def sigmoid_focal_loss(
     gamma: Any = 2.0,
     reduction: str = "none",
     *,
-    weight: Tensor | None = None,
+    weight: Any = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     soft_labels: str = "linear",
@@ -40,7 +40,7 @@ def sigmoid_focal_loss(
         `parfocal.GammaSchedule` such as `parfocal.FLSD53` a gamma that depends on p_t.
     reduction : "none", a loss for each element; "sum"; "mean", the sum divided by the number of elements, weighted or
         not; "mean_over_positives", divided by max(1, sum of targets), as RetinaNet does.
-    weight : multiplies the losses; its shape broadcasts to the inputs'.
+    weight : multiplies the losses; a number, a list or a tensor, whose shape broadcasts to the inputs'.
     ignore_index : a target, such as -1, that marks elements to leave out: loss and gradient are 0 there, and a mean
         does not count them.
     label_smoothing : s in [0, 1] replaces each label y by y (1 - s) + s / 2.
@@ -56,7 +56,7 @@ def sigmoid_focal_loss(
     Raises
     ------
     ValueError for parameters out of range, shapes that differ, labels outside [0, 1] (where they can be looked at).
-    TypeError for what is no tensor, or holds no real numbers.
+    TypeError for inputs or targets that are not dense tensors, or do not hold real numbers.
 
     Notes
     -----
@@ -118,8 +118,8 @@ def softmax_focal_loss(
     Raises
     ------
     ValueError for parameters out of range, shapes that do not fit, probabilities outside [0, 1], or a single class.
-    IndexError (a ValueError too) for a class index that is none, where it can be looked at.
-    TypeError for what is no tensor, or indices that are no integers.
+    IndexError (a ValueError too) for an invalid class index, where it can be looked at.
+    TypeError for inputs or targets that are not dense tensors, or indices that are not integers.
 
     Notes
     -----

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule, given_divisor, no_normalizer
+from parfocal.torch.arguments import check_normalizer, element_weights, in_torchs_words, no_normalizer
+from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
 
 
 class FocalModule(nn.Module):
@@ -30,8 +32,8 @@ class FocalModule(nn.Module):
         self._show("gamma", rule.loss.gamma)
         if rule.reduction == "none":
             no_normalizer(normalizer)
-        elif normalizer is not None and not isinstance(normalizer, Tensor):
-            given_divisor(None, normalizer)
+        elif normalizer is not None:
+            check_normalizer(normalizer)
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         """The loss; a normalizer given here takes the place of the constructor's."""
@@ -70,7 +72,10 @@ class FocalModule(nn.Module):
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
         """
-        return self.rule.loss.posterior(input)
+        try:
+            return self.rule.loss.posterior(input)
+        except (TypeError, ValueError) as error:
+            raise in_torchs_words(error) from None
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.
@@ -80,6 +85,8 @@ class FocalModule(nn.Module):
         >>> round(SigmoidFocalLoss(alpha=None, gamma=2).optimal_logit(0.01), 3)
         -1.706
         """
+        if isinstance(prior, Tensor):
+            prior = prior.detach().cpu().double()
         return self.rule.loss.optimal_logit(prior)
 
     def extra_repr(self) -> str:
@@ -140,7 +147,7 @@ class SigmoidFocalLoss(FocalModule):
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
         super().__init__(rule, normalizer)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
-        self._show("weight", None if weight is None else torch.as_tensor(weight))
+        self._show("weight", None if weight is None else element_weights(weight))
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         return self.rule(input, target, self.weight, self.normalizer if normalizer is None else normalizer)
@@ -182,4 +189,5 @@ class SoftmaxFocalLoss(FocalModule):
         self._show("weight", rule.weight)
 
     def posterior(self, input: Tensor) -> Tensor:
-        return super().posterior(input) if input.ndim > 1 else super().posterior(input.reshape(1, -1)).reshape(-1)
+        scores: Any = input if hasattr(input, "ndim") else np.asarray(input)
+        return super().posterior(scores) if scores.ndim > 1 else super().posterior(scores.reshape(1, -1)).reshape(-1)

@@ -35,7 +35,7 @@ class FocalMetric(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch."""
-        total, count = self.loss.sum_and_count(preds.detach(), target)
+        total, count = self.loss.sum_and_count(preds.detach() if isinstance(preds, Tensor) else preds, target)
         self.total += total
         self.count += count
 

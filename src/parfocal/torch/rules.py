@@ -16,6 +16,19 @@ from torch import Tensor
 from parfocal import backends, checks, losses
 from parfocal.parameters import Numbers
 from parfocal.reduction import total_weight
+from parfocal.torch.arguments import (
+    check_tensor,
+    class_weights,
+    element_weights,
+    given_divisor,
+    goes_with,
+    in_its_dtype,
+    in_torchs_words,
+    index,
+    no_normalizer,
+    numbers,
+    product,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
 SIGMOID_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")
@@ -47,8 +60,8 @@ class Rule:
             raise in_torchs_words(error) from None
 
     def reduced(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, normalizer: Any) -> Tensor:
-        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-            no_tensors(inputs, targets)
+        check_tensor("input", inputs)
+        check_tensor("target", targets)
         batch = self.batch(inputs, targets, weight)
         if self.reduction == "none":
             no_normalizer(normalizer)
@@ -60,8 +73,8 @@ class Rule:
     def sum_and_count(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What a mean over several batches adds up: its numerator and its denominator."""
         try:
-            if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-                no_tensors(inputs, targets)
+            check_tensor("input", inputs)
+            check_tensor("target", targets)
             batch = self.batch(inputs, targets, weight)
             return self.computed(batch, 1.0, total=True), self.count(batch, targets)
         except (TypeError, ValueError) as error:
@@ -104,7 +117,7 @@ class SigmoidRule(Rule):
         soft_labels: str,
     ) -> None:
         self.reduction = checks.one_of("reduction", reduction, SIGMOID_REDUCTIONS)
-        self.ignore_index = None if ignore_index is None else checks.whole_number("ignore_index", ignore_index)
+        self.ignore_index = None if ignore_index is None else index("ignore_index", ignore_index)
         alpha = numbers("alpha", alpha)
         if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
             self.alpha = None
@@ -127,13 +140,17 @@ class SigmoidRule(Rule):
                 "Where an axis of 1 is too many or missing, write target.view_as(input). For class indices use "
                 "softmax_focal_loss or SoftmaxFocalLoss."
             )
+        weight = None if weight is None else element_weights(weight, inputs)
         if weight is not None and not goes_with(weight.shape, shape):
             raise ValueError(
                 f"weight must broadcast to the input's shape {tuple(shape)}; got weight {tuple(weight.shape)}"
             )
         count: Any = inputs.numel()
         if self.ignore_index is not None:  # whatever an ignored element holds, it leaves no trace
-            valid = targets != self.ignore_index
+            kind = targets.dtype
+            # -1 as a byte is 255, and 256 is 0: integers are compared as they are.
+            whole = not kind.is_floating_point and not kind.is_complex and kind != torch.bool
+            valid = (targets.long() if whole else targets) != self.ignore_index
             count = valid.sum()
             inputs, targets = torch.where(valid, inputs, 0), torch.where(valid, targets, 0)
             weight = valid.to(torch.float32) if weight is None else torch.where(valid, weight, 0)
@@ -168,7 +185,7 @@ class SoftmaxRule(Rule):
         self, alpha: Any, gamma: Any, reduction: str, weight: Any, ignore_index: int, label_smoothing: float
     ) -> None:
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
-        self.ignore_index = checks.whole_number("ignore_index", ignore_index)
+        self.ignore_index = index("ignore_index", ignore_index)
         self.alpha = None if alpha is None else checks.categorical_alpha(numbers("alpha", alpha))
         self.weight = None if weight is None else class_weights(weight)
         factors, gamma = product(self.alpha, self.weight), numbers("gamma", gamma)
@@ -205,7 +222,7 @@ class SoftmaxRule(Rule):
                 "out, and give samples that do not count a row of zeros and a normalizer"
             )
         if not dense:
-            if targets.dtype.is_floating_point or targets.dtype == torch.bool:
+            if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
                 raise TypeError(f"class indices must be integers; target has dtype {targets.dtype}; use target.long()")
             targets = targets.long()  # as bytes, 156 would be -100, and an index a mask
         backend = backends.find(inputs, y_true=targets)
@@ -214,8 +231,7 @@ class SoftmaxRule(Rule):
         if dense:
             count: Any = inputs.numel() // inputs.shape[1]
         elif self.weight is None:
-            count = rows.valid.sum()
-            count = count if isinstance(count, Tensor) else int(count)
+            count = rows.valid.sum() if isinstance(rows.valid, Tensor) else int(backend.count_true(rows.valid))
         else:
             count = total_weight(backend, None, self.weight_of(backend, rows.labels, inputs), rows.valid)
         return Batch(backend, inputs, rows, None, count)
@@ -231,106 +247,3 @@ class SoftmaxRule(Rule):
         backend, inputs, rows, _, _ = batch
         loss = self.loss if rows.labels.ndim < inputs.ndim else self.dense
         return backend.categorical(loss.parameters, rows, inputs, 0, None, by, total)[0]
-
-
-# -- numbers
-
-
-def numbers(name: str, value: Any) -> Any:
-    """What a tensor holds, as Python's own numbers; anything else as it is."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.ndim > 1 or value.is_complex():
-        raise ValueError(
-            f"{name} must be one number, or one per class in one dimension; got a tensor of shape {tuple(value.shape)} "
-            f"and dtype {value.dtype}"
-        )
-    return value.detach().tolist()
-
-
-def class_weights(value: Any) -> tuple[float, ...]:
-    weights = checks.number_or_list("weight", numbers("weight", value))
-    if not isinstance(weights, tuple) or not all(0 <= item < float("inf") for item in weights):
-        raise ValueError(f"weight must be one number >= 0 for each class, in a tensor or a list; got {value!r}")
-    return weights
-
-
-def product(alpha: Numbers | None, weight: tuple[float, ...] | None) -> Numbers:
-    """alpha times weight, class by class."""
-    if weight is None:
-        return 1.0 if alpha is None else alpha
-    if not isinstance(alpha, tuple):
-        return weight if alpha is None else tuple(alpha * item for item in weight)
-    if len(alpha) != len(weight):
-        raise ValueError(
-            f"alpha has {checks.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
-            "one per class in both"
-        )
-    return tuple(a * b for a, b in zip(alpha, weight, strict=True))
-
-
-def no_normalizer(normalizer: Any) -> None:
-    if normalizer is not None:
-        raise ValueError(
-            "normalizer divides the sum of the losses, and reduction='none' has no sum; use 'sum' or 'mean'"
-        )
-
-
-def given_divisor(backend: Any, normalizer: Any) -> Any:
-    """What the caller divides by: a constant, and 1 in place of 0."""
-    if isinstance(normalizer, Tensor):
-        if normalizer.numel() != 1:
-            raise ValueError(f"normalizer must be one number; got a tensor of shape {tuple(normalizer.shape)}")
-        normalizer = backend.or_one(normalizer.detach().reshape(()))
-    elif not isinstance(normalizer, int | float):
-        normalizer = checks.number_or_list("normalizer", normalizer)
-    if isinstance(normalizer, Tensor):  # on a device, or traced: not looked at
-        return normalizer
-    if isinstance(normalizer, tuple) or not 0 <= normalizer < float("inf"):
-        raise ValueError(f"normalizer must be one number >= 0, which divides the sum of the losses; got {normalizer!r}")
-    return normalizer or 1.0
-
-
-# -- tensors
-
-
-def no_tensors(inputs: Any, targets: Any) -> None:
-    for name, value in (("input", inputs), ("target", targets)):
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"{name} must be a torch.Tensor; got {type(value).__name__}. Write torch.as_tensor({name}); the "
-                "functions of parfocal itself take lists and NumPy arrays."
-            )
-
-
-def goes_with(given: torch.Size, wanted: torch.Size) -> bool:
-    """Whether a shape broadcasts to another one without enlarging it."""
-    return len(given) <= len(wanted) and all(
-        a in (1, b) for a, b in zip(reversed(given), reversed(wanted), strict=False)
-    )
-
-
-def in_its_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
-    """Losses of half precision are rounded to it, but not under autocast, where torch's losses are float32 too."""
-    if loss.dtype == inputs.dtype or not inputs.is_floating_point():
-        return loss
-    device = inputs.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return loss
-    return loss.to(inputs.dtype)
-
-
-WORDS = {
-    "y_true": "target",
-    "y_pred": "input",
-    "sample_weight": "weight",
-    "ignore_class": "ignore_index",
-    "sparse labels": "class indices",
-}
-
-
-def in_torchs_words(error: Exception) -> Exception:
-    message = str(error)
-    for word, torchs in WORDS.items():
-        message = message.replace(word, torchs)
-    return error if message == str(error) else type(error)(message)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from parfocal import checks
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
 
 __all__ = ["trainer_loss"]
+
+TorchLoss = SigmoidFocalLoss | SoftmaxFocalLoss
+IGNORED = -100  # the label that a Trainer does not count
 
 
 def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]:
@@ -18,20 +23,33 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
 
     Parameters
     ----------
-    loss : a `SigmoidFocalLoss` or `SoftmaxFocalLoss` whose reduction is not "none".
+    loss : a `SigmoidFocalLoss` or `SoftmaxFocalLoss`.  Its reduction says what num_items_in_batch is for:
+
+        "mean" : num_items_in_batch divides the sum of the losses, so that accumulated batches are one batch.  It must
+            count what "mean" counts, so a softmax loss must not have `weight` (give the numbers as alpha), and
+            ignore_index must be -100.
+        "sum", or a loss with a normalizer of its own : num_items_in_batch is not used.  The Trainer adds the losses
+            of accumulated batches.
+        "mean_over_positives" and "none" : refused.
     causal : the model is a language model, and what it says at a position is judged by the label of the next one.
 
     Returns
     -------
-    A function, which can be pickled.  outputs : a model's output with `logits`, or a tuple that starts with them.
-    Softmax: logits (..., C) with classes last, as transformers' models give them, and labels (...), -100 for those to
-    leave out.  Sigmoid: logits and labels of one shape.  num_items_in_batch : the number of labels in all batches that
-    the trainer accumulates, on all processes if it averages over them; it divides the sum of the losses.  Without it
-    the loss divides as its reduction says.
+    A function, which can be pickled.
+
+        outputs : a model's output with `logits`, as a key or an attribute; or a tuple that starts with them.
+        labels : softmax: class indices of shape (...) for logits (..., C), classes last as transformers' models have
+            them, with -100 for those to leave out; or probabilities of the logits' shape.  Sigmoid: the logits' shape.
+            Axes of length 1 may be missing or too many.
+        num_items_in_batch : how many entries other than -100 the labels have in all batches that the trainer
+            accumulates, on all processes if it averages over them.  Without it the loss divides as its reduction says.
 
     Raises
     ------
-    TypeError for another loss, or a loss with reduction "none"; errors of the loss itself at each call.
+    TypeError for another loss, or a loss with reduction "none"; at a call for outputs without logits, or labels that
+        are not a tensor.
+    ValueError for a loss whose mean num_items_in_batch does not divide; at a call for shapes that do not fit, and the
+        errors of the loss itself.
 
     Examples
     --------
@@ -43,29 +61,119 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
     >>> compute_loss(outputs, labels, num_items_in_batch=torch.tensor(6))  # six labels in two accumulated batches
     tensor(0.2441)
     """
-    if not isinstance(loss, SigmoidFocalLoss | SoftmaxFocalLoss) or loss.reduction == "none":
+    if not isinstance(loss, TorchLoss) or loss.reduction == "none":
         raise TypeError(
             "trainer_loss needs a SigmoidFocalLoss or a SoftmaxFocalLoss, with a reduction other than 'none'; got "
             f"{loss!r}"
         )
+    causal = checks.flag("causal", causal)
+    if causal and not isinstance(loss, SoftmaxFocalLoss):
+        raise ValueError(f"causal=True is for next tokens, class indices, and needs a SoftmaxFocalLoss; got {loss!r}")
+    if divides_by_items(loss):
+        same_divisor(loss)
     return partial(trainers_loss, loss, causal)
 
 
+def divides_by_items(loss: TorchLoss) -> bool:
+    """Whether num_items_in_batch divides the sum; "sum" and a normalizer of the loss's own mean something else."""
+    return loss.normalizer is None and loss.reduction != "sum"
+
+
+def same_divisor(loss: TorchLoss) -> None:
+    """Refuses a mean over anything but the labels that a Trainer counts; it would silently become a mean over them."""
+    but = "but Trainer's num_items_in_batch, which would take its place, is the number of labels"
+    if loss.reduction == "mean_over_positives":
+        raise ValueError(
+            f"reduction='mean_over_positives' divides by the number of positives, {but}. Use reduction='mean', the "
+            "same but for a factor, the share of positives; or a normalizer, the number of positives in an average step"
+        )
+    if isinstance(loss, SoftmaxFocalLoss) and loss.weight is not None:
+        raise ValueError(
+            f"weight makes reduction='mean' divide by the sum of weight[target], {but}. Give the numbers of weight as "
+            "alpha, which multiplies the losses and leaves their divisor alone"
+        )
+    if loss.ignore_index not in (None, IGNORED):
+        raise ValueError(
+            f"ignore_index={loss.ignore_index} leaves labels out of reduction='mean', {but} other than {IGNORED}. Mark "
+            f"the labels to leave out by {IGNORED}, and give ignore_index={IGNORED}"
+        )
+
+
 def trainers_loss(
-    loss: nn.Module, causal: bool, outputs: Any, labels: Tensor, num_items_in_batch: int | Tensor | None = None
+    loss: TorchLoss, causal: bool, outputs: Any, labels: Any, num_items_in_batch: int | Tensor | None = None
 ) -> Tensor:
-    logits: Tensor = logits_of(outputs)
+    logits = logits_of(outputs)
+    labels = on_device(labels, logits)
+    items = one_number(num_items_in_batch, logits) if divides_by_items(loss) else None
+    if isinstance(loss, SigmoidFocalLoss):
+        if loss.weight is not None and loss.weight.device != logits.device:
+            loss.to(logits.device)  # a Trainer moves the model, not the loss
+        return loss(logits, fitted(labels, logits, logits.shape), items)
+    if logits.ndim < 1 + causal or logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits must have the shape {'(..., positions, classes)' if causal else '(..., classes)'} with at least 2 "
+            f"classes; got {tuple(logits.shape)}. For one score per label use SigmoidFocalLoss."
+        )
+    classes = logits.shape[-1]
+    if labels.shape == logits.shape and not causal:  # probabilities: a Trainer counts each of them
+        items = None if items is None else items / classes
+        return loss(logits.reshape(-1, classes), labels.reshape(-1, classes), items)
+    labels = fitted(labels, logits, logits.shape[:-1], "" if causal else " (indices), or the logits' (probabilities)")
     if causal:
         logits, labels = logits[..., :-1, :], labels[..., 1:]
-    labels = labels.to(logits.device)  # a model spread over devices ends on another one than the batch
-    if isinstance(loss, SoftmaxFocalLoss) and labels.shape != logits.shape:
-        logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
-    return loss(logits, labels, num_items_in_batch)
+    return loss(logits.reshape(-1, classes), labels.reshape(-1), items)
 
 
-def logits_of(outputs: Any) -> Any:
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, tuple | list):
-        return outputs[0]
-    return outputs["logits"]
+def logits_of(outputs: Any) -> Tensor:
+    """What a model returned, or the part of it that holds the logits."""
+    logits, got = outputs, type(outputs).__name__
+    if isinstance(outputs, Mapping):
+        logits, got = outputs.get("logits"), f"{got} with the keys {list(outputs)}"
+    elif not isinstance(outputs, Tensor) and hasattr(outputs, "logits"):
+        logits = outputs.logits
+    elif isinstance(outputs, tuple | list):
+        logits, got = (outputs[0] if outputs else None), f"{got} of {checks.counted(len(outputs), 'item')}"
+    if not isinstance(logits, Tensor):
+        got += "" if logits is None or logits is outputs else f", with logits of type {type(logits).__name__}"
+        raise TypeError(
+            "outputs must hold logits, a torch.Tensor: as the key or attribute 'logits', or as the first item of a "
+            f"tuple; got {got}. For another model "
+            "write compute_loss_func as a function that finds the logits and calls this one with them"
+        )
+    return logits
+
+
+def on_device(labels: Any, logits: Tensor) -> Tensor:
+    """Labels where the logits lie: a model that is spread over devices ends on another one than the batch."""
+    if labels is None:
+        raise TypeError(
+            "labels must be a torch.Tensor; got None. A Trainer takes them from the batch's entry 'labels': give the "
+            "dataset's column this name, and see that the collator keeps it"
+        )
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"labels must be a torch.Tensor; got {type(labels).__name__}. Write torch.as_tensor(labels), or choose the "
+            "labels that belong to these logits"
+        )
+    return labels.to(logits.device)
+
+
+def fitted(labels: Tensor, logits: Tensor, shape: torch.Size, else_: str = "") -> Tensor:
+    """Labels in a shape that they have but for axes of length 1."""
+    if [length for length in labels.shape if length != 1] != [length for length in shape if length != 1]:
+        raise ValueError(
+            f"for logits of shape {tuple(logits.shape)} labels must have the shape {tuple(shape)}{else_}; got "
+            f"{tuple(labels.shape)}"
+        )
+    return labels.reshape(shape)
+
+
+def one_number(items: Any, logits: Tensor) -> Any:
+    if not isinstance(items, Tensor):
+        return None if items is None else checks.number_or_list("num_items_in_batch", items)
+    if items.numel() != 1:
+        raise ValueError(
+            f"num_items_in_batch must be one number; got a tensor of shape {tuple(items.shape)}, as from a Trainer "
+            "with several devices in one process. Start one process for each device (torchrun), or use one device"
+        )
+    return items.reshape(()).to(logits.device)

@@ -1,0 +1,159 @@
+"""What the torch losses are given: numbers and tensors, checked, and errors in torch's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parfocal import checks
+from parfocal.parameters import Numbers
+
+# -- numbers
+
+
+def numbers(name: str, value: Any) -> Any:
+    """What a tensor holds, as Python's own numbers; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim > 1 or value.is_complex():
+        raise ValueError(
+            f"{name} must be one number, or one per class in one dimension; got a tensor of shape {tuple(value.shape)} "
+            f"and dtype {value.dtype}"
+        )
+    return value.detach().tolist()
+
+
+def class_weights(value: Any) -> tuple[float, ...]:
+    weights = checks.number_or_list("weight", numbers("weight", value))
+    checks.at_least_one("weight", weights)
+    if not isinstance(weights, tuple) or not all(0 <= item < float("inf") for item in weights):
+        raise ValueError(f"weight must be one number >= 0 for each class, in a tensor or a list; got {value!r}")
+    return weights
+
+
+def product(alpha: Numbers | None, weight: tuple[float, ...] | None) -> Numbers:
+    """alpha times weight, class by class."""
+    if weight is None:
+        return 1.0 if alpha is None else alpha
+    if not isinstance(alpha, tuple):
+        return weight if alpha is None else tuple(alpha * item for item in weight)
+    if len(alpha) != len(weight):
+        raise ValueError(
+            f"alpha has {checks.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
+            "one per class in both"
+        )
+    return tuple(a * b for a, b in zip(alpha, weight, strict=True))
+
+
+def no_normalizer(normalizer: Any) -> None:
+    if normalizer is not None:
+        raise ValueError(
+            "normalizer divides the sum of the losses, and reduction='none' has no sum; use 'sum' or 'mean'"
+        )
+
+
+NORMALIZER = "normalizer must be one number >= 0, which divides the sum of the losses"
+
+
+def check_normalizer(normalizer: Any) -> None:
+    """What can be said of it at construction; a tensor's value is not looked at."""
+    if not isinstance(normalizer, Tensor):
+        given_divisor(None, normalizer)
+    elif normalizer.numel() != 1 or normalizer.is_complex():
+        raise ValueError(f"{NORMALIZER}; got a tensor of shape {tuple(normalizer.shape)} and dtype {normalizer.dtype}")
+
+
+def given_divisor(backend: Any, normalizer: Any) -> Any:
+    """What the caller divides by: a constant, and 1 in place of 0."""
+    divisor = normalizer
+    if isinstance(normalizer, Tensor):
+        check_normalizer(normalizer)
+        divisor = backend.or_one(normalizer.detach().reshape(()))
+        if isinstance(divisor, Tensor):  # on a device, or traced: not looked at
+            return divisor
+    elif not isinstance(normalizer, int | float):
+        try:
+            divisor = checks.number_or_list("normalizer", normalizer)
+        except TypeError:
+            raise TypeError(f"{NORMALIZER}; got {normalizer!r}") from None
+    if isinstance(divisor, tuple) or not 0 <= divisor < float("inf"):
+        raise ValueError(f"{NORMALIZER}; got {normalizer!r}")
+    return divisor or 1.0
+
+
+# -- tensors
+
+
+def check_tensor(name: str, value: Any) -> None:
+    if value is None:
+        raise TypeError(f"{name} must be a torch.Tensor; got None")
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor; got {type(value).__name__}. Write torch.as_tensor({name}); the "
+            "functions of parfocal itself take lists and NumPy arrays."
+        )
+    if value.is_nested:
+        raise TypeError(f"{name} is a nested tensor, which has no one shape; write torch.cat({name}.unbind())")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has the layout {value.layout}, and must be dense; write {name}.to_dense()")
+
+
+def element_weights(weight: Any, inputs: Tensor | None = None) -> Tensor:
+    """A number, a list or an array of weights as a tensor, beside the inputs if there are any; a tensor as it is."""
+    if isinstance(weight, Tensor):
+        return weight
+    try:
+        if inputs is None:
+            return torch.as_tensor(weight)
+        double = inputs.dtype == torch.float64
+        return torch.as_tensor(weight, dtype=torch.float64 if double else torch.float32, device=inputs.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            "weight must be a tensor, a number, or a list of numbers whose rows are equally long; got "
+            f"{type(weight).__name__} {weight!r}"
+        ) from None
+
+
+def index(name: str, value: Any) -> int:
+    number = checks.whole_number(name, value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must be a whole number of at most 64 bits; got {value!r}")
+    return number
+
+
+def goes_with(given: torch.Size, wanted: torch.Size) -> bool:
+    """Whether a shape broadcasts to another one without enlarging it."""
+    return len(given) <= len(wanted) and all(
+        a in (1, b) for a, b in zip(reversed(given), reversed(wanted), strict=False)
+    )
+
+
+def in_its_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
+    """Losses of half precision are rounded to it, but not under autocast, where torch's losses are float32 too."""
+    if loss.dtype == inputs.dtype or not inputs.is_floating_point():
+        return loss
+    device = inputs.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return loss
+    return loss.to(inputs.dtype)
+
+
+WORDS = {
+    "y_true": "target",
+    "y_pred": "input",
+    "sample_weight": "weight",
+    "ignore_class": "ignore_index",
+    "sparse labels": "class indices",
+    "sparse_categorical_focal_crossentropy": "softmax_focal_loss",
+    "categorical_focal_crossentropy": "softmax_focal_loss",
+    "binary_focal_crossentropy": "sigmoid_focal_loss",
+}
+
+
+def in_torchs_words(error: Exception) -> Exception:
+    message = str(error)
+    for word, torchs in WORDS.items():
+        message = message.replace(word, torchs)
+    return error if message == str(error) else type(error)(message)
