@@ -381,14 +381,14 @@ parameters.is_compiling = torch.compiler.is_compiling
 def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | Traced:
     if isinstance(y_true, Tensor) and y_true.requires_grad:
         raise ValueError("y_true requires a gradient, and labels are constants here; pass y_true.detach()")
-    plain = not traced and is_plain(y_pred) and is_plain(y_true) and is_plain(weight) and is_eager()
+    plain = not traced and is_eager() and is_plain(y_pred) and is_plain(y_true) and is_plain(weight)
     if plain and not getattr(weight, "requires_grad", False):
         return EAGER
     return Traced(Namespace(y_pred.device))
 
 
 def is_plain(values: Any) -> bool:
-    """Whether an argument lies in the processor's memory as the kernel can read it."""
+    """Whether an argument lies in the processor's memory as the kernel can read it; not asked under torch.compile."""
     if type(values) in PLAIN:
         return values.is_cpu and values.layout is torch.strided and not values.is_neg()
     return not isinstance(values, Tensor)
