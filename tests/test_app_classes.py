@@ -24,7 +24,6 @@ from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 from parfocal.engines import ENGINES, Stopped
 from test_app import DRAWN, described, fit, made_table, predict
-from tiers import tiers
 
 pytestmark = pytest.mark.xdist_group("app of classes")  # one worker fits the model of `folder`
 
@@ -184,10 +183,10 @@ def test_damaged_models_of_classes(
 # -- engines ---------------------------------------------------------------------------------------
 
 
-RUNS = [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
-
-
-@pytest.mark.parametrize(("engine", "target"), tiers(RUNS, RUNS[:1]))
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("engine", "target"), [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
+)
 def test_engines(engine: str, target: str, tmp_path: Path) -> None:
     """The final test's numbers come out again in a new process, from the files alone; the same seed, the same bits."""
     table = made_table(800) if target == "event" else table_of_classes()
