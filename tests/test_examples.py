@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
