@@ -16,8 +16,8 @@ import parfocal
 import parfocal.keras
 from keras_door import BACKEND, KINDS, MASK, PROBABILITIES, RNG, Losses, Metrics, of_core, same, spoilt, value_and_grad
 
-# Of the models that the second process loads; a whole run of pytest looks in here for doctests alone, and sets none.
-FOLDER = Path(os.environ.get("KERAS_DOOR_FOLDER", "unset"))
+# Of the models that the second process loads.
+FOLDER = Path(os.environ["KERAS_DOOR_FOLDER"])
 X = RNG.normal(size=(64, 5)).astype("float32") * 3
 ONE = (RNG.random(64) < 0.2).astype("float32")
 MANY = RNG.integers(0, 3, size=64)

@@ -124,6 +124,7 @@ class Library(Enum):
 
 
 COMPILED = (Library.TORCH_COMPILED, Library.TORCH_INDUCTOR)
+COMPILE = (*COMPILED, Library.JAX_JITTED, Library.TF_FUNCTION)
 TENSORFLOW = pytest.mark.xdist_group("tensorflow")  # one worker imports it
 
 
@@ -134,9 +135,9 @@ def one(library: Library, *others: Any, id: str | None = None, full: bool = Fals
     return pytest.param(library, *others, id=id or library.value, marks=marks)
 
 
-def each(libraries: Any, full: Any = ()) -> Any:
-    """Makes a test go through libraries; those in `full` are for the second tier."""
-    return pytest.mark.parametrize("library", [one(library, full=library in full) for library in libraries])
+def each(libraries: Any, full: tuple[Library, ...] = ()) -> Any:
+    """Makes a test go through libraries; in `full`, and where they compile each case, in the second tier."""
+    return pytest.mark.parametrize("library", [one(member, full=member in COMPILE + full) for member in libraries])
 
 
 QUICK = [library for library in Library if library not in COMPILED]

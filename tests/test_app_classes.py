@@ -23,8 +23,7 @@ from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 from parfocal.engines import ENGINES, Stopped
-from test_app import DRAWN, described, fit, made_table, pictures, predict
-from tiers import tiers
+from test_app import DRAWN, described, fit, made_table, predict
 
 pytestmark = pytest.mark.xdist_group("app of classes")  # one worker fits the model of `folder`
 
@@ -137,9 +136,11 @@ def test_a_kept_column_of_the_name_of_a_probability_is_refused(
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures(pictures.__name__)
-def test_classes_may_have_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nobody takes them for markup or for mathematics."""
+    monkeypatch.setattr(plots, "draw_report", DRAWN)
     names = ["[/b]é, 'x'", "[red]x", "a$\\alpha_{$b"]
     table = table_of_classes(900).with_columns(pl.col("kind").replace(dict(zip(CLASSES, names, strict=True))))
     table.rename({"kind": "[kind] $\\alpha_{$"}).write_csv(tmp_path / "t.csv")
@@ -182,10 +183,10 @@ def test_damaged_models_of_classes(
 # -- engines ---------------------------------------------------------------------------------------
 
 
-RUNS = [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
-
-
-@pytest.mark.parametrize(("engine", "target"), tiers(RUNS, RUNS[:1]))
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("engine", "target"), [("xgboost", "event"), ("xgboost", "kind"), ("catboost", "event"), ("lightgbm", "kind")]
+)
 def test_engines(engine: str, target: str, tmp_path: Path) -> None:
     """The final test's numbers come out again in a new process, from the files alone; the same seed, the same bits."""
     table = made_table(800) if target == "event" else table_of_classes()

@@ -17,10 +17,13 @@ import oracle
 import parfocal
 from cases import smallest_normal
 from libraries import TENSORFLOW, Library, numpys, precision
+from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
 Function, Product, Matrix = Callable[[Any], Any], Callable[[Any, Any], Any], list[list[mpf]]
+
+pytestmark = TENSORFLOW  # all in one worker, for the truth of a case is computed once for all ways
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 2e-14}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -139,18 +142,14 @@ CASES = {
 COMPILED = ("linear, 10.0", "expected, 0.3", "sparse, 0.3", "dense, lists", "sparse probabilities")
 
 
-FIRST = COMPILED[3:4]  # in float32, of those that compile; the first tier has no more
-
-
-def marks(way: Any, full: bool) -> list[Any]:
-    return [TENSORFLOW] * (WAYS[way] is Library.TENSORFLOW) + [pytest.mark.full] * full
+FIRST = (jax_forward_over_reverse, np.float32, "dense, lists")  # of those that compile
 
 
 def tried() -> Iterator[Any]:
     for way, dtype, name in itertools.product(WAYS, (np.float32, np.float64), CASES):
         if way not in SLOW or (name in COMPILED and (dtype is np.float32 or way is not tf_function)):
-            later = way in SLOW and (name not in FIRST or dtype is not np.float32 or way is tf_function)
-            yield pytest.param(way, dtype, name, id=f"{way.__name__}-{dtype.__name__}-{name}", marks=marks(way, later))
+            marks = [pytest.mark.full] * (way in SLOW and (way, dtype, name) != FIRST)
+            yield pytest.param(way, dtype, name, id=f"{way.__name__}-{dtype.__name__}-{name}", marks=marks)
 
 
 @cache
@@ -238,9 +237,7 @@ def test_second_derivatives(way: Any, dtype: type, name: str) -> None:
 @forward_mode
 @DTYPES
 @pytest.mark.parametrize("name", ["sparse, 2.0", "dense, lists", "sparse probabilities"])
-@pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=marks(way, way in SLOW)) for way in WAYS if way is not tf_function]
-)
+@pytest.mark.parametrize("way", tiers([way for way in WAYS if way is not tf_function], WAYS.keys() - set(SLOW)))
 def test_second_derivatives_along_a_vector(way: Any, name: str, dtype: type) -> None:
     library, vector = WAYS[way], np.asarray([1.0, -2.0, 0.5])
     truth, scale = exact(name, dtype)

@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiers import tiers
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
@@ -58,7 +56,8 @@ def check_table(printed: str) -> None:
     assert f"from {raw[2]:.3f} to {recovered[2]:.3f}; cross-entropy has {plain[2]:.3f}." in printed
 
 
-@pytest.mark.parametrize(("name", "backend", "arguments"), tiers(RUNS, [("digits_torch.py", "", QUICK)]))
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "backend", "arguments"), RUNS)
 def test_recovered_probabilities_beat_raw_scores(name: str, backend: str, arguments: tuple[str, ...]) -> None:
     check_table(run(name, backend, *arguments))
 

@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
-from libraries import QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
+from libraries import COMPILE, QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
 from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
@@ -50,11 +50,10 @@ INDICES = {
 
 # Inductor compiles one of them.
 NARROW = [
-    one(library, dtype, id=f"{library.value}-{dtype}")
-    for library in [*QUICK, Library.TORCH_COMPILED]
-    for dtype in INDICES
+    one(library, dtype, id=f"{library.value}-{dtype}", full=library in COMPILE)
+    for library in Library
+    for dtype in (INDICES if library is not Library.TORCH_INDUCTOR else ["int8"])
 ]
-NARROW.append(one(Library.TORCH_INDUCTOR, "int8", id="torch compiled by Inductor-int8"))
 
 
 @pytest.mark.parametrize(("library", "dtype"), NARROW)

@@ -11,7 +11,8 @@ import pytest
 
 from tiers import tiers
 
-DRIVERS = [Path(__file__).with_name(name) for name in ("keras_door.py", "keras_models.py")]
+DOOR, MODELS = (Path(__file__).with_name(name) for name in ("keras_door.py", "keras_models.py"))
+ALONE = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore")
 
 # The new process has imported nothing but the door.
 LOADING = """
@@ -41,16 +42,24 @@ assert model.metrics[1].metrics[0]._fn is parfocal.keras.binary_focal_crossentro
 
 
 @pytest.mark.parametrize("backend", tiers(["torch", "jax", "tensorflow"], ["torch"]))
-def test_the_door(backend: str, tmp_path: Path) -> None:
+def test_the_numbers(backend: str, tmp_path: Path) -> None:
+    run(backend, tmp_path, *ALONE, DOOR)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
+def test_models(backend: str, tmp_path: Path) -> None:
+    run(backend, tmp_path, *ALONE, MODELS)
+    run(backend, tmp_path, "-c", LOADING, tmp_path)
+
+
+def run(backend: str, folder: Path, *arguments: str | Path) -> None:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    folder = {"KERAS_BACKEND": backend, "KERAS_DOOR_FOLDER": str(tmp_path)}
-    pytest_alone = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore", *DRIVERS]
-    for arguments in (pytest_alone, ["-c", LOADING, tmp_path]):
-        result = subprocess.run(
-            [sys.executable, *arguments],
-            env={**os.environ, **quiet, **folder},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-4000:]
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **quiet, "KERAS_BACKEND": backend, "KERAS_DOOR_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-4000:]

@@ -18,6 +18,7 @@ FALLING = parfocal.FLSD53
 RISING = parfocal.GammaSchedule([0.1, 0.5, 0.9], [0, 0.5, 2, 4.4])
 each_schedule = pytest.mark.parametrize("schedule", [FALLING, RISING], ids=["FLSD-53", "rising"])
 each_library = each(QUICK)
+each_but_slow = each(QUICK, full=(Library.JAX, Library.TENSORFLOW))
 
 
 def around(schedule: parfocal.GammaSchedule) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +72,7 @@ def test_binary(library: Library, schedule: parfocal.GammaSchedule) -> None:
 
 
 @each_schedule
-@each_library
+@each_but_slow
 def test_softmax_of_one_class(library: Library, schedule: parfocal.GammaSchedule) -> None:
     """Two classes that share what the true one leaves have logits 0; the true one's is log 2 more than its margin."""
     p, gammas = around(schedule)
@@ -81,7 +82,7 @@ def test_softmax_of_one_class(library: Library, schedule: parfocal.GammaSchedule
 
 
 @each_schedule
-@each_library
+@each_but_slow
 def test_softmax_of_several_classes_asks_each_for_its_own_probability(
     library: Library, schedule: parfocal.GammaSchedule
 ) -> None:
@@ -99,7 +100,7 @@ def test_softmax_of_several_classes_asks_each_for_its_own_probability(
 
 
 @each_schedule
-@each_library
+@each_but_slow
 def test_probabilities(library: Library, schedule: parfocal.GammaSchedule) -> None:
     """1 - p is as it is rounded in float32, so p = 1 - 1e-6 has no digits to compare."""
     p, gammas = (values[1:-1] for values in around(schedule))
