@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
-from libraries import COMPILE, QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
+from libraries import COMPILE, QUICK, Library, all_terms, each, numpys, one, read_only
 from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
@@ -309,7 +309,6 @@ def test_third_derivatives(name: str) -> None:
 FIRST_FUNCTIONS = [("sparse", False), ("dense", False), ("expected", False), ("binary", True)]
 
 
-@TENSORFLOW
 @pytest.mark.parametrize(
     ("name", "compiled"),
     [
@@ -340,7 +339,6 @@ def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
             np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-8)
 
 
-@TENSORFLOW
 def test_a_tensor_of_unknown_rank_is_told_how_to_know() -> None:
     import tensorflow as tf
 
