@@ -264,7 +264,7 @@ def loss_of_fakes(name: str, mode: FakeTensorMode) -> torch.Tensor:
     return loss(*made)
 
 
-@each_loss
+@pytest.mark.parametrize("name", tiers(LOSSES, ["binary", "dense"]))
 def test_losses_of_single_rows_by_vmap(name: str) -> None:
     """A loss of one row, mapped over a batch, is the losses of the batch."""
     loss, labels, scores = batch(name)
@@ -280,7 +280,8 @@ def test_losses_of_single_rows_by_vmap(name: str) -> None:
         np.testing.assert_allclose(jax.vmap(one)(jnp.asarray(labels), jnp.asarray(scores)), exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", tiers(LOSSES, ["a pair"]))
+@pytest.mark.full
+@each_loss
 def test_third_derivatives(name: str) -> None:
     """JAX derives what follows the stated rules by itself."""
     loss, labels, scores = batch(name)
