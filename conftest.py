@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from typing import Any
 
 # Read when the frameworks are imported; a test that wants something else has a process of its own.
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -50,6 +52,29 @@ def settings_stay() -> Iterator[None]:
     parfocal.config.set_epsilon(1e-7)
 
 
+# One worker runs all that fits one of these, as it shares something dear; the rest goes to the worker that is free.
+# xdist has a mark for that, which pytest 9.2 ignores (github.com/pytest-dev/pytest-xdist/issues/1386).
+TOGETHER = (
+    # the truth of second derivatives, and TensorFlow, which takes long to import
+    r"test_derivatives|test_(backends_agree|frameworks|schedule).*(tensorflow|tf\.function|test_tf_|unknown_rank)",
+    r"test_app\.py",  # a fitted model
+    r"test_app_classes\.py",  # another
+    r"test_dask|docs/scale\.md",  # a cluster
+    r"test_mutants.*kernel",  # what every broken kernel is linked with
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((group for group in TOGETHER if re.search(group, nodeid)), nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest looks for the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -66,8 +91,8 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def note_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """The reports of the workers come to the process that started them, where the group follows the node id."""
-    if report.skipped and not {report.nodeid, report.nodeid.rpartition("@")[0]} & ALLOWED_SKIPS.keys():
+    """With several workers, their reports come to the process that started them."""
+    if report.skipped and report.nodeid not in ALLOWED_SKIPS:
         skipped.append(report.nodeid)
 
 

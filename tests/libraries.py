@@ -125,13 +125,11 @@ class Library(Enum):
 
 COMPILED = (Library.TORCH_COMPILED, Library.TORCH_INDUCTOR)
 COMPILE = (*COMPILED, Library.JAX_JITTED, Library.TF_FUNCTION)
-TENSORFLOW = pytest.mark.xdist_group("tensorflow")  # one worker imports it
 
 
 def one(library: Library, *others: Any, id: str | None = None, full: bool = False) -> Any:
     """A parameter set of a test, with the library first, and the marks that it asks for."""
-    marks = [TENSORFLOW] * (library.name_of_library == "tensorflow")
-    marks += [pytest.mark.full] * (full or library is Library.TORCH_INDUCTOR)
+    marks = [pytest.mark.full] * (full or library is Library.TORCH_INDUCTOR)
     return pytest.param(library, *others, id=id or library.value, marks=marks)
 
 

@@ -28,8 +28,6 @@ from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
 from tiers import tiers
 
-pytestmark = pytest.mark.xdist_group("app")  # one worker fits the model of `folder`
-
 LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates
 

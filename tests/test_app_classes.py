@@ -25,8 +25,6 @@ from parfocal.app.tables import open_table
 from parfocal.engines import ENGINES, Stopped
 from test_app import DRAWN, described, fit, made_table, predict
 
-pytestmark = pytest.mark.xdist_group("app of classes")  # one worker fits the model of `folder`
-
 CLASSES = ["cold", "hot", "mild"]
 
 

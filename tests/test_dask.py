@@ -25,7 +25,6 @@ import parfocal.xgboost
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored:UserWarning"),
     pytest.mark.full,
-    pytest.mark.xdist_group("dask"),  # one cluster
 ]
 
 RANDOM = np.random.default_rng(0)

@@ -16,14 +16,12 @@ from mpmath import mp, mpf
 import oracle
 import parfocal
 from cases import smallest_normal
-from libraries import TENSORFLOW, Library, numpys, precision
+from libraries import Library, numpys, precision
 from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy
 Function, Product, Matrix = Callable[[Any], Any], Callable[[Any, Any], Any], list[list[mpf]]
-
-pytestmark = TENSORFLOW  # all in one worker, for the truth of a case is computed once for all ways
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 2e-14}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import parfocal
-from libraries import COMPILE, QUICK, TENSORFLOW, Library, all_terms, each, numpys, one, read_only
+from libraries import COMPILE, QUICK, Library, all_terms, each, numpys, one, read_only
 from tiers import tiers
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
@@ -264,7 +264,7 @@ def loss_of_fakes(name: str, mode: FakeTensorMode) -> torch.Tensor:
     return loss(*made)
 
 
-@each_loss
+@pytest.mark.parametrize("name", tiers(LOSSES, ["binary", "dense"]))
 def test_losses_of_single_rows_by_vmap(name: str) -> None:
     """A loss of one row, mapped over a batch, is the losses of the batch."""
     loss, labels, scores = batch(name)
@@ -280,7 +280,8 @@ def test_losses_of_single_rows_by_vmap(name: str) -> None:
         np.testing.assert_allclose(jax.vmap(one)(jnp.asarray(labels), jnp.asarray(scores)), exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", tiers(LOSSES, ["a pair"]))
+@pytest.mark.full
+@each_loss
 def test_third_derivatives(name: str) -> None:
     """JAX derives what follows the stated rules by itself."""
     loss, labels, scores = batch(name)
@@ -309,7 +310,6 @@ def test_third_derivatives(name: str) -> None:
 FIRST_FUNCTIONS = [("sparse", False), ("dense", False), ("expected", False), ("binary", True)]
 
 
-@TENSORFLOW
 @pytest.mark.parametrize(
     ("name", "compiled"),
     [
@@ -340,7 +340,6 @@ def test_tf_functions_of_open_shapes(name: str, compiled: bool) -> None:
             np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-8)
 
 
-@TENSORFLOW
 def test_a_tensor_of_unknown_rank_is_told_how_to_know() -> None:
     import tensorflow as tf
 

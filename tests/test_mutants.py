@@ -332,13 +332,7 @@ ALL = {**MUTANTS, **BACKEND_MUTANTS}
 
 
 def tiered(names: Iterable[str], table: dict[str, Any], later: Collection[str]) -> list[Any]:
-    found = []
-    for name in names:
-        marks = [pytest.mark.full] * (name in later)
-        if "tensorflow" in table[name][0] or "tf_function" in table[name][0]:
-            marks.append(pytest.mark.xdist_group("tensorflow"))
-        found.append(pytest.param(*table[name], id=name, marks=marks))
-    return found
+    return [pytest.param(*table[name], id=name, marks=[pytest.mark.full] * (name in later)) for name in names]
 
 
 def checks_of(table: dict[str, Any], without: Collection[str] = ()) -> list[str]:
@@ -350,7 +344,6 @@ def test_the_formula_as_it_is_keeps_a_few_of_them_green() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("tensorflow")
 def test_the_formula_as_it_is_keeps_them_green() -> None:
     assert not turns_red(checks_of(ALL))
 
@@ -445,7 +438,6 @@ def package_with(module: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.xdist_group("native")
 def test_the_kernels_as_they_are_keep_a_few_of_them_green(builder: Builder, tmp_path: Path) -> None:
     checks = {NATIVE_MUTANTS[name][0] for name in FIRST_IN_NATIVE}
     package = package_with(builder.module(copy_of_native(tmp_path)), tmp_path)
@@ -453,13 +445,11 @@ def test_the_kernels_as_they_are_keep_a_few_of_them_green(builder: Builder, tmp_
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("native")
 def test_the_kernels_as_they_are_keep_them_green(builder: Builder, tmp_path: Path) -> None:
     package = package_with(builder.module(copy_of_native(tmp_path)), tmp_path)
     assert not turns_red_with(package, checks_of(NATIVE_MUTANTS), "baseline")
 
 
-@pytest.mark.xdist_group("native")
 @pytest.mark.parametrize(
     ("check", "file", "original", "broken"),
     tiered(NATIVE_MUTANTS, NATIVE_MUTANTS, NATIVE_MUTANTS.keys() - set(FIRST_IN_NATIVE)),
