@@ -101,6 +101,20 @@ class Loss:
         return (backend.cast(losses, self.dtype),)
 
 
+def overrides_call(kind: type, module: str) -> bool:
+    """Whether a class has its `call` from elsewhere than from the module of our losses."""
+    return next(base for base in kind.__mro__ if "call" in vars(base)).__module__ != module
+
+
+def formula_is_needed(kind: type, name: str) -> None:
+    """The error of a method that rests on the formula, where a subclass overrides `call`."""
+    ours = next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("parfocal."))
+    raise NotImplementedError(
+        f"{kind.__name__} overrides call, and {name} knows the formula of {ours} alone; use {ours}, or give "
+        f"{kind.__name__} a {name} of its own"
+    )
+
+
 class FocalLoss(Loss):
     """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities.
 
@@ -110,6 +124,7 @@ class FocalLoss(Loss):
 
     parameters: Any
     recovery: posterior.Recovery
+    _overrides_call: bool
 
     def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
         """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass.
@@ -213,10 +228,14 @@ class FocalLoss(Loss):
         double = self.parameters.from_logits and backend.is_double(given) and not backend.is_double(scores)
         return backend.cast(scores, given.dtype) if double else scores
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._overrides_call = overrides_call(cls, __name__)
+
     @property
     def _has_own_call(self) -> bool:
         """Whether a subclass, or an attribute of this loss, overrides `call`."""
-        return getattr(self.call, "__func__", None) not in FORMULAS
+        return self._overrides_call or "call" in self.__dict__
 
     def _needs_the_formula(self, name: str) -> None:
         if self._has_own_call:
@@ -416,16 +435,3 @@ class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
     ) -> None:
         super(CategoricalFocalCrossentropy, self).__init__(name, reduction, dtype)
         self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)
-
-
-# A `call` that is one of these is not overridden.
-FORMULAS = (BinaryFocalCrossentropy.call, CategoricalFocalCrossentropy.call)
-
-
-def formula_is_needed(kind: type, name: str) -> None:
-    """The error of a method that rests on the formula, where a subclass overrides `call`."""
-    ours = next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("parfocal."))
-    raise NotImplementedError(
-        f"{kind.__name__} overrides call, and {name} knows the formula of {ours} alone; use {ours}, or give "
-        f"{kind.__name__} a {name} of its own"
-    )

@@ -21,6 +21,7 @@ class FocalLoss(keras.losses.Loss):
     """
 
     kind: Any  # the core's loss of this name
+    _overrides_call: bool
 
     def __init__(self, name: str | None, reduction: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(name=name, dtype=dtype)  # policies are Keras's; the reductions are more than Keras has
@@ -50,9 +51,13 @@ class FocalLoss(keras.losses.Loss):
         """One loss per sample, neither weighted nor reduced."""
         return self.focal.call(y_true, keras.ops.convert_to_tensor(y_pred, dtype=self.dtype))
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._overrides_call = core.overrides_call(cls, __name__)
+
     @property
     def _has_own_call(self) -> bool:
-        return getattr(self.call, "__func__", None) is not FocalLoss.call
+        return self._overrides_call or "call" in self.__dict__
 
     def _recovery(self, name: str) -> Any:
         """The core loss's method of that name, which knows nothing of a `call` that is overridden."""
