@@ -94,7 +94,7 @@ def same_divisor(loss: TorchLoss) -> None:
         )
     if loss.ignore_index not in (None, IGNORED):
         raise ValueError(
-            f"ignore_index={loss.ignore_index} leaves labels out of reduction='mean', {but} other than {IGNORED}. Mark "
+            f"ignore_index={loss.ignore_index} takes labels out of reduction='mean', {but} other than {IGNORED}. Mark "
             f"the labels to leave out by {IGNORED}, and give ignore_index={IGNORED}"
         )
 
@@ -158,11 +158,11 @@ def on_device(labels: Any, logits: Tensor) -> Tensor:
     return labels.to(logits.device)
 
 
-def fitted(labels: Tensor, logits: Tensor, shape: torch.Size, else_: str = "") -> Tensor:
+def fitted(labels: Tensor, logits: Tensor, shape: torch.Size, or_else: str = "") -> Tensor:
     """Labels in a shape that they have but for axes of length 1."""
     if [length for length in labels.shape if length != 1] != [length for length in shape if length != 1]:
         raise ValueError(
-            f"for logits of shape {tuple(logits.shape)} labels must have the shape {tuple(shape)}{else_}; got "
+            f"labels must have the shape {tuple(shape)}{or_else} for logits of shape {tuple(logits.shape)}; got "
             f"{tuple(labels.shape)}"
         )
     return labels.reshape(shape)
