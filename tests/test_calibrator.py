@@ -462,11 +462,13 @@ def test_soft_labels_are_shares_of_samples() -> None:
 # -- libraries
 
 QUICK = (Library.NUMPY, Library.TORCH, Library.STRICT)
-LIBRARIES = [pytest.param(library, marks=[] if library in QUICK else pytest.mark.full) for library in Library]
+IN_LIBRARIES = [
+    *((library, dtype) for library in QUICK for dtype in ("float32", "float64")),
+    *(pytest.param(library, "float32", marks=pytest.mark.full) for library in Library if library not in QUICK),
+]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.value)
+@pytest.mark.parametrize(("library", "dtype"), IN_LIBRARIES, ids=str)
 def test_every_library_gets_its_own_kind_back(library: Library, dtype: str) -> None:
     digits = {"float32": 2e-6, "float64": 1e-12}[dtype]
     for y, scores, s, w, *_ in (binary_data(50), softmax_data(50)):

@@ -144,7 +144,8 @@ def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def blocks(rows: int, columns: int = 1) -> Iterator[slice]:
-    size = max(1, BLOCK // columns)
+    """Slices of rows; not fewer than columns, or adding up matrices of columns^2 would take longer than making them."""
+    size = max(BLOCK // columns, columns)
     for start in range(0, rows, size):
         yield slice(start, start + size)
 
@@ -256,7 +257,8 @@ class Softmax:
             g_a += float(w @ mean)
             weighted = p * w[:, None]
             p_sum += weighted.sum(axis=0)
-            products += p.T @ weighted
+            root = p * np.sqrt(w)[:, None]
+            products += root.T @ root  # symmetric, which takes half the time
             away = s - mean[:, None]
             weighted *= away
             h_ab += weighted.sum(axis=0)
