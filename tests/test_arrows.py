@@ -21,9 +21,9 @@ FLOORS = [
     {"parameters", "softmax", "weights"},
     {"probability"},
     {"backends"},
-    {"functional", "posterior", "reduction"},
+    {"calibration", "functional", "posterior", "reduction"},
     {"losses"},
-    {"metrics", "boosting"},
+    {"metrics", "boosting", "calibrator"},
     {"objectives"},
     {"__init__"},
     {"jax", "torch", "keras", "lightgbm", "xgboost", "catboost"},  # the doors

@@ -1,6 +1,7 @@
 """Focal losses: one definition, exact numbers and gradients, and the way back to probabilities."""
 
 from parfocal import config, metrics
+from parfocal.calibrator import Calibrator
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FLSD53",
     "BinaryFocalCrossentropy",
+    "Calibrator",
     "CategoricalFocalCrossentropy",
     "GammaSchedule",
     "Loss",

@@ -99,7 +99,14 @@ def alphas(parameters: Categorical, classes: int) -> list[float]:
 
 
 def by_class(xp: Namespace, values: list[float], like: Array) -> Array:
-    """Numbers along the last axis, where `like` lies and in its dtype."""
+    """Numbers along the last axis, where `like` lies and in its dtype; one for all where they are equal.
+
+    An operation for each class would take two thirds of the time of a posterior of 100 classes.
+    """
+    if len(set(values)) == 1:
+        return values[0]
+    if xp is np:
+        return np.asarray(values, dtype=like.dtype)
     number = xp.arange(like.shape[-1])
     rows = xp.zeros_like(like)
     for k, value in enumerate(values):

@@ -1,0 +1,394 @@
+"""From focal scores to probabilities that held-out data agree with: recovery, then a temperature and class biases."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parfocal import backends, calibration, checks, formula, posterior
+from parfocal.backends import numpy
+from parfocal.formula import Array
+from parfocal.losses import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    FocalLoss,
+    SparseCategoricalFocalCrossentropy,
+)
+from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal.reduction import broadcast_weight
+
+__all__ = ["Calibrator"]
+
+LOSSES = (BinaryFocalCrossentropy, CategoricalFocalCrossentropy, SparseCategoricalFocalCrossentropy)
+
+# Stands for an infinite posterior logit, of a class that is masked or a score that is infinite.
+FARTHEST = 1e4
+
+# Under label smoothing s with K classes, posteriors far below s / K look alike in the scores, and half of those of a
+# network that is too sure come out as 0.  Here the least is e^-3 s / K.  Log loss above the best possible, x 1000, of
+# simulated binary scores of a model that is right, and of one twice too sure, by the farthest log-odds:
+#                      4       6       8      10      15    36.04    this rule
+#     s = 0.02       42 25   41 17   42 16   42 19   44 30   50 65      7.6
+#     s = 0.1        59 31   62 26   67 27   72 29   86 37  133 53      6.0
+#     s = 0.2        83 39   90 36   99 37  108 39  129 45  174 56      5.3
+BELOW_SMOOTHING = 3.0
+
+# Samples to recover at a time, in scores: the formula makes some forty temporaries, which stay in cache.
+BLOCK = 1 << 14
+
+
+class NotFittedError(ValueError, AttributeError):
+    """A Calibrator that is used before `fit`: a ValueError, and an AttributeError to `hasattr`."""
+
+
+class Samples(NamedTuple):
+    """Held-out samples that count, one a row, classes last."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None
+
+
+class Calibrator:
+    """Probabilities from a focal loss's scores, right on held-out data: recovered, then tempered and shifted.
+
+    `loss.posterior` says what a model believes.  A Calibrator repairs what it believes wrongly: networks that were
+    trained until they are too sure, and models that were chosen among many because they looked good.  From scores
+    that were used neither to train nor to choose the model it fits
+
+        binary      log-odds = posterior_logit / T + b
+        softmax     log-probabilities = posterior_logit / T + b_k, normalised; the b_k sum to 0
+
+    by the least log loss, with 1/T >= 0; `docs/formula.md` has the objective and its sources.
+
+    Parameters
+    ----------
+    loss : the loss that the model was trained with, a `parfocal` loss or one of `parfocal.keras` and `parfocal.torch`.
+        It says what scores and labels look like: logits or probabilities, the class axis, `ignore_class`.
+    bias : whether b is fitted; False, temperature alone.
+    prior_weight : how much 1/T = 1 and b = 0 are preferred: the summed log loss gets
+        prior_weight / 2 * ((1/T - 1)^2 + b^2 / 2), for a softmax the sum of all b_k^2 in place of b^2 / 2.  So it
+        counts as much with few samples as with many, and it keeps T and b finite where the classes are separated or
+        absent.  1, the default, says that 1/T and b are expected within about 1 of their ideal; it hardly moves what
+        1,000 samples say.  0 switches it off.
+    class_weight : weights that multiplied the loss in training, as in `loss.posterior`; they are undone.
+
+    Attributes
+    ----------
+    temperature_ : T, a float; above 1 for a model that was too sure.  inf where the scores rank the samples backwards.
+    bias_ : b, a float, or for a softmax an array of one number per class.
+
+    Raises
+    ------
+    TypeError for anything but a focal loss; ValueError for parameters out of range, and for a loss without posterior.
+
+    Notes
+    -----
+    A binary loss of several labels, y_pred (N, labels) or an image, gets one T and one b for all of them: they are
+    many samples of one kind.  For labels of different kinds fit a Calibrator to each column.
+
+    With label_smoothing s posteriors may come out as 0 or 1, which no temperature can change.  So with K classes their
+    logarithms (binary: log-odds) end at log(s / K) - 3, without smoothing at 10,000, in `fit` and in `posterior`.
+
+    >>> import numpy as np
+    >>> random = np.random.default_rng(0)
+    >>> true = random.normal(size=20_000)                                # log-odds
+    >>> labels = random.random(20_000) < 1 / (1 + np.exp(-true))
+    >>> loss = BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
+    >>> scores = loss.optimal_logit(1 / (1 + np.exp(-2 * true)))         # of a model that is twice too sure
+    >>> calibrator = Calibrator(loss).fit(labels, scores)
+    >>> print(round(calibrator.temperature_, 1))
+    2.0
+    >>> for said in (loss.posterior(scores), calibrator.posterior(scores)):
+    ...     print(f"log loss {-np.log(np.where(labels, said, 1 - said)).mean():.2f}")
+    log loss 0.65
+    log loss 0.60
+    """
+
+    def __init__(self, loss: Any, bias: bool = True, prior_weight: float = 1.0, class_weight: Any = None) -> None:
+        self.loss = core_loss(loss)
+        self.bias = checks.flag("bias", bias)
+        weight = checks.number_or_list("prior_weight", prior_weight)
+        if isinstance(weight, tuple) or not 0 <= weight < math.inf:
+            raise ValueError(f"prior_weight must be one number >= 0, and 0 for no prior; got {prior_weight!r}")
+        self.prior_weight = weight
+        self.class_weight = class_weight
+        if self._binary:
+            posterior.binary_posterior_logit(np, self.loss.parameters, np.zeros(1), class_weight)  # raises its errors
+        else:
+            checks.smoothing_below_one(self.loss.parameters.label_smoothing)
+        self._fit: calibration.Fit | None = None
+
+    @property
+    def temperature_(self) -> float:
+        slope = self._fitted().slope
+        return 1 / slope if slope else math.inf
+
+    @property
+    def bias_(self) -> Any:
+        bias = self._fitted().bias
+        return np.array(bias) if isinstance(bias, tuple) else bias
+
+    def fit(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Calibrator:
+        """Fit temperature and bias to held-out samples, in float64 NumPy.  Returns the Calibrator itself.
+
+        y_true, y_pred : labels and scores as the loss takes them, in any library; labels may be soft where the loss
+            takes soft ones.  Samples of `ignore_class` do not count, and what they hold is not looked at.
+        sample_weight : finite and >= 0, of a shape that the loss takes: how many times each sample counts.  One with
+            weight 0 may hold anything.
+
+        Raises ValueError for NaN scores, invalid labels and weights, wrong shapes, and where no sample is left; with
+        prior_weight=0 also where no finite T and b are best, as the classes are separated or absent.  Warns where 1/T
+        would be negative and is 0: the model ranks these samples backwards, and then all get the same probability.
+        """
+        samples = (self._binary_samples if self._binary else self._rows)(y_true, y_pred, sample_weight)
+        if not len(samples.scores):
+            raise ValueError("no sample is left to fit: y_pred is empty, or all are ignored or have the weight 0")
+        logits = self._recovered(samples.scores)
+        kind: Callable[..., Any] = calibration.Binary if self._binary else calibration.Softmax
+        problem = kind(logits, samples.labels, samples.weights, self.prior_weight)
+        self._fit = calibration.fit(problem, self.bias, self.prior_weight)
+        if self._fit.slope == 0:
+            warnings.warn(
+                "y_pred ranks the classes of y_true backwards, so 1/T is 0 and every sample gets the same posterior; "
+                "are y_true and y_pred of the same samples, in the same order, with the same classes?",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def posterior(self, y_pred: Any) -> Any:
+        """The calibrated probabilities, in y_pred's kind, shape and dtype, through which no gradient flows.
+
+        y_pred : scores as the loss takes them, in any library.  Raises ValueError before `fit`, and for a softmax of
+            another number of classes.
+
+        >>> loss = SparseCategoricalFocalCrossentropy(alpha=1, gamma=2, from_logits=True)
+        >>> scores = np.array([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [2, 0, 0]])
+        >>> calibrator = Calibrator(loss).fit([0, 1, 2, 1], scores)
+        >>> print(loss.posterior(scores)[0].round(3), calibrator.posterior(scores)[0].round(3))
+        [0.973 0.014 0.014] [0.697 0.196 0.107]
+        """
+        if self._binary:
+            return self._calibrated(y_pred, lambda xp, logits: formula.link(xp, logits).p)
+        return self._calibrated(y_pred, lambda xp, logits: xp.exp(logits))
+
+    def posterior_logit(self, y_pred: Any) -> Any:
+        """The calibrated log-odds, or log-probabilities, which keep their digits near 0 and 1; else as `posterior`."""
+        return self._calibrated(y_pred, lambda xp, logits: logits)
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything `from_config` needs to build the same Calibrator, fitted if this one is; for JSON as it is."""
+        weight = self.class_weight
+        if isinstance(weight, Mapping):
+            weight = {str(key): float(value) for key, value in weight.items()}  # as JSON has keys
+        elif weight is not None:
+            weight = [float(value) for value in weight]
+        fitted = None
+        if self._fit is not None:
+            bias = self._fit.bias
+            fitted = {
+                "inverse_temperature": self._fit.slope,
+                "bias": list(bias) if isinstance(bias, tuple) else bias,
+            }
+        return {
+            "loss": {"class_name": type(self.loss).__name__, "config": self.loss.get_config()},
+            "bias": self.bias,
+            "prior_weight": self.prior_weight,
+            "class_weight": weight,
+            "fitted": fitted,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Calibrator:
+        """A Calibrator from what `get_config` returned: fitted, if that one was.
+
+        >>> calibrator = Calibrator(BinaryFocalCrossentropy()).fit([0, 1, 1], [0.2, 0.6, 0.3])
+        >>> again = Calibrator.from_config(calibrator.get_config())
+        >>> again.temperature_ == calibrator.temperature_
+        True
+        """
+        kinds = {kind.__name__: kind for kind in LOSSES}
+        loss, weight, fitted = config["loss"], config["class_weight"], config["fitted"]
+        kind = kinds[checks.one_of("the class_name of the loss", loss["class_name"], tuple(kinds))]
+        if isinstance(weight, Mapping):
+            weight = {int(key): value for key, value in weight.items()}
+        made = cls(kind.from_config(loss["config"]), config["bias"], config["prior_weight"], weight)
+        if fitted is not None:
+            bias = fitted["bias"]
+            made._fit = calibration.Fit(
+                float(fitted["inverse_temperature"]), tuple(bias) if isinstance(bias, list) else float(bias)
+            )
+        return made
+
+    def __repr__(self) -> str:
+        found = "" if self._fit is None else f", temperature_={self.temperature_:.4g}"
+        return (
+            f"Calibrator({self.loss!r}, bias={self.bias}, prior_weight={self.prior_weight!r}, "
+            f"class_weight={self.class_weight!r}{found})"
+        )
+
+    # -- recovery
+
+    @property
+    def _binary(self) -> bool:
+        return isinstance(self.loss.parameters, Binary)
+
+    def _fitted(self) -> calibration.Fit:
+        if self._fit is None:
+            raise NotFittedError("this Calibrator has no temperature yet; call fit(y_true, y_pred) on held-out scores")
+        return self._fit
+
+    def _posterior_logit(self, xp: Any, parameters: Any, logits: Array) -> Array:
+        """Posterior log-odds, or log-probabilities with the classes last, within bounds."""
+        smoothing = parameters.label_smoothing
+        if self._binary:
+            farthest = min(FARTHEST, BELOW_SMOOTHING - math.log(smoothing / 2)) if smoothing else FARTHEST
+            found = posterior.binary_posterior_logit(xp, parameters, logits, self.class_weight)
+        else:
+            found = posterior.categorical_posterior_log(xp, parameters, logits, self.class_weight)
+            found = xp.moveaxis(found, parameters.axis, -1)
+            share = smoothing / found.shape[-1]
+            farthest = min(FARTHEST, BELOW_SMOOTHING - math.log(share)) if smoothing else FARTHEST
+        return xp.clip(found, -farthest, farthest)
+
+    def _recovered(self, scores: np.ndarray) -> np.ndarray:
+        """The bounded posterior logits of rows of scores, in float64."""
+        parameters = classes_last(self.loss.parameters)
+        size = max(1, BLOCK // max(1, math.prod(scores.shape[1:])))
+        found = np.empty(scores.shape)
+        with np.errstate(all="ignore"):
+            for start in range(0, len(scores), size):
+                rows = slice(start, start + size)
+                found[rows] = self._posterior_logit(np, parameters, numpy.logits(parameters, scores[rows]))
+        return found
+
+    def _calibrated(self, y_pred: Any, result: Callable[[Any, Array], Array]) -> Any:
+        """`result` of the calibrated logits, in y_pred's library."""
+        fit, parameters = self._fitted(), self.loss.parameters
+        backend = backends.find(y_pred, traced=True)
+        given, xp = backend.float_array("y_pred", y_pred), backend.xp
+        if isinstance(fit.bias, tuple):
+            shape = backend.shape(given)
+            classes = shape[checks.class_axis(parameters, shape, "posterior")]
+            if classes != len(fit.bias):
+                raise ValueError(f"y_pred has {classes} classes, and this Calibrator was fitted to {len(fit.bias)}")
+        with backend.quiet():
+            logits = backend.logits(parameters, backend.stopped(given))
+            logits = fit.slope * self._posterior_logit(xp, parameters, logits)
+            if isinstance(fit.bias, tuple):
+                logits = logits + (np.array(fit.bias) if xp is np else backend.per_class(fit.bias, logits)[0])
+                logits = xp.moveaxis(posterior.log_normalised(xp, logits), -1, parameters.axis)
+            else:
+                logits = logits + fit.bias
+            return backend.cast(result(xp, logits), given.dtype)
+
+    # -- held-out samples
+
+    def _binary_samples(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
+        labels, given = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
+        scores = numpy.binary_scores(labels, given)
+        labels = numpy.binary_labels(labels, scores)
+        axis = checks.axis_in_range(self.loss.parameters.axis, scores.ndim, "Calibrator.fit")
+        counted = weights = None
+        if sample_weight is not None:
+            weights, per_element = host_weights(sample_weight, scores, axis, scores.shape)
+            weights = np.broadcast_to(weights if per_element else np.expand_dims(weights, axis), scores.shape)
+            counted = weights > 0
+        looked_at = scores if counted is None else np.where(counted, scores, scores.dtype.type(0))
+        checks.labels_in_unit_interval(labels if counted is None else np.where(counted, labels, labels.dtype.type(0)))
+        self._check_scores(looked_at)
+        if counted is None or weights is None:
+            return Samples(scores.reshape(-1), labels.reshape(-1), None)
+        return Samples(scores[counted], labels[counted], weights[counted])
+
+    def _rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
+        parameters: Categorical = self.loss.parameters
+        labels, scores = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
+        labels, axis, valid, _ = numpy.rows(parameters, labels, scores)
+        scores, weights, counted = np.moveaxis(scores, axis, -1), None, valid
+        if sample_weight is not None:
+            weights, _ = host_weights(sample_weight, scores, scores.ndim - 1, None)
+            counted = weights > 0 if valid is None else valid & (weights > 0)
+        sparse = isinstance(parameters, SparseCategorical)
+        labels = labels if sparse else np.moveaxis(labels, axis, -1)
+        looked_at, read = scores, labels
+        if counted is not None:
+            looked_at = np.where(counted[..., None], scores, scores.dtype.type(1))
+            read = np.where(counted if sparse else counted[..., None], labels, labels.dtype.type(0))
+        if isinstance(parameters, SparseCategorical):
+            checks.class_indices(read, scores.shape[-1], parameters.ignore_class)
+        else:
+            checks.labels_in_unit_interval(read)
+        self._check_scores(np.moveaxis(looked_at, -1, axis))
+        if not parameters.from_logits:
+            checks.rows_have_a_sum(looked_at.sum(axis=-1, keepdims=True))
+        counted = np.ones(scores.shape[:-1], bool) if counted is None else counted
+        return Samples(
+            scores[counted],
+            labels[counted].astype(np.int64 if sparse else np.float64),
+            None if weights is None else weights[counted],
+        )
+
+    def _check_scores(self, scores: np.ndarray) -> None:
+        bad = np.isnan(scores)
+        if bad.any():
+            raise ValueError(
+                f"y_pred holds {checks.first_bad(bad, scores)}, from which nothing can be fitted; leave such samples "
+                "out, or give them sample_weight=0"
+            )
+        if not self.loss.parameters.from_logits:
+            checks.probabilities_in_unit_interval(scores)
+
+
+def core_loss(loss: Any) -> FocalLoss:
+    """The core's loss: itself, or the one inside a loss of parfocal.keras or a module of parfocal.torch."""
+    for found in (loss, getattr(loss, "focal", None), getattr(getattr(loss, "rule", None), "loss", None)):
+        if isinstance(found, FocalLoss):
+            return found
+    raise TypeError(
+        "loss must be the focal loss of the training, such as parfocal.BinaryFocalCrossentropy(from_logits=True); got "
+        f"{loss!r}"
+    )
+
+
+def classes_last(parameters: Any) -> Any:
+    """The same parameters for scores whose classes, or elements, lie on the last axis."""
+    moved = object.__new__(type(parameters))
+    moved.__dict__.update(parameters.__dict__, axis=-1)
+    return moved
+
+
+def host_array(name: str, values: Any) -> np.ndarray:
+    """Any library's array as NumPy's."""
+    library = backends.library_of(values)
+    try:
+        if library == "torch":
+            values = values.detach().cpu()
+            values = (values.float() if values.dtype.itemsize == 2 and values.is_floating_point() else values).numpy()
+        elif library == "tensorflow":
+            values = values.numpy()
+        elif library != "numpy":
+            values = np.asarray(values)
+    except (TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+        raise TypeError(
+            f"fit needs the numbers in {name}, and a traced array of {library} has none to "
+            "read; call fit outside of jit, tf.function and torch.compile"
+        ) from error
+    return numpy.as_array(name, values)
+
+
+def host_weights(
+    sample_weight: Any, scores: np.ndarray, axis: int, elements: tuple[int, ...] | None
+) -> tuple[np.ndarray, bool]:
+    """sample_weight, one for each loss or, where the second is True, for each element."""
+    weights = numpy.weights(host_array("sample_weight", sample_weight), scores)
+    bad = ~((weights >= 0) & (weights < np.inf))
+    if bad.any():
+        raise ValueError(f"a sample_weight must be finite and >= 0 here; got {checks.first_bad(bad, weights)}")
+    lengths = numpy.lengths_without(scores, axis)
+    return broadcast_weight(numpy, weights, lengths, lengths, elements)
