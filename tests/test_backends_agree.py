@@ -131,7 +131,7 @@ JITTED = (
     "binary, soft, gamma 0.3",
     "sparse, axis 1",
 )
-FIRST = {Library.TORCH_COMPILED: 1, Library.JAX_JITTED: 2, Library.TF_FUNCTION: 1}
+FIRST = {Library.TORCH_COMPILED: 1, Library.JAX_JITTED: 2, Library.TF_FUNCTION: 0}
 SHAPES = ("axis 1", "no rows", "no elements", "nothing to average", "many labels", "(N,)")  # each compiles anew in JAX
 SLOW = (Library.JAX, Library.JAX_JITTED, Library.TENSORFLOW, Library.TF_FUNCTION)  # float32 is enough to begin with
 

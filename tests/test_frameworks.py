@@ -245,7 +245,7 @@ def test_many_gradients_at_once(name: str) -> None:
     torch.testing.assert_close(torch.tensordot(upstream, jacobian, value.ndim), wanted)
 
 
-@each_loss
+@pytest.mark.parametrize("name", tiers(LOSSES, ["binary", "soft", "sparse", "dense"]))
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_graphs_of_torch(name: str) -> None:
     loss, scores = torch_batch(name)
