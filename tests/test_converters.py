@@ -45,7 +45,8 @@ def peer_of(line: str) -> str:
 
 
 RUNS = [
-    pytest.param(theirs, ours, source, id=f"{source}-{theirs}")
+    # The lines of optax compile for seconds.
+    pytest.param(theirs, ours, source, id=f"{source}-{theirs}", marks=[pytest.mark.full] * ("optax" in theirs))
     for theirs, ours in LINES
     for source in (SOURCES if peer_of(theirs) in SOURCES["formula"] else ("installed",))
 ]

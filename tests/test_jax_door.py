@@ -26,6 +26,7 @@ def close(got: Any, exact: Any, relative: float = 2e-6) -> None:
     np.testing.assert_allclose(got, exact, rtol=relative, atol=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("labels", [ONE_HOT, SOFT, T[:, None] > 1, jnp.asarray([0, 1, 1, 0])], ids=str)
 @pytest.mark.parametrize("arguments", [{}, {"alpha": 0.3}, {"gamma": 0.5}, {"alpha": 0.9, "gamma": 3}], ids=str)
 def test_sigmoid_is_optax_s(labels: jax.Array, arguments: dict[str, Any]) -> None:
@@ -40,6 +41,7 @@ def test_sigmoid_is_optax_s(labels: jax.Array, arguments: dict[str, Any]) -> Non
         close(ours, theirs, 5e-6)
 
 
+@pytest.mark.full
 def test_softmax_at_gamma_0_is_optax_s() -> None:
     close(softmax_focal_loss(Z, T, gamma=0), optax.softmax_cross_entropy_with_integer_labels(Z, T))
     for labels in (ONE_HOT, SOFT):

@@ -56,8 +56,8 @@ MUTANTS = {
     "the softmax forgets the others' sign": (
         "exact::test_softmax_hard_labels",
         "softmax.py",
-        "xp.where(target, a, -a * r)",
-        "xp.where(target, a, a * r)",
+        "e.times(-a / total)",
+        "e.times(a / total)",
     ),
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
@@ -68,8 +68,8 @@ MUTANTS = {
     "the logit difference is rounded": (
         "exact::test_softmax_hard_labels",
         "softmax.py",
-        "exponentials = xp.exp(high) * (1 + low)",
-        "exponentials = xp.exp(high)",
+        "Exponentials(xp.exp(high) * (1 + low), 1.0)",
+        "Exponentials(xp.exp(high), 1.0)",
     ),
     "a term of the linear rule": (
         "exact::test_binary_soft_labels",
@@ -118,6 +118,30 @@ MUTANTS = {
 
 # What carries the formula into the other libraries, and the doors.
 BACKEND_MUTANTS = {
+    "the logarithm of a total is rounded": (
+        "wide_softmax::test_loss_and_gradient[torch traced-1000-10.0-indices]",
+        "softmax.py",
+        "log_total, log_low = log_pair(xp, divisor, scale=bits)",
+        "log_total, log_low = xp.log(divisor), 0 * divisor",
+    ),
+    "what a sum has lost is dropped": (
+        "wide_softmax::test_loss_and_gradient[torch traced-1000-10.0-indices]",
+        "formula.py",
+        "return two_sum(xp, xp.sum(high, axis=-1, keepdims=True), rest)",
+        "return xp.sum(high, axis=-1, keepdims=True), 0 * rest",
+    ),
+    "small exponentials are flushed": (
+        "wide_softmax::test_loss_and_gradient[jax-100-10.0-indices]",
+        "softmax.py",
+        'if not getattr(xp, "flushes", False):',
+        "if True:",
+    ),
+    "a call that is overridden is ignored": (
+        "subclasses::test_twice_the_loss_is_twice_the_loss",
+        "losses.py",
+        'return self._overrides_call or "call" in self.__dict__',
+        "return False",
+    ),
     "the gradient is not weighted": (
         "backends_agree::test_terms[jax-float32-sum, elements]",
         "backends/tensors.py",
@@ -237,6 +261,12 @@ BACKEND_MUTANTS = {
 
 # The same in C++: (check, file in native/, original, broken).
 NATIVE_MUTANTS = {
+    "small exponentials are flushed": (
+        "wide_softmax::test_no_gradient_is_0_above_the_smallest_normal_number",
+        "elementary.hpp",
+        "F::lowest_exponent - scale * log2",
+        "F::lowest_exponent",
+    ),
     "a sign in the slope": ("exact::test_binary_hard_labels", "focal.hpp", "near(at.u) - at.q)", "near(at.u) + at.q)"),
     "a sign in the curvature": (
         "exact::test_binary_hard_labels",

@@ -141,7 +141,8 @@ def test_losses_in_a_pickle_and_as_configs() -> None:
 
 
 def test_a_wrong_digit_turns_them_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = parfocal.posterior.binary_posterior_logit
-    monkeypatch.setattr(parfocal.posterior, "binary_posterior_logit", lambda *given: right(*given) * (1 + 1e-11))
+    right = parfocal.BinaryFocalCrossentropy.recovery
+    wrong = right._replace(posterior_logit=lambda *given: right.posterior_logit(*given) * (1 + 1e-11))
+    monkeypatch.setattr(parfocal.BinaryFocalCrossentropy, "recovery", wrong)
     with pytest.raises(AssertionError):
         test_estimators_in_joblib_files("boosting-lightgbm")

@@ -39,7 +39,8 @@ FAILURES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's checks hand over what it warns of
-@pytest.mark.parametrize("engine", tiers(ENGINES, ["lightgbm"]))
+@pytest.mark.full  # ten seconds an engine
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_checks_of_scikit_learn(engine: str) -> None:
     expected, failed = FAILURES.get(engine, {}), {}
     for estimator, check in estimator_checks_generator(FocalBoostingClassifier(engine, n_estimators=5)):

@@ -398,6 +398,7 @@ def test_compiled_sums_and_counts() -> None:
     torch.testing.assert_close(compiled(noise(6, 4), coins(6, 4)), loss.sum_and_count(noise(6, 4), coins(6, 4)))
 
 
+@pytest.mark.full
 @dynamos_own_warning
 def test_a_compiled_training_step_with_a_normalizer() -> None:
     torch._dynamo.reset()

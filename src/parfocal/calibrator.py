@@ -276,7 +276,9 @@ class Calibrator:
             shape = backend.shape(given)
             classes = shape[checks.class_axis(parameters, shape, "posterior")]
             if classes != len(fit.bias):
-                raise ValueError(f"y_pred has {classes} classes, and this Calibrator was fitted to {len(fit.bias)}")
+                raise ValueError(
+                    f"y_pred has {checks.counted(classes, 'class')}, and this Calibrator was fitted to {len(fit.bias)}"
+                )
         with backend.quiet():
             logits = backend.logits(parameters, backend.stopped(given))
             logits = fit.slope * self._posterior_logit(xp, parameters, logits)

@@ -204,7 +204,7 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
         cure = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
     labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
     return (
-        f"{len(numbers)} numbers, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
+        f"{checks.counted(len(numbers), 'number')}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
         f"counts, pass them as a mapping from class to count, e.g. {cure}; if they are labels, "
         f"class_weights(collections.Counter({labels}))"
     )
