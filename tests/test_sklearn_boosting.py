@@ -17,7 +17,6 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import parfocal
 from parfocal.engines import ENGINES, Rows
 from parfocal.sklearn import FocalBoostingClassifier
-from tiers import tiers
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
