@@ -203,8 +203,9 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
         example = dict(enumerate(numbers.tolist())) if len(numbers) <= 6 else {0: 990, 1: 10}
         cure = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
     labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
+    numbers_given = checks.counted(len(numbers), "number")
     return (
-        f"{checks.counted(len(numbers), 'number')}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
+        f"{numbers_given}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
         f"counts, pass them as a mapping from class to count, e.g. {cure}; if they are labels, "
         f"class_weights(collections.Counter({labels}))"
     )
