@@ -159,7 +159,7 @@ class FocalLoss(Loss):
         A focal score is no probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
         smoothing.  Binary: strictly increasing, so the ranking of the samples is kept.  Softmax: with one alpha and
         one gamma for all classes the order of the classes within a sample is kept; with lists, and between samples,
-        it may change.
+        it may change.  What the model believes wrongly, `parfocal.Calibrator` repairs with held-out labels.
 
         y_pred : scores as the loss takes them, logits or probabilities, of any shape; softmax scores with the classes
             on the loss's `axis`.
@@ -414,7 +414,7 @@ class CategoricalFocalCrossentropy(FocalLoss):
 class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
     """`sparse_categorical_focal_crossentropy` as a loss object, with its parameters.
 
-    Samples whose label is `ignore_class` leave the mean: they count neither above nor below the line.
+    Samples whose label is `ignore_class` leave the mean: they are in neither its numerator nor its denominator.
 
     >>> loss = SparseCategoricalFocalCrossentropy(ignore_class=-1)
     >>> print(loss([1, 2, -1], [[0.05, 0.95, 0], [0.1, 0.8, 0.1], [1, 0, 0]]))
