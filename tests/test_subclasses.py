@@ -106,3 +106,21 @@ def test_weights_of_elements_do_not_go_with_one_loss_per_sample() -> None:
     loss = doubled(KINDS[0])(from_logits=True)
     with pytest.raises(ValueError, match="give one weight per sample, shape"):
         loss(LABELS[KINDS[0]], SCORES, np.ones(SCORES.shape))
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [(np.ones((4, 2)), ValueError), (np.ones(5), ValueError), (3.0, ValueError), (None, TypeError)],
+)
+def test_a_call_returns_one_loss_per_sample(returned: Any, error: type[Exception]) -> None:
+    kind: Any = type("Own", (KINDS[0],), {"call": lambda self, y_true, y_pred: returned})
+    with pytest.raises(error, match="one loss per sample"):
+        kind(from_logits=True)(LABELS[KINDS[0]], SCORES)
+
+
+def test_a_calibrator_takes_no_such_loss_but_other_subclasses() -> None:
+    with pytest.raises(TypeError, match="not override call"):
+        parfocal.Calibrator(doubled(KINDS[0])(from_logits=True))
+    calibrator = parfocal.Calibrator(type("Same", (KINDS[0],), {})(from_logits=True)).fit([1, 1, 0, 0], SCORES[:, :1])
+    again = parfocal.Calibrator.from_config(calibrator.get_config())
+    assert again.posterior(0.3) == calibrator.posterior(0.3)

@@ -195,8 +195,9 @@ class Calibrator:
                 "inverse_temperature": self._fit.slope,
                 "bias": list(bias) if isinstance(bias, tuple) else bias,
             }
+        name = next(kind.__name__ for kind in type(self.loss).__mro__ if kind in LOSSES)
         return {
-            "loss": {"class_name": type(self.loss).__name__, "config": self.loss.get_config()},
+            "loss": {"class_name": name, "config": self.loss.get_config()},
             "bias": self.bias,
             "prior_weight": self.prior_weight,
             "class_weight": weight,
@@ -349,12 +350,18 @@ class Calibrator:
 
 def core_loss(loss: Any) -> FocalLoss:
     """The core's loss: itself, or the one inside a loss of parfocal.keras or a module of parfocal.torch."""
-    for found in (loss, getattr(loss, "focal", None), getattr(getattr(loss, "rule", None), "loss", None)):
-        if isinstance(found, FocalLoss):
+    rule: Any = getattr(loss, "rule", None)
+    for found in (loss, getattr(loss, "focal", None), getattr(rule, "loss", None)):
+        if isinstance(found, FocalLoss) and not getattr(loss, "_has_own_call", False):
+            if isinstance(found.parameters, Binary) and getattr(rule, "ignore_index", None) is not None:
+                raise ValueError(
+                    f"a Calibrator does not know ignore_index={rule.ignore_index} of {type(loss).__name__}; build the "
+                    "loss without it, and give fit sample_weight=0 for what is to be left out"
+                )
             return found
     raise TypeError(
-        "loss must be the focal loss of the training, such as parfocal.BinaryFocalCrossentropy(from_logits=True); got "
-        f"{loss!r}"
+        "loss must be the focal loss of the training, such as parfocal.BinaryFocalCrossentropy(from_logits=True), and "
+        f"not override call; got {loss!r}"
     )
 
 

@@ -246,11 +246,19 @@ class FocalLoss(Loss):
         batch = self._batch(y_true, y_pred, sample_weight)
         backend = backends.find(y_pred, y_true, sample_weight, traced=True)
         losses = self.call(backend.companion("y_true", y_true, batch.scores), batch.scores)
+        if losses is None:
+            raise TypeError(f"call of {type(self).__name__} returned None; it must return one loss per sample")
         return backend.cast(self._reduced(backend, backend.wide(losses), batch), self.dtype)
 
     def _reduced(self, backend: Any, losses: Any, batch: Batch) -> Any:
         """Losses of samples, weighted and reduced; those that do not count are left out."""
-        xp = backend.xp
+        xp, scores = backend.xp, batch.backend.shape(batch.scores)
+        wanted, given = checks.without(scores, self.parameters.axis % len(scores)), backend.shape(losses)
+        if not checks.fits(given, wanted):
+            raise ValueError(
+                f"call must return one loss per sample, of shape {wanted} for y_pred of shape {scores}; it returned "
+                f"shape {given}"
+            )
         if batch.valid is not None:
             valid = backend.companion("valid", batch.valid, losses)
             losses = xp.where(valid, losses, xp.zeros_like(losses))
@@ -258,7 +266,7 @@ class FocalLoss(Loss):
             if isinstance(self.parameters, Binary) and batch.backend.shape(batch.factors)[self.parameters.axis] != 1:
                 raise ValueError(
                     "sample_weight has y_pred's shape, and a call of your own returns one loss per sample; give one "
-                    f"weight per sample, shape {tuple(backend.shape(losses))}"
+                    f"weight per sample, shape {given}"
                 )
             losses = formula.weighted(xp, backend.weights(batch.weights, losses), losses)
         if self.reduction in (None, "none"):
