@@ -307,7 +307,7 @@ def test_third_derivatives(name: str) -> None:
 # -- tf.function: batches of unknown length, and XLA
 
 
-FIRST_FUNCTIONS = [("sparse", False), ("dense", False), ("expected", False), ("binary", True)]
+FIRST_FUNCTIONS = [("sparse", False), ("dense", False), ("expected", False)]
 
 
 @pytest.mark.parametrize(
