@@ -45,7 +45,7 @@ def worst(got: np.ndarray, exact: np.ndarray, scale: np.ndarray, tiny: float) ->
 
 def tried() -> Iterator[Any]:
     for library, classes, gamma, labels in itertools.product(Library, wide_rows.CLASSES, wide_rows.GAMMAS, LABELS):
-        if labels != "indices" and gamma != 10 or labels == "one-hot" and classes not in (10, 1000):
+        if (labels != "indices" and gamma != 10) or (labels == "one-hot" and classes not in (10, 1000)):
             continue  # gamma 10 loses most, and one-hot rows go the way of smoothed ones
         if library is Library.TORCH_INDUCTOR and (classes, gamma, labels) != (1000, 10, "indices"):
             continue  # a minute each; code is generated in the same way for the others
