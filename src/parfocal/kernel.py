@@ -95,7 +95,7 @@ def from_environment() -> None:
             raise ValueError(f"PARFOCAL_KERNEL: {error}") from None
     if threads := os.environ.get("PARFOCAL_NUM_THREADS"):
         try:
-            # What is no number goes there as it is: its error says what is allowed.
+            # What is not a number goes there as it is: its error says what is allowed.
             set_num_threads(int(threads) if threads.isdecimal() else threads)  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"PARFOCAL_NUM_THREADS: {error}") from None

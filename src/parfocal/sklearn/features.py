@@ -34,7 +34,7 @@ LINEAR_CURES = {
 }
 CURES = {
     "dates or times": "make numbers of dates and times, such as the month or the days since a day",
-    "objects": "leave out what is no number, or make numbers of it",
+    "objects": "leave out what is not a number, or make numbers of it",
 }
 
 
