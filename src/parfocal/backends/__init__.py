@@ -49,7 +49,9 @@ def find(y_pred: Any, y_true: Any = None, sample_weight: Any = None, traced: boo
     module = loaded.get(library) or load(library)
     if library == "torch":
         return module.backend(y_pred, y_true, sample_weight, traced)
-    return module.BACKEND if library in LIBRARIES.values() else module.Tensors(y_pred.__array_namespace__())
+    if library in LIBRARIES.values():
+        return module.BACKEND
+    return module.Tensors(module.StandardNamespace(y_pred.__array_namespace__()))
 
 
 def same_library(name: str, array: Any, library: str) -> None:
