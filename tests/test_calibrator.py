@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -293,6 +294,39 @@ def test_separated_classes() -> None:
     with pytest.raises(ValueError, match="without a mistake"):
         Calibrator(Binary(gamma=0, from_logits=True), prior_weight=0).fit([0, 0, 1], [0.5, 1.0, 2.0])
     Calibrator(Binary(gamma=0, from_logits=True), bias=False, prior_weight=0).fit([0, 0, 1], [0.5, 1.0, 2.0])
+
+
+def test_a_prior_too_weak_for_separated_classes_is_an_error() -> None:
+    """Where Newton's method drowns in rounding or takes forever; never another error, and never a wrong answer."""
+    plain, random = Binary(gamma=0, from_logits=True), np.random.default_rng(0)
+    s, rows = random.normal(size=100), random.normal(size=(100, 5))
+    too_weak = r"without a mistake.*prior_weight=.* is too weak beside these samples; a larger one"
+    refused = 0
+    for loss, scores, label in ((plain, s, s > 0), (SPARSE, rows, rows.argmax(axis=1))):
+        for exponent in (-6, -10, -12, -14, -20, -50, -300):
+            for bias in (True, False):
+                for prior_weight, weight in ((10.0**exponent, None), (1.0, np.full(100, 10.0**-exponent))):
+                    calibrator, problem = Calibrator(loss, bias, prior_weight), ""
+                    try:
+                        calibrator.fit(label, scores, weight)
+                    except ValueError as error:
+                        problem = str(error)
+                    if problem:
+                        assert exponent < -6
+                        assert re.search(too_weak, problem)
+                        refused += 1
+                    else:
+                        assert calibrator.temperature_ < 0.02
+    assert refused > 20
+    with pytest.raises(ValueError, match=r"no label of class 1.*prior_weight=1e-300 is too weak"):
+        Calibrator(plain, prior_weight=1e-300).fit(np.zeros(100), s)
+    with pytest.raises(ValueError, match=r"all the same.*prior_weight=1e-300 is too weak"):
+        Calibrator(SPARSE, prior_weight=1e-300).fit(rows.argmax(axis=1), np.zeros((100, 5)))
+    mixed = (rows + random.gumbel(size=rows.shape)).argmax(axis=1)  # which need no prior
+    weak = Calibrator(SPARSE, prior_weight=1e-300).fit(mixed, rows)
+    np.testing.assert_array_equal(
+        parameters_of(weak), parameters_of(Calibrator(SPARSE, prior_weight=0).fit(mixed, rows))
+    )
 
 
 def test_separable_is_what_a_linear_program_says() -> None:

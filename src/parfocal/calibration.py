@@ -35,6 +35,7 @@ SAMPLE = 1 << 20
 # the change of F drowns in its own rounding, and a line search would judge noise.
 FINE, CLOSE = 1e-8, 1e-5
 MOST_STEPS = 200
+LOST = 1e-14  # a prior of less than this share of the samples' weight is lost in the rounding of a softmax's gradient
 ENOUGH = 1e-4  # of the decrease that the slope promises (Armijo)
 
 
@@ -58,6 +59,7 @@ class Problem(Protocol):
 
     size: int  # of x
     elements: int  # of the scores
+    lost_prior: float  # a prior_weight up to this one is lost in rounding
 
     def terms(self, x: np.ndarray) -> Terms: ...
 
@@ -82,10 +84,18 @@ class Problem(Protocol):
 def fit(problem: Problem, bias: bool, prior_weight: float) -> Fit:
     """The minimum of F; without `bias` that with b = 0.
 
-    Raises ValueError without a prior where there is no minimum, or not one alone.
+    Raises ValueError where there is no minimum, or not one alone, without a prior or with one too weak to matter.
     """
-    if not prior_weight:
-        check_that_there_is_a_minimum(problem, bias)
+    if prior_weight <= problem.lost_prior:
+        check_that_there_is_a_minimum(problem, bias, prior_weight)
+    try:
+        return minimum(problem, bias)
+    except (NotConvergedError, np.linalg.LinAlgError):
+        check_that_there_is_a_minimum(problem, bias, prior_weight)
+        raise
+
+
+def minimum(problem: Problem, bias: bool) -> Fit:
     free = np.arange(problem.size if bias else 1)
     zero, one = np.zeros(problem.size), np.eye(1, problem.size)[0]
     of_zero = problem.at_slope_0()
@@ -102,8 +112,11 @@ def fit(problem: Problem, bias: bool, prior_weight: float) -> Fit:
     return problem.result(newton(problem, start, free, terms))
 
 
-def check_that_there_is_a_minimum(problem: Problem, bias: bool) -> None:
+def check_that_there_is_a_minimum(problem: Problem, bias: bool, prior_weight: float) -> None:
+    """The error where only a prior makes T and b finite, and prior_weight is 0 or too small."""
     remedy = "a prior_weight above 0 gives a finite answer"
+    if prior_weight:
+        remedy = f"prior_weight={prior_weight:g} is too weak beside these samples; a larger one gives a finite answer"
     if bias and (absent := problem.absent()):
         raise ValueError(
             f"y_true has no label of class {absent[0]}, so its best bias is -infinity; {remedy}, and bias=False fits "
@@ -117,6 +130,10 @@ def check_that_there_is_a_minimum(problem: Problem, bias: bool) -> None:
 
 
 # -- Newton's method
+
+
+class NotConvergedError(RuntimeError):
+    """Newton's method found no minimum."""
 
 
 def newton(problem: Problem, x: np.ndarray, free: np.ndarray, terms: Terms | None = None) -> np.ndarray:
@@ -134,7 +151,7 @@ def newton(problem: Problem, x: np.ndarray, free: np.ndarray, terms: Terms | Non
             share /= 2
             new = problem.terms(x + share * step)
         x, terms = x + share * step, new
-    raise RuntimeError(f"the calibration took more than {MOST_STEPS} steps; it stopped at {x.tolist()}")
+    raise NotConvergedError(f"the calibration took more than {MOST_STEPS} steps; it stopped at {x.tolist()}")
 
 
 def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -156,7 +173,7 @@ def blocks(rows: int, columns: int = 1) -> Iterator[slice]:
 class Binary:
     """F of log-odds s (N,), labels y (N,) in [0, 1] and weights (N,), or None for 1; x = (a, b)."""
 
-    size = 2
+    size, lost_prior = 2, 0.0
 
     def __init__(self, s: np.ndarray, y: np.ndarray, w: np.ndarray | None, prior_weight: float) -> None:
         self.s, self.y, self.w, self.elements, self.prior_weight = s, y, w, len(s), prior_weight
@@ -231,6 +248,7 @@ class Softmax:
         self.classes = s.shape[1]
         self.size = 1 + self.classes
         self.weights = weights = np.ones(len(s)) if w is None else w
+        self.lost_prior = LOST * float(weights.sum())
         if y.ndim == 1:
             self.w = weights
             self.counts = np.bincount(y, weights=weights, minlength=self.classes)
