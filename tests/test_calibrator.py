@@ -386,6 +386,40 @@ def test_infinite_posteriors_are_bounded() -> None:
     np.testing.assert_allclose(said.sum(axis=1), 1)
 
 
+def test_an_infinite_score_of_the_wrong_class_is_an_error() -> None:
+    """One of them used to make T infinite, with a warning that the scores rank backwards."""
+    inf = np.inf
+    y, scores, _, _ = binary_data(50)
+    for label, value in ((0, inf), (1, -inf)):
+        place = int(np.flatnonzero(y == label)[3])
+        spoilt = np.where(np.arange(50) == place, value, scores)
+        message = (
+            rf"y_pred holds {value} at position {place}, which y_true contradicts.*sample_weight=0, or clip y_pred"
+        )
+        for given in (y, np.where(y, 0.9, 0.1)):  # no soft label agrees with it either
+            with pytest.raises(ValueError, match=message):
+                Calibrator(BINARY).fit(given, spoilt)
+        counted = np.arange(50) != place
+        same(Calibrator(BINARY).fit(y, spoilt, counted), Calibrator(BINARY).fit(y[counted], scores[counted]))
+        same(Calibrator(BINARY).fit(1 - y, -spoilt, counted), Calibrator(BINARY).fit(1 - y, -scores, counted))
+        right = np.where(np.arange(50) == place, -value, scores)
+        assert 0 < Calibrator(BINARY).fit(y, right).temperature_ < inf
+        Calibrator(Binary(gamma=2.0, from_logits=True, label_smoothing=0.1)).fit(y, spoilt)  # which bounds it
+    labels = np.array([0, 1, 2, 0, 1, 1])
+    rows = np.random.default_rng(0).normal(size=(6, 3)) + 2 * np.eye(3)[labels]
+    first = Dense(1.0, 2.0, True, axis=0, dtype="float64")
+    for row, place in (([0, -inf, inf], 1), ([0, -inf, 0], 1), ([0, 0, inf], 2), ([inf, -inf, inf], 0)):
+        spoilt = np.r_[rows[:5], [row]]
+        with pytest.raises(ValueError, match=rf"y_pred holds -?inf at position \(5, {place}\)"):
+            Calibrator(SPARSE).fit(labels, spoilt)
+        with pytest.raises(ValueError, match=r"y_pred holds -?inf at position \([012], 5\)"):
+            Calibrator(first).fit(np.eye(3)[labels].T, spoilt.T)
+        ignoring = Sparse(1.0, 2.0, True, ignore_class=1, dtype="float64")
+        same(Calibrator(ignoring).fit(labels, spoilt), Calibrator(ignoring).fit(labels[:4], rows[:4]))
+    for row in ([0, inf, 0], [-inf, 0, 0], [inf, inf, 0], [-inf, -inf, -inf]):
+        Calibrator(SPARSE).fit(labels, np.r_[rows[:5], [row]])
+
+
 def test_extreme_scores_converge() -> None:
     random = np.random.default_rng(0)
     plain = Binary(gamma=0, from_logits=True)

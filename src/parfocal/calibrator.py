@@ -142,8 +142,10 @@ class Calibrator:
             weight 0 may hold anything.
 
         Raises ValueError for NaN scores, invalid labels and weights, wrong shapes, and where no sample is left; with
-        prior_weight=0 also where no finite T and b are best, as the classes are separated or absent.  Warns where 1/T
-        would be negative and is 0: the model ranks these samples backwards, and then all get the same probability.
+        a prior_weight that is 0 or next to nothing also where no finite T and b are best, as the classes are separated
+        or absent; and for an infinite logit of the wrong class, without label smoothing: no T makes its loss finite.
+        Warns where 1/T would be negative and is 0, and then all samples get the same probability: the model ranks
+        them backwards, or is so sure of a few wrong ones that they outweigh the rest.
         """
         samples = (self._binary_samples if self._binary else self._rows)(y_true, y_pred, sample_weight)
         if not len(samples.scores):
@@ -154,8 +156,9 @@ class Calibrator:
         self._fit = calibration.fit(problem, self.bias, self.prior_weight)
         if self._fit.slope == 0:
             warnings.warn(
-                "y_pred ranks the classes of y_true backwards, so 1/T is 0 and every sample gets the same posterior; "
-                "are y_true and y_pred of the same samples, in the same order, with the same classes?",
+                "y_pred ranks the classes of y_true backwards, or a few scores are so far on the wrong side that they "
+                "outweigh the rest, so 1/T is 0 and every sample gets the same posterior; are y_true and y_pred of the "
+                "same samples, in the same order, with the same classes?",
                 UserWarning,
                 stacklevel=2,
             )
@@ -305,6 +308,7 @@ class Calibrator:
         looked_at = scores if counted is None else np.where(counted, scores, scores.dtype.type(0))
         checks.labels_in_unit_interval(labels if counted is None else np.where(counted, labels, labels.dtype.type(0)))
         self._check_scores(looked_at)
+        self._check_infinite(looked_at, lambda: np.where(looked_at > 0, labels < 1, labels > 0))
         if counted is None or weights is None:
             return Samples(scores.reshape(-1), labels.reshape(-1), None)
         return Samples(scores[counted], labels[counted], weights[counted])
@@ -328,6 +332,14 @@ class Calibrator:
         else:
             checks.labels_in_unit_interval(read)
         self._check_scores(np.moveaxis(looked_at, -1, axis))
+
+        def wrong() -> np.ndarray:
+            """Scores of infinity in samples where a class of y_true has less, and of -infinity at such a class."""
+            seen = read[..., None] == np.arange(scores.shape[-1]) if sparse else read > 0
+            behind = (seen & (looked_at < looked_at.max(axis=-1, keepdims=True))).any(axis=-1, keepdims=True)
+            return np.moveaxis(behind & ((looked_at > 0) | seen), -1, axis)
+
+        self._check_infinite(np.moveaxis(looked_at, -1, axis), wrong)
         if not parameters.from_logits:
             checks.rows_have_a_sum(looked_at.sum(axis=-1, keepdims=True))
         counted = np.ones(scores.shape[:-1], bool) if counted is None else counted
@@ -346,6 +358,21 @@ class Calibrator:
             )
         if not self.loss.parameters.from_logits:
             checks.probabilities_in_unit_interval(scores)
+
+    def _check_infinite(self, scores: np.ndarray, wrong: Callable[[], np.ndarray]) -> None:
+        """Refuses logits that are infinite and wrong; label smoothing bounds them, and so do probabilities."""
+        parameters = self.loss.parameters
+        if not parameters.from_logits or parameters.label_smoothing:
+            return
+        infinite = np.isinf(scores)
+        bad = infinite & wrong() if infinite.any() else infinite
+        if bad.any():
+            # An error, and no bound: one such sample would decide everything, and the bound how.
+            raise ValueError(
+                f"y_pred holds {checks.first_bad(bad, scores)}, which y_true contradicts: the loss of that sample is "
+                "infinite at every finite temperature. Leave such samples out, give them sample_weight=0, or clip "
+                "y_pred to finite scores"
+            )
 
 
 def core_loss(loss: Any) -> FocalLoss:
