@@ -87,6 +87,10 @@ def test_one_class_only() -> None:
         (([0, 1, 1], "effective_number", float("nan")), "beta must be a number"),
         (([0.0, float("inf")],), "must not be infinite; got inf at position 1"),
         (({0: 0.99, 1: 0.01}, "effective_number"), "how many samples"),
+        (({"a": 1e308, "b": 1e308},), r"too large: float64 cannot hold their sum.*; got \{'a': 1e\+308"),
+        (({"a": 1e308, "b": 1e308}, "effective_number"), "counts are too large"),
+        (({"a": 1e300, "b": 1e-300},), r"counts from 1e-300 to 1e\+300 are so far apart"),
+        (({"a": 1e300, "b": 1e-300}, "effective_number"), "are so far apart"),
     ],
 )
 def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
@@ -389,6 +393,34 @@ def test_a_column_called_count_may_be_either() -> None:
     with pytest.raises(ValueError, match=r"'count' could be labels or the result of value_counts\(\).*to_numpy\(\)"):
         parfocal.class_weights(kept)
     np.testing.assert_array_equal(parfocal.class_weights(kept.to_numpy()), parfocal.class_weights(kept - 1))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [list("abcdef"), [10, 20, 30, 40, 50, 60], [5, 3, 0, 1, 2, 4], pd.date_range("2024-01-01", periods=6)],
+    ids=["text", "numbers", "shuffled", "dates"],
+)
+def test_a_column_called_count_with_an_index_of_its_own(index: Any) -> None:
+    """Which was taken for counts of six classes."""
+    labels = pd.Series([3, 1, 2, 3, 5, 5], index=index, name="count")
+    with pytest.raises(ValueError, match=r"'count' could be labels or the result of value_counts\(\)"):
+        parfocal.class_weights(labels)
+    assert len(parfocal.class_weights(labels.to_numpy().tolist() * 20)) == 4
+    assert len(parfocal.class_weights(labels.to_dict())) == 6
+    coded = pd.Series([0, 1, 0, 1, 1, 1], index=index, name="count")
+    np.testing.assert_array_equal(parfocal.class_weights(coded), [1.5, 0.75])
+
+
+def test_counts_in_which_numbers_repeat() -> None:
+    tied = pd.Series(["a"] * 3 + ["b"] + ["c"] * 3)
+    expected = parfocal.class_weights(tied)
+    np.testing.assert_array_equal(parfocal.class_weights(tied.value_counts()), expected)
+    shares = tied.value_counts(normalize=True).sort_index()
+    np.testing.assert_allclose(parfocal.class_weights(shares), expected, rtol=1e-14)
+    by_class = tied.value_counts().sort_index()  # 3, 1, 3: labels may look like this
+    with pytest.raises(ValueError, match=r"for counts pass \.to_dict\(\)"):
+        parfocal.class_weights(by_class)
+    np.testing.assert_array_equal(parfocal.class_weights(by_class.to_dict()), expected)
 
 
 def test_a_label_of_each_is_no_mistake() -> None:

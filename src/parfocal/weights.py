@@ -47,9 +47,9 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
 
     Raises
     ------
-    ValueError for an unknown scheme, a beta outside [0, 1), counts that are negative or not finite, no samples at
-    all, shares with the effective number, a missing label or class (with its position), or numbers that could be counts
-    as well as labels.
+    ValueError for an unknown scheme, a beta outside [0, 1), counts that are negative, not finite, too large or too far
+    apart, no samples at all, shares with the effective number, a missing label or class (with its position), or numbers
+    that could be counts as well as labels.
     TypeError for anything else that is not a list of labels or a mapping.
 
     Notes
@@ -66,6 +66,9 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
 
     Counts of hundreds of classes with few samples each may look the same; a mapping never does.
 
+    A pandas Series called "count" or "proportion", with an index of its own, is counts if each number is there once, or
+    one number only, or they fall or sum to 1, as value_counts() has them; labels if 0 is among them; and else an error.
+
     >>> class_weights(["no"] * 90 + ["yes"] * 10)
     array([0.55555556, 5.        ])
     >>> class_weights({"no": 10**9, "yes": 10}, "effective_number", beta=0.999)
@@ -77,14 +80,26 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     if beta is not None and (scheme != "effective_number" or not isinstance(beta, Real) or not 0 <= beta < 1):
         raise ValueError(f"beta must be a number in [0, 1), with scheme='effective_number'; got {beta!r}, {scheme!r}")
     counts = count_classes(labels_or_counts)
-    total, classes = counts.sum(), len(counts)
-    if not total > 0:
+    if not (counts > 0).any():
         raise ValueError("class_weights needs at least one sample")
-    seen = counts > 0
-    weights = np.zeros(classes)
-    if scheme == "inverse_frequency":
-        weights[seen] = total / (classes * counts[seen])
-        return weights
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        weights = by_inverse_frequency(counts) if scheme == "inverse_frequency" else by_effective_number(counts, beta)
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            f"counts from {counts[counts > 0].min():g} to {counts.max():g} are so far apart that a weight is beyond "
+            "float64; leave out the classes that are next to never seen"
+        )
+    return weights
+
+
+def by_inverse_frequency(counts: np.ndarray) -> np.ndarray:
+    weights, seen = np.zeros(len(counts)), counts > 0
+    weights[seen] = counts.sum() / (len(counts) * counts[seen])
+    return weights
+
+
+def by_effective_number(counts: np.ndarray, beta: float | None) -> np.ndarray:
+    weights, seen, total = np.zeros(len(counts)), counts > 0, counts.sum()
     if math.isclose(total, 1) and (counts != np.floor(counts)).any():
         raise ValueError(
             "the effective number depends on how many samples there are, and shares that sum to 1 don't say; give "
@@ -97,7 +112,7 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     elif beta:
         log_beta = math.log(beta)
     weights[seen] = 1 / -np.expm1(counts[seen] * log_beta)
-    return weights * (classes / weights.sum())
+    return weights * (len(counts) / weights.sum())
 
 
 def count_classes(labels_or_counts: Any) -> np.ndarray:
@@ -131,6 +146,11 @@ def sorted_counts(counts: Mapping[Any, Any]) -> np.ndarray:
     numbers = np.asarray(given, dtype=np.float64)
     if not (np.isfinite(numbers) & (numbers >= 0)).all():
         raise ValueError(f"counts must be finite and not negative; got {dict(counts)!r}")
+    with np.errstate(over="ignore"):
+        if len(numbers) * numbers.sum() == np.inf:
+            raise ValueError(
+                f"counts are too large: float64 cannot hold their sum for each class; got {dict(counts)!r}"
+            )
     return numbers
 
 
@@ -154,7 +174,8 @@ def counted_by_frame(given: Any) -> dict[Any, Any] | None:
         classes = np.unique(values)
         if 0 in classes and not isinstance(index.dtype, pandas.CategoricalDtype):
             return None  # what was not seen is not counted
-        if len(values) >= 5 * len(classes) and not could_be_counts(classes, len(values)):
+        many = len(values) >= 5 * len(classes) and not could_be_counts(classes, len(values))
+        if many or not look_counted(values, classes):
             raise ValueError(
                 f"the Series {name!r} could be labels or the result of value_counts(); for counts pass .to_dict(), "
                 "for labels .to_numpy()"
@@ -172,6 +193,13 @@ def counted_by_frame(given: Any) -> dict[Any, Any] | None:
                 "are given as a mapping: dict(zip(table[classes], table[counts]))"
             )
     return None
+
+
+def look_counted(values: np.ndarray, classes: np.ndarray) -> bool:
+    """Whether numbers, of which these are the different ones, look like counts: none there twice, or in their order."""
+    if len(classes) in (1, len(values)) or math.isclose(values.sum(), 1):
+        return True
+    return bool((np.diff(values) <= 0).all())
 
 
 def could_be_counts(classes: np.ndarray, samples: int) -> bool:
