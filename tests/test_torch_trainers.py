@@ -329,6 +329,7 @@ def test_trainer_loss_is_transformers_own_at_gamma_0() -> None:
 X2 = {"logits": torch.zeros(2, 3, 4)}  # softmax: two sequences of three tokens, four classes
 Y2 = torch.zeros(2, 3, dtype=torch.long)
 softmax_loss, sigmoid_loss = trainer_loss(SoftmaxFocalLoss()), trainer_loss(SigmoidFocalLoss())
+ITEMS = "^num_items_in_batch must be one number >= 0, how many labels the accumulated batches have"
 REFUSED = {
     "positives": (lambda: trainer_loss(SigmoidFocalLoss(reduction="mean_over_positives")), "Use reduction='mean'"),
     "weight": (lambda: trainer_loss(SoftmaxFocalLoss(weight=[1, 2])), "as alpha, which multiplies"),
@@ -359,14 +360,21 @@ REFUSED = {
         r"must have the shape \(6,\) for .*; got \(6, 4\)",
     ),
     "two items": (lambda: softmax_loss(X2, Y2, torch.tensor([[3], [3]])), r"must be one number.*shape \(2, 1\)"),
-    "no number": (lambda: softmax_loss(X2, Y2, "three"), "must be a number"),
+    "text": (lambda: softmax_loss(X2, Y2, "3"), f"{ITEMS}; got '3'"),
+    "a complex number": (lambda: sigmoid_loss((X,), ONES, torch.tensor(3j)), rf"{ITEMS}; got tensor\(.*j\)"),
+    "below 0": (lambda: sigmoid_loss((X,), ONES, -3), f"{ITEMS}; got -3$"),
+    "a tensor below 0": (lambda: softmax_loss(X2, Y2, torch.tensor(-3)), rf"{ITEMS}; got tensor\(-3\)"),
+    "probabilities, below 0": (lambda: softmax_loss(X, torch.softmax(X, -1), -3), f"{ITEMS}; got -3$"),
+    "NaN": (lambda: softmax_loss(X2, Y2, float("nan")), f"{ITEMS}; got nan"),
+    "a list of items": (lambda: softmax_loss(X, torch.softmax(X, -1), [3]), rf"{ITEMS}; got \[3\]"),
 }
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_what_a_trainer_must_not_do(mistake: str) -> None:
     call, words = REFUSED[mistake]
-    with pytest.raises((TypeError, ValueError), match=words):
+    kind = TypeError if mistake == "text" else (TypeError, ValueError)
+    with pytest.raises(kind, match=words):
         call()
 
 

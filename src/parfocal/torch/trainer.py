@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from parfocal import checks
+from parfocal.torch.arguments import NORMALIZER
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
 
 __all__ = ["trainer_loss"]
 
 TorchLoss = SigmoidFocalLoss | SoftmaxFocalLoss
 IGNORED = -100  # the label that a Trainer does not count
+ITEMS = "num_items_in_batch must be one number >= 0, how many labels the accumulated batches have"
 
 
 def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]:
@@ -46,10 +48,10 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
 
     Raises
     ------
-    TypeError for another loss, or a loss with reduction "none"; at a call for outputs without logits, or labels that
-        are not a tensor.
-    ValueError for a loss whose mean num_items_in_batch does not divide; at a call for shapes that do not fit, and the
-        errors of the loss itself.
+    TypeError for another loss, or a loss with reduction "none"; at a call for outputs without logits, labels that are
+        not a tensor, or a num_items_in_batch that is not a number.
+    ValueError for a loss whose mean num_items_in_batch does not divide; at a call for shapes that do not fit, a
+        num_items_in_batch below 0 or not finite, and the errors of the loss itself.
 
     Examples
     --------
@@ -104,7 +106,18 @@ def trainers_loss(
 ) -> Tensor:
     logits = logits_of(outputs)
     labels = on_device(labels, logits)
-    items = one_number(num_items_in_batch, logits) if divides_by_items(loss) else None
+    if not divides_by_items(loss):
+        return reduced(loss, causal, logits, labels, None)
+    items = one_number(num_items_in_batch, logits)
+    try:
+        return reduced(loss, causal, logits, labels, items)
+    except ValueError as error:  # the loss, which looks at the value where this waits for no device, has another name
+        if str(error).startswith(NORMALIZER):
+            raise ValueError(f"{ITEMS}; got {num_items_in_batch!r}") from None
+        raise
+
+
+def reduced(loss: TorchLoss, causal: bool, logits: Tensor, labels: Tensor, items: Any) -> Tensor:
     if isinstance(loss, SigmoidFocalLoss):
         if loss.weight is not None and loss.weight.device != logits.device:
             loss.to(logits.device)  # a Trainer moves the model, not the loss
@@ -169,8 +182,16 @@ def fitted(labels: Tensor, logits: Tensor, shape: torch.Size, or_else: str = "")
 
 
 def one_number(items: Any, logits: Tensor) -> Any:
+    if items is None:
+        return None
     if not isinstance(items, Tensor):
-        return None if items is None else checks.number_or_list("num_items_in_batch", items)
+        try:
+            number = checks.number_or_list("num_items_in_batch", items)
+        except TypeError:
+            raise TypeError(f"{ITEMS}; got {items!r}") from None
+        if isinstance(number, tuple):
+            raise ValueError(f"{ITEMS}; got {items!r}")
+        return number
     if items.numel() != 1:
         raise ValueError(
             f"num_items_in_batch must be one number; got a tensor of shape {tuple(items.shape)}, as from a Trainer "
