@@ -98,8 +98,15 @@ def test_an_attribute_and_a_subclass_of_a_subclass() -> None:
     assert type("Same", (KINDS[0],), {})(from_logits=True, dtype="float64").posterior(0.3) == loss.posterior(0.3)
     loss.call = lambda y_true, y_pred: np.full(4, 7.0)
     assert loss(LABELS[KINDS[0]], SCORES) == 7
-    with pytest.raises(NotImplementedError, match="overrides call"):
+    words = (
+        "this BinaryFocalCrossentropy has been assigned a call of its own, and curvature .* or assign a curvature too"
+    )
+    with pytest.raises(NotImplementedError, match=words):
         loss.curvature(LABELS[KINDS[0]], SCORES)
+    loss.curvature = lambda y_true, y_pred: 3.0
+    assert loss.curvature(LABELS[KINDS[0]], SCORES) == 3
+    del loss.call
+    assert loss(LABELS[KINDS[0]], SCORES) == once
 
 
 def test_weights_of_elements_do_not_go_with_one_loss_per_sample() -> None:

@@ -106,9 +106,15 @@ def overrides_call(kind: type, module: str) -> bool:
     return next(base for base in kind.__mro__ if "call" in vars(base)).__module__ != module
 
 
-def formula_is_needed(kind: type, name: str) -> None:
-    """The error of a method that rests on the formula, where a subclass overrides `call`."""
+def formula_is_needed(loss: Any, name: str) -> None:
+    """The error of a method that rests on the formula, where a subclass or an attribute overrides `call`."""
+    kind = type(loss)
     ours = next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("parfocal."))
+    if "call" in vars(loss):
+        raise NotImplementedError(
+            f"this {kind.__name__} has been assigned a call of its own, and {name} knows the formula of {ours} alone; "
+            f"use a {ours} whose call was left alone, or assign a {name} too"
+        )
     raise NotImplementedError(
         f"{kind.__name__} overrides call, and {name} knows the formula of {ours} alone; use {ours}, or give "
         f"{kind.__name__} a {name} of its own"
@@ -239,7 +245,7 @@ class FocalLoss(Loss):
 
     def _needs_the_formula(self, name: str) -> None:
         if self._has_own_call:
-            formula_is_needed(type(self), name)
+            formula_is_needed(self, name)
 
     def _of_own_call(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
         """What an overridden `call` returns, weighted and reduced as the focal losses are."""

@@ -62,7 +62,7 @@ class FocalLoss(keras.losses.Loss):
     def _recovery(self, name: str) -> Any:
         """The core loss's method of that name, which knows nothing of a `call` that is overridden."""
         if self._has_own_call:
-            core.formula_is_needed(type(self), name)
+            core.formula_is_needed(self, name)
         return getattr(self.focal, name)
 
     def get_config(self) -> dict[str, Any]:
