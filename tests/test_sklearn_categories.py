@@ -257,6 +257,39 @@ def test_the_columns_of_fit_are_held_to() -> None:
         model.predict_proba(codes)
 
 
+@pytest.mark.parametrize("kind", ["pandas Categorical", "polars Categorical"])
+def test_columns_in_another_order_are_told_as_such(kind: str) -> None:
+    """In scikit-learn's words; it said that a column which fit knew as categories must be numbers."""
+    frame, rest = FRAMES[kind](COLOUR[:60]), {"random_state": 0, "n_estimators": 2}
+    model = FocalBoostingClassifier(**rest).fit(frame, Y[:60])
+    order = (
+        r"^The feature names should match those that were passed during fit.\nFeature names must be in the same order"
+    )
+    with pytest.raises(ValueError, match=order):
+        model.predict(frame[["colour", "size"]])
+    texts = pd.DataFrame({"size": NUMBER[:60], "word": COLOUR[:60]})
+    for estimator in (FocalBoostingClassifier(**rest), FocalLogisticRegression()):
+        numbers = texts.assign(word=PLACE[:60])
+        with pytest.raises(ValueError, match=order):
+            estimator.fit(numbers, Y[:60]).predict(numbers[["word", "size"]])
+        with pytest.raises(ValueError, match=r"^The feature names should match[^']*unseen at fit time:\n- name"):
+            estimator.predict(texts.rename(columns={"word": "name"}))
+        with pytest.raises(ValueError, match=r"X holds 'word' \(text, such as"):
+            estimator.predict(texts)
+
+
+@pytest.mark.parametrize("params", [{"tree_method": "exact"}, {"updater": "grow_colmaker"}])
+def test_what_xgboost_cannot_do_with_categories(params: dict[str, Any]) -> None:
+    frame, labels = FRAMES["pandas Categorical"](COLOUR[:60]), PLACE[:60] % 3
+    model = FocalBoostingClassifier("xgboost", n_estimators=2, engine_params=params)
+    ((name, value),) = params.items()
+    with pytest.raises(ValueError, match=rf"^XGBoost cannot train with {name}='{value}' in engine_params.*Encoder$"):
+        model.fit(frame, labels)
+    model.fit(frame.assign(colour=PLACE[:60]), labels)
+    cured = FocalBoostingClassifier("xgboost", n_estimators=2, engine_params={"tree_method": "approx"})
+    assert cured.fit(frame, labels).is_categorical_.any()
+
+
 MISTAKES: dict[str, tuple[Any, str]] = {
     "a name alone": ("colour", r"a list: .*got 'colour'"),
     "an unknown name": (["color"], r"holds 'color', and the columns of X are \['size', 'colour'\]"),

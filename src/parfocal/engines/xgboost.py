@@ -108,13 +108,14 @@ def xgboost_table(rows: Rows, categorical: Sequence[int]) -> Any:
 def train_xgboost(task: Task) -> Trained:
     import xgboost as xgb
 
+    exact = task.more.get("tree_method") == "exact" or "grow_colmaker" in str(task.more.get("updater"))
     objective, params = begun(task, "xgboost")
     params |= {
         "eta": task.learning_rate,
         "max_leaves": task.max_leaf_nodes,
         "max_delta_step": task.longest_step,
         # The exact method grows level by level, to a depth that must be limited.
-        **({} if task.more.get("tree_method") == "exact" else {"max_depth": 0, "grow_policy": "lossguide"}),
+        **({} if exact else {"max_depth": 0, "grow_policy": "lossguide"}),
         "tree_method": "hist",
         "nthread": task.threads,
         "seed": task.seed,
@@ -133,11 +134,27 @@ def train_xgboost(task: Task) -> Trained:
     for number in range(1, task.rounds + 1):
         if task.stop():
             raise Stopped
-        booster.update(tables[0], number - 1, fobj=objective)
+        try:
+            booster.update(tables[0], number - 1, fobj=objective)
+        except xgb.core.XGBoostError as error:
+            refuse_categories(task, error)
+            raise
         if best.look(number, margins, number == task.rounds):
             break
     rounds = best.rounds or number
     return Trained(booster[:rounds], objective, rounds)
+
+
+def refuse_categories(task: Task, error: Exception) -> None:
+    """Names what XGBoost cannot do with categories, which depends on its version."""
+    chosen = {name: task.more[name] for name in ("tree_method", "updater", "multi_strategy") if name in task.more}
+    if task.categorical and chosen and "categorical" in str(error).lower():
+        given = " and ".join(f"{name}={value!r}" for name, value in chosen.items())
+        raise ValueError(
+            f"XGBoost cannot train with {given} in engine_params on columns of categories; leave "
+            f"{'it' if len(chosen) == 1 else 'them'} out (tree_method='hist' and 'approx' know categories), or make "
+            "numbers of the categories, with sklearn.preprocessing.OrdinalEncoder or OneHotEncoder"
+        ) from error
 
 
 def xgboost_scores(booster: Any, features: Any) -> np.ndarray:

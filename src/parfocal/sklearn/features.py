@@ -202,12 +202,17 @@ def validated_for_fit(
 def validated(estimator: Any, given: Any, cures: dict[str, str], rules: dict[str, Any], categories: Categories) -> Any:
     """The same for a table that must have the columns of fit."""
     table = Table(given)
+    named = table.names is not None
+    if named:  # first, as of columns in another order each may hold what it should not
+        validate_data(estimator, given, reset=False, skip_check_array=True)
     refuse_columns(table, categories, cures)
     try:
-        if not categories:
+        if not categories and not named:
             return validate_data(estimator, given, reset=False, **rules)
-        validate_data(estimator, given, reset=False, skip_check_array=True)  # the names, while they are there
-        return check_array(encode(table, categories), estimator=estimator, input_name="X", **rules)
+        if not named:
+            validate_data(estimator, given, reset=False, skip_check_array=True)  # the number of columns
+        encoded = encode(table, categories) if categories else given
+        return check_array(encoded, estimator=estimator, input_name="X", **rules)
     except (TypeError, ValueError) as error:
         refuse_columns(table, categories, cures, error)
         raise
