@@ -79,7 +79,8 @@ class Calibrator:
 
     Attributes
     ----------
-    temperature_ : T, a float; above 1 for a model that was too sure.  inf where the scores rank the samples backwards.
+    temperature_ : T, a float; above 1 for a model that was too sure.  inf where the scores rank the samples backwards,
+        or a few wrong ones outweigh the rest.
     bias_ : b, a float, or for a softmax an array of one number per class.
 
     Raises
