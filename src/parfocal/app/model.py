@@ -17,14 +17,18 @@ from typing import Any, get_args
 import numpy as np
 
 import parfocal
+from parfocal import engines as boosters
 from parfocal.app.columns import Column, Kind
 from parfocal.app.errors import BadInput, counted, one_line
 from parfocal.app.files import staged
+from parfocal.app.linear import ENGINES, check_installed
 from parfocal.boosting import Loss
-from parfocal.engines import ENGINES, Engine, door
+from parfocal.calibrator import Calibrator
+from parfocal.engines import Engine
 from parfocal.objectives import focal_loss
 
-FORMAT = 2  # 1: LightGBM and two classes alone, named `positive` and `negative`
+# 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
+FORMAT = 3
 DESCRIPTION, PICTURE = "model.json", "report.png"
 
 
@@ -44,6 +48,7 @@ class Model:
     alpha: Any  # None: no class weights
     init_score: Any
     prior: Any
+    calibration: dict[str, Any] | None  # temperature (None: infinite) and bias of the posterior's logits; None: neither
     threshold: float | None  # of the positive class; None: of more than two classes the most probable is taken
     rounds: int
     fit: dict[str, Any]
@@ -53,10 +58,35 @@ class Model:
         classes = None if len(self.classes) == 2 else len(self.classes)
         return focal_loss(classes, self.gamma, self.alpha, from_logits=True)
 
+    @property
+    def calibrator(self) -> Calibrator | None:
+        if self.calibration is None:
+            return None
+        temperature = self.calibration["temperature"]
+        fitted = {
+            "inverse_temperature": 0.0 if temperature is None else 1 / temperature,
+            "bias": self.calibration["bias"],
+        }
+        classes = None if len(self.classes) == 2 else len(self.classes)
+        unfitted = Calibrator(focal_loss(classes, 0.0, None, from_logits=True)).get_config()
+        return Calibrator.from_config({**unfitted, "fitted": fitted})
+
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """The recovered probability of the positive class (N,), or of every class (N, classes)."""
+        """The calibrated probability of the positive class (N,), or of every class (N, classes)."""
         margins = ENGINES[self.engine].margins(self.booster, self.init_score, matrix)
-        return np.asarray(self.loss.posterior(margins))
+        calibrator = self.calibrator
+        if calibrator is None:
+            return np.asarray(self.loss.posterior(margins))
+        return np.asarray(calibrator.posterior(np.asarray(self.loss.posterior_logit(margins))))
+
+
+def calibration_of(calibrator: Calibrator) -> dict[str, Any]:
+    """For model.json, which knows no infinity."""
+    temperature = calibrator.temperature_
+    return {
+        "temperature": temperature if math.isfinite(temperature) else None,
+        "bias": np.asarray(calibrator.bias_).tolist(),
+    }
 
 
 def is_model_or_empty(path: Path) -> bool:
@@ -95,7 +125,7 @@ def write_model(model: Model, picture: bytes, folder: Path) -> None:
 
 def versions() -> dict[str, str]:
     found = {"parfocal": parfocal.__version__, "python": platform.python_version()}
-    for package in ("numpy", "polars", "scikit-learn", *ENGINES):
+    for package in ("numpy", "polars", "scikit-learn", *boosters.ENGINES):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -117,6 +147,8 @@ def read_model(folder: Path) -> Model:
             )
         if written == 1:
             description |= {"engine": "lightgbm", "classes": [description["negative"], description["positive"]]}
+        if written <= 2:
+            description |= {"calibration": None}
         if description["engine"] not in list(ENGINES):
             raise ValueError(f"engine is {description['engine']!r}; it must be one of {', '.join(ENGINES)}")
         engine = ENGINES[description["engine"]]
@@ -133,6 +165,7 @@ def read_model(folder: Path) -> Model:
         )
         check_texts(model)
         check_numbers(model)
+        check_calibration(model)
         check_features(model, engine)
         return model
     except BadInput:
@@ -145,10 +178,7 @@ def read_model(folder: Path) -> Model:
 
 def load(engine: Engine, folder: Path) -> Any:
     """The booster; what its library says against it becomes a ValueError."""
-    try:
-        door(engine.name)
-    except ModuleNotFoundError as error:
-        raise BadInput(f"{folder} is a model of {engine.name}, which is not installed: {one_line(error)}") from error
+    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
     try:
         return engine.load(folder / engine.file)
     except Exception as error:
@@ -194,6 +224,21 @@ def check_numbers(model: Model) -> None:
             raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
     if not np.all(np.abs(model.init_score) < 1e6) or not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
         raise ValueError(f"init_score {model.init_score!r} has no posterior")
+
+
+def check_calibration(model: Model) -> None:
+    if model.calibration is None:
+        return
+    temperature, bias = model.calibration["temperature"], model.calibration["bias"]
+    if temperature is not None:
+        check_number("temperature", temperature)
+        if not temperature > 0:
+            raise ValueError(f"temperature {temperature!r} is not above 0")
+    classes = None if len(model.classes) == 2 else len(model.classes)
+    if (len(bias) if isinstance(bias, list) else None) != classes:
+        raise ValueError(f"bias must be {'a number' if classes is None else counted(classes, 'number')}")
+    for value in bias if isinstance(bias, list) else [bias]:
+        check_number("bias", value)
 
 
 def check_number(name: str, value: Any) -> None:

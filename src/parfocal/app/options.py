@@ -27,11 +27,12 @@ class Metric(StrEnum):
 
 
 class EngineName(StrEnum):
-    """Whose trees."""
+    """Whose trees, or linear models alone."""
 
     lightgbm = "lightgbm"
     xgboost = "xgboost"
     catboost = "catboost"
+    linear = "linear"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Options:
     alphas: Sequence[float] = ()
     engine: EngineName = EngineName.lightgbm
     budget: float | None = None
-    select: Metric = Metric.average_precision
+    select: Metric = Metric.log_loss
+    fast: bool = False
+    refit: bool = False
     seed: int = 0
     force: bool = False
 
@@ -74,6 +77,8 @@ class Options:
         given = "--gamma" if self.gammas else "--alpha" if self.alphas else None
         if self.budget is not None and given:
             raise BadInput(f"--budget and {given}: a budget is spent on searching them; leave one of the two out")
+        if self.budget is not None and self.fast:
+            raise BadInput("--budget and --fast: one spends more time, the other less; leave one of the two out")
 
 
 def seconds(budget: str) -> float:

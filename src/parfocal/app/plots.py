@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from parfocal.app.candidates import Candidate
 from parfocal.app.errors import counted
 from parfocal.app.metrics import ClassResult, equal_count_bins
-from parfocal.app.sample import Target
-from parfocal.app.training import Candidate, Rows
-
-if TYPE_CHECKING:
-    from parfocal.app.fitting import Curve
+from parfocal.app.study import Study
+from parfocal.app.trials import CALIBRATED, RECOVERED
 
 # Of Okabe and Ito, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "--", ":", "-.")
 
 
-def draw_report(
-    test: Rows, curves: Sequence[Curve], target: Target, by_classes: Mapping[Candidate, Sequence[ClassResult]]
-) -> bytes:
-    """A PNG: the precision-recall and the reliability curve of each kind of probabilities.
+def draw_report(study: Study) -> bytes:
+    """A PNG: the precision-recall and the reliability curve of each finalist's calibrated probabilities.
 
-    Of more than two classes: the average precision of each class, and the reliability of all their probabilities.
+    Raw focal scores are drawn beside them.  Of more than two classes: the average precision of each class, and the
+    reliability of all their probabilities.
     """
+    test, target = study.test, study.sample.target
     weights = np.ones(len(test.labels)) if test.weights is None else test.weights
     figure = Figure(figsize=(11, 5), layout="constrained")
     ranking, reliability = figure.subplots(1, 2)
-    for curve, colour, style in zip(curves, COLOURS, STYLES, strict=False):
+    drawn = [curve for curve in study.curves if curve.kind != RECOVERED]
+    for curve, colour, style in zip(drawn, COLOURS, STYLES, strict=False):
         said, happened = reliability_points(*against_the_rest(test.labels, curve.probabilities, weights))
         reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=curve.name)
-    kinds = [kind for kind in zip(curves, COLOURS, STYLES, strict=False) if kind[0].recovered]
+    kinds = [kind for kind in zip(drawn, COLOURS, STYLES, strict=False) if kind[0].kind == CALIBRATED]
     rows = f"the final test of {counted(len(test.labels), 'row')}"
     if test.classes == 2:  # raw scores rank the rows alike
         for curve, colour, style in kinds:
@@ -46,6 +44,7 @@ def draw_report(
         finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
         figure.suptitle(f"{target.name} = {target.positive}: {rows}", parse_math=False)
     else:
+        by_classes = {finalist.candidate: finalist.by_class for finalist in study.finalists}
         draw_classes(ranking, by_classes, {curve.candidate: colour for curve, colour, _ in kinds}, target.classes)
         figure.suptitle(f"{target.name}: {rows}", parse_math=False)
     finish_reliability(reliability)

@@ -60,11 +60,11 @@ def predict(
 
     with files.staged(out) as new:
         parts: list[Path] = []
-        with progress(progress_console, "scoring chunks", None) as advance:
+        with progress(progress_console, "scoring chunks") as watch:
             for scored in score_chunks(model, table, keep, findings):
                 parts.append(new.parent / f"part-{len(parts):06}.parquet")
                 scored.write_parquet(parts[-1])
-                advance()
+                watch.advance()
         raise_problems(findings, table, model)
         write_parts(parts, new)
     print_findings(console, findings, model, out)

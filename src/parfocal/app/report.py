@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -12,20 +10,19 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from parfocal.app.candidates import LINEAR, Candidate, Settings
 from parfocal.app.columns import Column
 from parfocal.app.errors import counted, listed
-from parfocal.app.metrics import BINS, TITLES, ClassResult
+from parfocal.app.linear import ENGINES
+from parfocal.app.metrics import BINS, TITLES
 from parfocal.app.model import DESCRIPTION, PICTURE, Model
-from parfocal.app.options import Metric, Options, Roles
+from parfocal.app.options import Options, Roles
 from parfocal.app.sample import Sample
 from parfocal.app.splits import Split
+from parfocal.app.study import Study
 from parfocal.app.tables import Table
-from parfocal.app.training import Candidate, Rows, Settings
+from parfocal.app.trials import CALIBRATED, RAW, RECOVERED, Trial
 from parfocal.app.verdict import mean_and_error
-from parfocal.engines import ENGINES
-
-if TYPE_CHECKING:
-    from parfocal.app.fitting import Curve, Trial
 
 NAMES_SHOWN = 16
 CLASSES_SHOWN = 20
@@ -116,57 +113,74 @@ def describe_rows(sample: Sample, rows: np.ndarray) -> str:
     return f"{counted(len(rows), 'row')}, {rarest}"
 
 
-def print_trials(
-    console: Console,
-    trials: Sequence[Trial],
-    finalists: Sequence[Trial],
-    winner: Trial,
-    options: Options,
-    split: Split,
-) -> None:
-    """Each candidate's mean and standard error over folds, for raw scores and for recovered probabilities."""
-    shown = best_of_search(trials, finalists, options.select) if options.budget else trials
-    grid = metric_grid(f"Mean ± standard error over {counted(len(split.folds), 'fold')}")
+def print_study(console: Console, study: Study) -> None:
+    print_trials(console, study)
+    print_test(console, study)
+    print_classes(console, study)
+    for sentence in study.verdict:
+        console.print(Text(sentence, style="bold"))
+    for caution in study.cautions:
+        console.print(Text(f"Caution: {caution}", style="bold"))
+    console.print()
+
+
+def print_trials(console: Console, study: Study) -> None:
+    """Each candidate's mean and standard error over folds: raw scores, recovered and calibrated probabilities."""
+    options, winner = study.options, study.winner.trial
+    shown = best_of_search(study) if options.budget else study.shown_trials
+    grid = metric_grid(f"Mean ± standard error over {counted(len(study.split.folds), 'fold')}")
     for trial in shown:
-        # Cross-entropy's scores are probabilities already.
-        for recovered in (True,) if trial.candidate.is_cross_entropy else (False, True):
-            wins = trial is winner and recovered
-            cells = [mean_cell(trial.per_fold(metric, recovered)) for metric in TITLES]
-            grid.add_row(name_cell(trial.candidate, recovered, wins), *cells, style="bold" if wins else "")
+        kinds = [RECOVERED, CALIBRATED] if trial.candidate.is_cross_entropy else [RAW, RECOVERED, CALIBRATED]
+        for kind in kinds if trial in (winner, study.finalists[0].trial) else [CALIBRATED]:
+            wins = trial is winner and kind == CALIBRATED
+            cells = [mean_cell(trial.per_fold(metric, kind)) for metric in TITLES]
+            grid.add_row(name_cell(trial.candidate, kind, wins, study.usual), *cells, style="bold" if wins else "")
     console.print(grid)
-    console.print(Text(f"* has the best mean {TITLES[options.select]}, judged by recovered probabilities"))
+    best = max(study.shown_trials, key=lambda trial: trial.mean(options.select))
+    chosen = f"* has the best mean {TITLES[options.select]}, calibrated"
+    if best is not winner:
+        chosen = (
+            f"* is the simplest within one standard error of the best mean {TITLES[options.select]}, calibrated, "
+            f"which {best.candidate.name} has"
+        )
+    console.print(Text(chosen))
+    if options.engine != LINEAR:
+        console.print(Text(f"trees: {study.usual}, where nothing else is said", style="dim"))
     console.print(Text(f"calibration error: expected, over {BINS} bins of equal count", style="dim"))
-    if winner.fits[0].probabilities.ndim == 2:
-        over = "average precision, ROC AUC and calibration error: means over the classes, each against the rest"
-        console.print(Text(over, style="dim"))
+    console.print(Text("calibrated: on the out-of-fold scores, each fold by those of the other folds", style="dim"))
+    if len(study.sample.target.classes) > 2:
+        over = "average precision, ROC AUC and calibration error: means over the classes, each against the rest; "
+        console.print(Text(over + "observed / expected: of the rarest class", style="dim"))
     if options.budget:
-        tried = counted(len(trials), "candidate")
+        tried = counted(len(study.trials), "candidate")
         spent = f"the best of {tried} that the budget was spent on; model.json has all of them"
         console.print(Text(spent, style="dim"))
     console.print()
 
 
-def best_of_search(trials: Sequence[Trial], finalists: Sequence[Trial], select: Metric) -> list[Trial]:
+def best_of_search(study: Study) -> list[Trial]:
     """The finalists and the next best, the best first."""
-    ranked = sorted(trials, key=lambda trial: -select.sign * float(trial.per_fold(select).mean()))
+    finalists = [finalist.trial for finalist in study.finalists]
+    ranked = sorted(study.trials, key=lambda trial: -trial.mean(study.options.select))
     others = [trial for trial in ranked if trial not in finalists][: TRIALS_SHOWN - len(finalists)]
     return [trial for trial in ranked if trial in finalists or trial in others]
 
 
-def print_test(console: Console, curves: Sequence[Curve], winner: Candidate, test: Rows) -> None:
+def print_test(console: Console, study: Study) -> None:
     """The final test of those that came so far."""
-    grid = metric_grid(f"Final test, {counted(len(test.labels), 'row')}, trained on all training rows")
-    for curve in curves:
-        wins = curve.candidate == winner and curve.recovered
+    grid = metric_grid(f"Final test, {counted(len(study.test.labels), 'row')}, trained on all training rows")
+    for curve in study.curves:
+        wins = curve.candidate == study.winner.candidate and curve.kind == CALIBRATED
         cells = [number(curve.scores[metric]) for metric in TITLES]
-        grid.add_row(name_cell(curve.candidate, curve.recovered, wins), *cells, style="bold" if wins else "")
+        grid.add_row(name_cell(curve.candidate, curve.kind, wins, study.usual), *cells, style="bold" if wins else "")
     console.print(grid)
 
 
-def print_classes(console: Console, classes: Sequence[str], results: Mapping[Candidate, Sequence[ClassResult]]) -> None:
-    """How each class fares, by recovered probabilities: the winner, and the others of the final test below it."""
-    winner, *_ = results  # candidates
-    rows = [result.rows for result in results[winner]]
+def print_classes(console: Console, study: Study) -> None:
+    """How each class fares, by calibrated probabilities: the winner, and the others of the final test below it."""
+    classes, winner = study.sample.target.classes, study.winner
+    finalists = sorted(study.finalists, key=lambda finalist: finalist is not winner)
+    rows = [result.rows for result in winner.by_class]
     rarest = sorted(np.argsort(rows, kind="stable")[:CLASSES_SHOWN])
     grid = Grid(
         title="Final test by class", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -175,12 +189,12 @@ def print_classes(console: Console, classes: Sequence[str], results: Mapping[Can
     for heading in ("mean\nprobab.", "average\nprecision", "precision", "recall", "F1"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for place in rarest:
-        share = 100 * results[winner][place].share
+        share = 100 * winner.by_class[place].share
         grid.add_row(Text(f"  {classes[place]}: {counted(rows[place], 'row')} ({share:.3g} %)"), style="bold")
-        for candidate, of_classes in results.items():
-            result = of_classes[place]
+        for finalist in finalists:
+            result = finalist.by_class[place]
             cells = (result.mean_probability, result.average_precision, result.precision, result.recall, result.f1)
-            name = ("* " if candidate is winner else "  ") + candidate.name
+            name = ("* " if finalist is winner else "  ") + finalist.candidate.name
             grid.add_row(Text(name, style="" if name[0] == "*" else "dim"), *(number(cell) for cell in cells))
     console.print(grid)
     if len(rarest) < len(rows):
@@ -192,15 +206,17 @@ def metric_grid(title: str) -> Grid:
     grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     grid.add_column("  loss")
     for metric in TITLES.values():
-        heading = metric.replace("calibration", "calibr.").replace(" ", "\n", 1)  # 80 columns are not many
+        heading = metric.replace("calibration", "calibr.").replace(" / ", "/\n").replace(" ", "\n", 1)  # 80 columns
         grid.add_column(heading, justify="right", no_wrap=True)
     return grid
 
 
-def name_cell(candidate: Candidate, recovered: bool, wins: bool) -> Text:
-    kind = "" if candidate.is_cross_entropy else "\n  recovered probabilities" if recovered else "\n  raw scores"
-    settings = "" if candidate.settings == Settings() else f"\n  {candidate.settings}"
-    return Text.assemble(("* " if wins else "  ") + candidate.name, (kind + settings, "dim"))
+def name_cell(candidate: Candidate, kind: str, wins: bool, usual: Settings) -> Text:
+    """The usual settings are told once, above."""
+    said = "" if candidate.is_cross_entropy and kind == RECOVERED else kind
+    settings = "" if candidate.settings == usual else str(candidate.settings)
+    more = ", ".join(filter(None, (said, settings)))
+    return Text.assemble(("* " if wins else "  ") + candidate.name, (more and f"\n  {more}", "dim"))
 
 
 def mean_cell(values: np.ndarray) -> Text:
@@ -210,12 +226,6 @@ def mean_cell(values: np.ndarray) -> Text:
 
 def number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
-
-
-def print_verdict(console: Console, sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        console.print(Text(sentence, style="bold"))
-    console.print()
 
 
 def print_folder(console: Console, options: Options, model: Model) -> None:

@@ -10,15 +10,17 @@ How many rounds fit into a budget depends on the machine, so the same seed need 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import optuna
 
+from parfocal.app.candidates import LINEAR, Candidate, Settings
 from parfocal.app.options import Metric
-from parfocal.app.training import Candidate, FoldFit, Folds, Settings, candidates
+from parfocal.app.training import Folds
+from parfocal.app.trials import Trial, to_trials
 
 FINAL_FITS = 1.0  # what they take, in rounds of the search: a finalist sees all training rows, but no folds
 
@@ -43,45 +45,48 @@ class Side:
         return better
 
 
-def settings(trial: Any) -> Settings:
-    return Settings(
-        learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
-        leaves=trial.suggest_int("leaves", 7, 127, log=True),
-        l2=trial.suggest_float("l2", 1e-2, 30.0, log=True),
-        feature_share=trial.suggest_float("feature_share", 0.4, 1.0),
-    )
+class Space:
+    """What can be proposed for a table: the usual settings say how many bins it has and how wide it is."""
 
+    def __init__(self, folds: Folds, usual: Settings) -> None:
+        self.classes, self.usual = folds.rows.classes, usual
+        self.linear = folds.training.engine.name == LINEAR
 
-def cross_entropy(trial: Any) -> Candidate:
-    return Candidate(0.0, settings=settings(trial))
+    def settings(self, trial: Any) -> Settings:
+        if self.linear:
+            return Settings(inverse_penalty=trial.suggest_float("inverse_penalty", 1e-3, 1e2, log=True))
+        return replace(
+            self.usual,
+            learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
+            leaves=trial.suggest_int("leaves", 4, 127, log=True),
+            l2=trial.suggest_float("l2", 1e-2, 30.0, log=True),
+            feature_share=self.usual.feature_share * trial.suggest_float("feature_share", 0.4, 1.0),
+        )
 
+    def cross_entropy(self, trial: Any) -> Candidate:
+        return Candidate(0.0, settings=self.settings(trial))
 
-def focal(classes: int) -> Callable[[Any], Candidate]:
-    def propose(trial: Any) -> Candidate:
+    def focal(self, trial: Any) -> Candidate:
         gamma = trial.suggest_float("gamma", 0.1, 5.0)
-        if classes > 2:
-            return Candidate(gamma, balance=trial.suggest_float("balance", 0.0, 1.0), settings=settings(trial))
-        return Candidate(gamma, alpha=trial.suggest_float("alpha", 0.05, 0.95), settings=settings(trial))
+        if self.classes > 2:
+            balance = trial.suggest_float("balance", 0.0, 1.0)
+            return Candidate(gamma, balance=balance, settings=self.settings(trial))
+        return Candidate(gamma, alpha=trial.suggest_float("alpha", 0.05, 0.95), settings=self.settings(trial))
 
-    return propose
 
-
-def search(folds: Folds, classes: int, select: Metric, seed: int, deadline: float) -> list[FoldFit]:
-    """Fits of all that was tried, in order; it ends where another round and the final fits would pass the deadline."""
+def search(folds: Folds, usual: Sequence[Candidate], select: Metric, seed: int, deadline: float) -> list[Trial]:
+    """All that was tried, in order; it ends where another round and the final fits would pass the deadline."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # with one, both sides would draw alike
-    sides = Side(cross_entropy, seeds[0]), Side(focal(classes), seeds[1])
-    usual, began = candidates((), (), classes), time.monotonic()
-    fits = folds.fit(usual)
+    space = Space(folds, usual[0].settings)
+    sides = Side(space.cross_entropy, seeds[0]), Side(space.focal, seeds[1])
+    began = time.monotonic()
+    trials = to_trials(folds.fit(usual), folds)
     estimate = (time.monotonic() - began) * len(sides) / len(usual)
     rounds: list[float] = []  # what each took
     while (started := time.monotonic()) + max(rounds, default=estimate) * (1 + FINAL_FITS) <= deadline:
-        asked = [side.ask() for side in sides]
-        found = folds.fit(asked)
-        for side, candidate in zip(sides, asked, strict=True):
-            own = [fit for fit in found if fit.candidate == candidate]
-            if not side.tell(select.sign * float(np.mean([fit.recovered_scores[select] for fit in own]))):
-                own = [replace(fit, probabilities=np.empty(0)) for fit in own]  # only a finalist needs them
-            fits += own
+        found = to_trials(folds.fit([side.ask() for side in sides]), folds)
+        for side, trial in zip(sides, found, strict=True):
+            trials.append(trial if side.tell(trial.mean(select)) else trial.forgotten())
         rounds.append(time.monotonic() - started)
-    return fits
+    return trials

@@ -1,10 +1,11 @@
-"""The candidates, and gradient boosting with each of them.
+"""Candidates trained on the folds, and the chosen ones on all training rows.
 
-(a) A candidate is a loss, gamma and class weights, and the settings of the booster.  Cross-entropy is gamma 0 without
-    weights; balanced cross-entropy weighs the classes so that all count the same.  Without a budget all train with the
-    same settings; only the loss differs.
-(b) Each fit is one thread, and as many fits run as there are cores: 36 s against 63 s for one fit at a time with two
+(a) Each fit is one thread, and as many fits run as there are cores: 36 s against 63 s for one fit at a time with two
     threads (folds of flights, 2 cores).  Nothing is shared but the binned data, so it doesn't matter which ends first.
+(b) Training stops by the log loss of recovered probabilities, whatever the winner is chosen by.  A few dozen positives
+    are too rough a measure of ranking to stop by: stopped by average precision, models had the worse log loss on eight
+    tables of eight, and the worse average precision on six.
+(c) The rows of all folds are binned once.  Bins are made of features alone, and of training rows alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from parfocal import engines
+from parfocal.app.candidates import CROSS_ENTROPY, Candidate
 from parfocal.app.errors import BadInput, counted, one_line
-from parfocal.app.metrics import score, scores
-from parfocal.app.options import Metric
-from parfocal.app.splits import Split
+from parfocal.app.linear import ENGINE as LINEAR_ENGINE
+from parfocal.app.metrics import scores
+from parfocal.app.splits import Fold
 from parfocal.boosting import Loss
 from parfocal.engines import Engine
 from parfocal.objectives import focal_loss
@@ -31,12 +33,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MOST_ROUNDS = 500
-# Flights, average precision: the best rounds of all candidates and folds lie between 20 and 190.
+# Flights: the best rounds of all candidates and folds lie between 20 and 190.
 PATIENCE = 50
-SCORED_EVERY = 10
-# LightGBM draws its bins from 200,000 rows.  On flights (252,568) that luck alone moved the average precision of the
-# final test between 0.099 and 0.131 over five seeds, more than any loss did.
-BIN_SAMPLE = 2_000_000
+SCORED_EVERY = 5
 # A leaf of rare positives asks for a step of gradient / curvature = 1 / prior, 40 margins for flights, and one such
 # leaf spoils the ranking.  The longest step is one logit of the posterior, which moves 1 + gamma times as fast as the
 # margin where samples are easy.  Mean average precision over the folds of flights:
@@ -44,100 +43,8 @@ BIN_SAMPLE = 2_000_000
 #     no limit                     0.135      0.151             0.138    0.144             0.147    0.152
 #     1 margin                     0.156      0.152             0.148    0.148             0.144    0.152
 #     1 logit of posterior         0.156      0.152             0.154    0.151             0.153    0.150
+# It takes up to half off the mean probability of a rare class, which the calibration on the folds puts back.
 LONGEST_STEP = 1.0
-
-DEFAULT_GAMMAS = (1.0, 2.0)
-DEFAULT_ALPHAS = (0.25, 0.5)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the booster; what is None is the engine's own."""
-
-    learning_rate: float = 0.1
-    leaves: int = 31
-    l2: float | None = None
-    feature_share: float = 1.0
-
-    def of_engine(self, engine: str) -> dict[str, Any]:
-        """What an engine calls those that a `Task` does not have."""
-        l2, share = {
-            "lightgbm": ("lambda_l2", "feature_fraction"),
-            "xgboost": ("lambda", "colsample_bytree"),
-            "catboost": ("l2_leaf_reg", "rsm"),
-        }[engine]
-        given = {share: self.feature_share, **({} if self.l2 is None else {l2: self.l2})}
-        if engine == "lightgbm":
-            given["bin_construct_sample_cnt"] = BIN_SAMPLE
-        if engine == "catboost":
-            given["depth"] = round(np.log2(self.leaves)) + 1  # 31 leaves are its default, 6
-        return given
-
-    def __str__(self) -> str:
-        l2 = "" if self.l2 is None else f", L2 {self.l2:.2g}"
-        share = "" if self.feature_share == 1 else f", {self.feature_share:.0%} of columns"
-        return f"rate {self.learning_rate:.2g}, {counted(self.leaves, 'leaf', 'leaves')}{l2}{share}"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A loss to try.  Classes weigh prior ** -balance: 0 is alike, 1 is balanced; or alpha is that of the positive."""
-
-    gamma: float
-    alpha: float | None = None
-    balance: float = 0.0
-    settings: Settings = Settings()
-
-    @property
-    def is_cross_entropy(self) -> bool:
-        return self.gamma == 0 and self.alpha is None and self.balance == 0
-
-    @property
-    def name(self) -> str:
-        weighted = "" if self.alpha is None else f"alpha {self.alpha:.3g}"
-        if self.balance:
-            weighted = "balanced" if self.balance == 1 else f"balance {self.balance:.2g}"
-        if self.gamma > 0:
-            return f"focal (gamma {self.gamma:.3g}{', ' if weighted else ''}{weighted})"
-        return f"{weighted} cross-entropy" if self.balance == 1 else "cross-entropy" + (weighted and f" ({weighted})")
-
-    def class_weights(self, prior: Any) -> Any:
-        """alpha of the loss: None, of two classes a number, else one for each class, on average 1."""
-        if self.alpha is not None or not self.balance:
-            return self.alpha
-        shares = np.array([1 - prior, prior]) if np.ndim(prior) == 0 else np.asarray(prior)
-        weights = shares**-self.balance
-        if np.ndim(prior) == 0:
-            return float(weights[1] / weights.sum())
-        return (weights / (shares @ weights)).tolist()
-
-    def loss(self, prior: Any) -> Loss:
-        classes = None if np.ndim(prior) == 0 else len(prior)
-        return focal_loss(classes, self.gamma, self.class_weights(prior), from_logits=True)
-
-
-CROSS_ENTROPY = Candidate(0.0)
-BALANCED = Candidate(0.0, balance=1.0)
-
-
-def candidates(gammas: Sequence[float], alphas: Sequence[float], classes: int) -> list[Candidate]:
-    """Both cross-entropies, then the grid: the simpler first.  Of more than two classes, alike or balanced ones."""
-    gammas = gammas or DEFAULT_GAMMAS
-    if classes > 2:
-        if alphas:
-            raise BadInput(
-                f"--alpha is the weight of the positive class, and --target has {counted(classes, 'class')}, which are "
-                "tried alike and balanced; leave --alpha out, or choose one class with --positive"
-            )
-        grid = [Candidate(gamma, balance=balance) for gamma in gammas for balance in (0.0, 1.0)]
-    else:
-        # At alpha 0.5 both classes weigh the same, as in plain cross-entropy.
-        grid = [
-            CROSS_ENTROPY if (gamma, alpha) == (0, 0.5) else Candidate(gamma, alpha)
-            for gamma in gammas
-            for alpha in alphas or DEFAULT_ALPHAS
-        ]
-    return list(dict.fromkeys([CROSS_ENTROPY, BALANCED, *grid]))
 
 
 @dataclass(frozen=True)
@@ -151,8 +58,14 @@ class Rows:
     classes: int = 2
 
     def part(self, rows: np.ndarray) -> Rows:
-        weights = None if self.weights is None else self.weights[rows]
-        return Rows(self.matrix[rows], self.labels[rows], weights, self.categorical, self.classes)
+        return Rows(self.matrix[rows], self.labels[rows], self.weights_of(rows), self.categorical, self.classes)
+
+    def without_matrix(self, rows: np.ndarray) -> Rows:
+        """A part whose features the engine has already."""
+        return Rows(np.empty((len(rows), 0)), self.labels[rows], self.weights_of(rows), self.categorical, self.classes)
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        return None if self.weights is None else self.weights[rows]
 
     @property
     def prior(self) -> Any:
@@ -160,6 +73,10 @@ class Rows:
         shares = np.bincount(self.labels.astype(np.int64), self.weights, self.classes)
         shares = shares / shares.sum()
         return float(shares[1]) if self.classes == 2 else shares
+
+    @property
+    def of_rarest_class(self) -> int:
+        return int(np.bincount(self.labels.astype(np.int64), minlength=self.classes).min())
 
     def of_engine(self) -> engines.Rows:
         """Weights of mean 1, so that no limit on a leaf depends on their unit."""
@@ -175,6 +92,9 @@ class Training:
     seed: int
     advance: Callable[[], None] = lambda: None
 
+    def engine_of(self, candidate: Candidate) -> Engine:
+        return LINEAR_ENGINE if candidate.linear else self.engine
+
     def task(self, candidate: Candidate, rows: Rows, rounds: int, **more: Any) -> engines.Task:
         settings = candidate.settings
         return engines.Task(
@@ -188,29 +108,29 @@ class Training:
             seed=self.seed,
             classes=rows.classes,
             categorical=rows.categorical,
-            more=settings.of_engine(self.engine.name),
+            more=settings.of_engine(self.engine_of(candidate).name),
             **{"held_out": None, "patience": PATIENCE, **more},
         )
 
-    def tables(self, training: Rows, validation: Rows | None = None) -> tuple[Any, Any] | None:
-        """The rows as the engine has them, if fits can share that."""
-        if self.engine.tables is None:
+    def table(self, rows: Rows, usual: Candidate = CROSS_ENTROPY) -> Any:
+        """The rows as the engine bins them, if fits can share that."""
+        if self.engine.table is None:
             return None
-        held_out = None if validation is None else validation.of_engine()
         try:
-            return self.engine.tables(self.task(CROSS_ENTROPY, training, 1, held_out=held_out))
+            return self.engine.table(self.task(usual, rows, 1))
         except ValueError as error:  # LightGBM would abort
             raise BadInput(
-                f"the columns are constant in the {counted(len(training.labels), 'row')} that one of the folds trains "
-                "on; use more rows, or other columns"
+                f"the columns are constant in the {counted(len(rows.labels), 'row')} to train on; use more rows, or "
+                "other columns"
             ) from error
 
     def train(self, candidate: Candidate, task: engines.Task) -> engines.Trained:
+        engine = self.engine_of(candidate)
         try:
-            return self.engine.train(task)
+            return engine.train(task)
         except Exception as error:
             library = type(error).__module__.partition(".")[0]
-            if isinstance(error, ValueError) or library.strip("_") == self.engine.name:
+            if isinstance(error, ValueError) or library.strip("_") == engine.name:
                 raise BadInput(f"{candidate.name}: {one_line(error)}") from error
             raise
 
@@ -222,7 +142,7 @@ class FoldFit:
     candidate: Candidate
     fold: int
     rounds: int
-    probabilities: np.ndarray  # recovered
+    logits: np.ndarray  # of the posterior: log-odds (N,), or log-probabilities (N, classes)
     raw_scores: dict[str, float]
     recovered_scores: dict[str, float]
 
@@ -242,17 +162,9 @@ class FinalFit:
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         return self.engine.margins(self.booster, self.init_score, matrix)
 
-    def raw_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Focal scores as they are."""
-        return as_people_use_them(self.margins(matrix))
 
-    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Recovered."""
-        return np.asarray(self.loss.posterior(self.margins(matrix)))
-
-
-def as_people_use_them(margins: np.ndarray) -> np.ndarray:
-    """The sigmoid or softmax; for cross-entropy it is the posterior."""
+def raw_probabilities(margins: np.ndarray) -> np.ndarray:
+    """Focal scores as people use them: the sigmoid or softmax.  For cross-entropy it is the posterior."""
     classes = margins.shape[1] if margins.ndim > 1 else None
     return np.asarray(focal_loss(classes, 0.0, None, from_logits=True).posterior(margins))
 
@@ -276,68 +188,76 @@ def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Jo
 
 @dataclass(frozen=True)
 class Folds:
-    """The rows of each fold, binned once, on which any number of candidates can be tried."""
+    """The training rows and their folds, binned once, on which any number of candidates can be tried."""
 
     training: Training
-    select: Metric
-    parts: list[tuple[Rows, Rows]]
+    rows: Rows
+    folds: Sequence[Fold]  # row numbers among `rows`
+    whole: Any = field(repr=False)
     tables: list[tuple[Any, Any] | None] = field(repr=False)
 
     @classmethod
-    def of(cls, training: Training, rows: Rows, split: Split, select: Metric) -> Folds:
-        parts = [(rows.part(fold.training), rows.part(fold.validation)) for fold in split.folds]
-        return cls(training, select, parts, [training.tables(*part) for part in parts])
+    def of(cls, training: Training, rows: Rows, folds: Sequence[Fold], usual: Candidate = CROSS_ENTROPY) -> Folds:
+        whole, part = training.table(rows, usual), training.engine.part
+        tables: list[tuple[Any, Any] | None] = [None] * len(folds)
+        if part is not None:
+            tables = [(part(whole, fold.training), part(whole, fold.validation)) for fold in folds]
+        return cls(training, rows, folds, whole, tables)
 
-    def fit(self, tried: Iterable[Candidate]) -> list[FoldFit]:
-        """Every candidate on every fold, each stopped at its best round."""
+    def fit(self, tried: Iterable[Candidate], numbers: Iterable[int] | None = None) -> list[FoldFit]:
+        """Every candidate on every fold, or on some, each stopped at its best round."""
+        numbers = range(len(self.folds)) if numbers is None else numbers
         # Long fits first, so that no core waits for a last long one.
-        longest_first = sorted(range(len(self.parts)), key=lambda fold: -len(self.parts[fold][0].labels))
+        longest_first = sorted(numbers, key=lambda fold: -len(self.folds[fold].training))
         return in_threads(self.fit_one, [(candidate, fold) for fold in longest_first for candidate in tried])
 
     def fit_one(self, job: tuple[Candidate, int], stop: threading.Event) -> FoldFit:
-        """Early stopping on the metric that chooses the winner, by recovered probabilities."""
-        candidate, fold = job
-        training, validation = self.parts[fold]
-        loss = candidate.loss(training.prior)
-
-        def recovered_score(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
-            return self.select.sign * score(self.select, labels, np.asarray(loss.posterior(margins)), weights)
-
+        candidate, number = job
+        engine, fold = self.training.engine_of(candidate), self.folds[number]
+        tables = None if engine.table is None else self.tables[number]
+        part = self.rows.part if tables is None else self.rows.without_matrix
+        training, validation = part(fold.training), part(fold.validation)
         task = self.training.task(
             candidate,
             training,
             MOST_ROUNDS,
             held_out=validation.of_engine(),
-            score=recovered_score,
             every=SCORED_EVERY,
             stop=stop.is_set,
-            tables=self.tables[fold],
+            tables=tables,
         )
         trained = self.training.train(candidate, task)
-        margins = self.training.engine.margins(trained.booster, trained.objective.start_, validation.matrix)
-        probabilities = np.asarray(loss.posterior(margins))
+        margins = trained.held_out
+        if margins is None:
+            margins = engine.margins(trained.booster, trained.objective.start_, validation.matrix)
+        loss = candidate.loss(training.prior)
         self.training.advance()
         return FoldFit(
             candidate,
-            fold,
+            number,
             trained.rounds,
-            probabilities,
-            raw_scores=scores(validation.labels, as_people_use_them(margins), validation.weights),
-            recovered_scores=scores(validation.labels, probabilities, validation.weights),
+            np.asarray(loss.posterior_logit(margins), dtype=np.float64),
+            raw_scores=scores(validation.labels, raw_probabilities(margins), validation.weights),
+            recovered_scores=scores(validation.labels, np.asarray(loss.posterior(margins)), validation.weights),
         )
 
 
-def fit_finally(training: Training, chosen: Sequence[tuple[Candidate, int]], rows: Rows) -> list[FinalFit]:
-    """Each candidate on all rows, for its number of rounds."""
-    tables = training.tables(rows)
+def fit_finally(
+    training: Training, chosen: Sequence[tuple[Candidate, int]], rows: Rows, table: Any = None
+) -> list[FinalFit]:
+    """Each candidate on all rows, for its number of rounds.  `table` holds the rows, binned, where that was done."""
+    if table is None and not all(candidate.linear for candidate, _ in chosen):
+        table = training.table(rows, chosen[0][0])
 
     def fit(job: tuple[Candidate, int], stop: threading.Event) -> FinalFit:
         candidate, rounds = job
+        engine = training.engine_of(candidate)
+        tables = (table, None) if engine.table is not None else None
         task = training.task(candidate, rows, rounds, stop=stop.is_set, tables=tables)
         trained = training.train(candidate, task)
         training.advance()
         start = trained.objective.start_
         prior, loss = rows.prior, candidate.loss(rows.prior)
-        return FinalFit(candidate, training.engine, trained.booster, loss, start, prior, trained.rounds)
+        return FinalFit(candidate, engine, trained.booster, loss, start, prior, trained.rounds)
 
     return in_threads(fit, chosen)

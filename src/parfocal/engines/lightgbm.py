@@ -132,6 +132,11 @@ def lightgbm_table(rows: Rows, reference: Any, task: Task) -> Any:
     return table
 
 
+def lightgbm_part(table: Any, rows: np.ndarray) -> Any:
+    """Its bins are those of the whole table, so parts fit together."""
+    return table.subset(rows).construct()
+
+
 def train_lightgbm(task: Task) -> Trained:
     import lightgbm as lgb
 
@@ -162,7 +167,7 @@ def train_lightgbm(task: Task) -> Trained:
         if best.look(number, margins, finished or number == task.rounds):
             break
     trees = lgb.Booster(model_str=booster.model_to_string(num_iteration=best.rounds or None))
-    return Trained(trees, objective, trees.current_iteration())
+    return Trained(trees, objective, trees.current_iteration(), best.margins)
 
 
 def lightgbm_scores(booster: Any, features: Any) -> np.ndarray:
@@ -190,5 +195,6 @@ ENGINE = Engine(
     save=save_lightgbm,
     features=lambda booster: int(booster.num_feature()),
     parameters=Parameters(lightgbm_names, REFUSED, "num_iterations", lightgbm_impossible),
-    tables=lightgbm_tables,
+    table=lambda task: lightgbm_table(task.rows, None, task),
+    part=lightgbm_part,
 )

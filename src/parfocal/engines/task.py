@@ -43,7 +43,7 @@ class Task:
     score: Score | None = None  # what to stop by; None: the log loss of the posterior
     every: int = 1  # rounds from one score to the next; CatBoost looks at every one
     stop: Callable[[], bool] = lambda: False  # asked before each round; True gives up
-    tables: tuple[Any, Any] | None = None  # of `Engine.tables`, where several tasks share them
+    tables: tuple[Any, Any] | None = None  # of `Engine.table` and `Engine.part`, where several tasks share them
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Trained:
     booster: Any
     objective: Objective
     rounds: int
+    held_out: np.ndarray | None = None  # the margins of held-out rows at the best round, where they are at hand
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,10 @@ class Engine:
     save: Callable[[Any, Path], Any]
     features: Callable[[Any], int]
     parameters: Parameters
-    tables: Callable[[Task], tuple[Any, Any]] | None = None  # a task's rows as the library has them, if tasks can share
+    # A task's rows as the library bins them, and some of the rows of such a table by their numbers, in order: for tasks
+    # that share rows.
+    table: Callable[[Task], Any] | None = None
+    part: Callable[[Any, np.ndarray], Any] | None = None
 
     def margins(self, booster: Any, start: Any, features: Any) -> np.ndarray:
         scores = self.raw_scores(booster, features)
@@ -92,15 +96,17 @@ class BestRound:
 
     def __init__(self, task: Task, objective: Objective) -> None:
         self.task, self.score, self.rounds, self.best = task, scoring(task, objective), 0, -np.inf
+        self.margins: np.ndarray | None = None
 
     def look(self, number: int, margins: Callable[[], np.ndarray], last: bool) -> bool:
         """Whether training should end after this round, counted from 1."""
         held_out = self.task.held_out
         if held_out is None or (number % self.task.every and not last):
             return last
-        reached = self.score(margins(), held_out.labels, held_out.weights)
+        now = margins()
+        reached = self.score(now, held_out.labels, held_out.weights)
         if reached > self.best or not self.rounds:
-            self.best, self.rounds = reached, number
+            self.best, self.rounds, self.margins = reached, number, now
         return last or number - self.rounds >= self.task.patience
 
 

@@ -142,7 +142,7 @@ def train_xgboost(task: Task) -> Trained:
         if best.look(number, margins, number == task.rounds):
             break
     rounds = best.rounds or number
-    return Trained(booster[:rounds], objective, rounds)
+    return Trained(booster[:rounds], objective, rounds, best.margins)
 
 
 def refuse_categories(task: Task, error: Exception) -> None:
