@@ -90,7 +90,7 @@ class Candidate:
 
     @property
     def simplicity(self) -> int:
-        """0 is the simplest: cross-entropy, of trees or linear, then focal losses without weights, then all with weights.
+        """0 is the simplest: cross-entropy, of trees or linear; then focal losses without weights, then all weights.
 
         Where trees and linear models are a standard error apart, either may come first: on the 14 tables above
         FEW_LEAVES calibrated log loss was 0.961 with the trees first, 0.964 with the linear one, 0.964 by the mean.

@@ -16,7 +16,7 @@ from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
 from parfocal.app.errors import BadInput, one_line
-from parfocal.app.options import EngineName, Metric, Options, Roles, seconds
+from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, Roles, reading_of, seconds
 
 LARGEST_SEED = 2**31 - 1  # LightGBM's
 
@@ -83,6 +83,18 @@ def fit(
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Train on the past, and test on what follows.")
     ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MARK", help="A text that says that a value is missing, beside NA, ? and others; repeatable."
+        ),
+    ] = None,
+    decimal: Annotated[
+        Decimal | None, typer.Option(help="How numbers are written, where a column can be read in two ways.")
+    ] = None,
+    dates: Annotated[
+        Dates | None, typer.Option(help="How 1/2/2013 is read. [default: as all values allow, else day-first]")
+    ] = None,
     gamma: Annotated[
         list[float] | None, typer.Option(help="A gamma of the grid; repeatable. [default: 1 and 2]")
     ] = None,
@@ -131,6 +143,7 @@ def fit(
         table=table,
         out=out,
         roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time),
+        reading=reading_of(missing or (), decimal, dates),
         gammas=gamma or (),
         alphas=alpha or (),
         engine=engine,

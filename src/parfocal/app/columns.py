@@ -13,27 +13,55 @@ a boolean or a date if all of its values are; `fit` decides that once and `predi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import datetime as dt
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from parfocal.app import numerals
+from parfocal.app.errors import counted, listed
+from parfocal.app.numerals import Notation
+
 Kind = Literal["number", "boolean", "category", "date", "datetime"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# In a column of numbers, dates or booleans these say as well that nothing is there; as a category each is one.
+MARKS = ("?", "-", "--", ".", "None", "none", "n/a", "#N/A", "#NA", "<NA>", "\\N", "(null)", "nil", "missing", "na")
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
 MOST_CATEGORIES = 10_000  # more of them are nearly as good as names, and each costs a line in model.json
 # A text column with more distinct values than this share of its rows names its rows rather than describing them.
 IDENTIFIER_SHARE, IDENTIFIER_ROWS = 0.95, 20
 
 ISO_DATE = "%Y-%m-%d"
-DATE_FORMATS = (ISO_DATE, "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
+DAY_FIRST, MONTH_FIRST = ("%d/%m/%Y", "%d-%m-%Y"), ("%m/%d/%Y", "%m-%d-%Y")
+NAMED_MONTHS = ("%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y", "%B %d %Y")
 CLOCK_FORMATS = (
     "",
     *(t + clock + zone for t in " T" for clock in ("%H:%M:%S%.f", "%H:%M") for zone in ("", "%#z")),
+    *(f" {clock}{gap}%p" for clock in ("%I:%M:%S", "%I:%M") for gap in (" ", "")),
 )
 DAY = 86_400_000_000  # microseconds
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says about how columns are written."""
+
+    missing: tuple[str, ...] = ()  # more marks for missing values
+    decimal: str | None = None  # "." or ","; None: what all values of a column allow
+    month_first: bool | None = None  # of 1/2/2013; None: day first, if both are possible
+
+    @property
+    def date_formats(self) -> tuple[str, ...]:
+        numbered = MONTH_FIRST + DAY_FIRST if self.month_first else DAY_FIRST + MONTH_FIRST
+        return (ISO_DATE, "%Y/%m/%d", "%d.%m.%Y", *numbered, *NAMED_MONTHS)
+
+
+AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -46,6 +74,14 @@ class Column:
     date_format: str | None = None  # how its text is read as a date; None: ISO 8601
     zone: str | None = None  # the time zone that hours are told in
     days: bool = True  # whether a date also counts as days since 1970
+    missing: tuple[str, ...] = ()  # marks for missing values, beside MISSING and MARKS
+    decimal: str = "."  # how its numbers are written, see numerals.Notation
+    thousands: str = ""
+    unit: str = ""
+
+    @property
+    def notation(self) -> Notation:
+        return Notation(self.decimal, self.thousands, self.unit)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -73,17 +109,17 @@ class Converted:
 # -- what a column is ------------------------------------------------------------------------------
 
 
-def recognise(values: pl.Series, as_text: bool) -> Column | None:
+def recognise(values: pl.Series, as_text: bool, reading: Reading = AS_IT_IS) -> Column | None:
     """The kind of a column; None for types that no model here can use, such as lists."""
-    name, dtype = values.name, values.dtype
+    name, dtype, missing = values.name, values.dtype, reading.missing
     if as_text:
-        return recognise_text(values)
+        return recognise_text(values, reading)
     if dtype == pl.Boolean:
         return Column(name, "boolean")
     if dtype.is_numeric() or dtype in (pl.Duration, pl.Time, pl.Null):
         return Column(name, "number")
     if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return Column(name, "category")
+        return Column(name, "category", missing=missing)
     if dtype == pl.Date:
         return Column(name, "date")
     if isinstance(dtype, pl.Datetime):
@@ -91,26 +127,70 @@ def recognise(values: pl.Series, as_text: bool) -> Column | None:
     return None
 
 
-def recognise_text(values: pl.Series) -> Column:
-    number, boolean = Column(values.name, "number"), Column(values.name, "boolean")
-    for column in (number, boolean):
+def recognise_text(values: pl.Series, reading: Reading = AS_IT_IS) -> Column:
+    blank = Column(values.name, "category", missing=reading.missing)
+    plain = replace(blank, kind="number", decimal=reading.decimal or ".")
+    for column in (plain, replace(blank, kind="boolean")):
         if convert(values.head(1000), column).clean and convert(values, column).clean:
             return column
-    date_format = recognise_date_format(values, DATE_FORMATS)
+    texts = tidy(values, missing=(*reading.missing, *MARKS)).drop_nulls()
+    written = numerals.recognise(texts, reading.decimal)
+    if len(written) == 1:
+        return replace(plain, **asdict(written[0]))
+    date_format = recognise_date_format(texts, reading.date_formats)
     if date_format is None:
-        return Column(values.name, "category")
-    kind: Kind = "datetime" if "%H" in date_format else "date"
-    return Column(values.name, kind, date_format=date_format, zone="UTC" if "%#z" in date_format else None)
+        return blank
+    kind: Kind = "datetime" if "%H" in date_format or "%I" in date_format else "date"
+    return replace(blank, kind=kind, date_format=date_format, zone="UTC" if "%#z" in date_format else None)
 
 
-def recognise_date_format(values: pl.Series, date_formats: tuple[str, ...]) -> str | None:
-    """The first format that all values have."""
-    texts = tidy(values).drop_nulls()
+def recognise_date_format(texts: pl.Series, date_formats: tuple[str, ...]) -> str | None:
+    """The first format that all texts have."""
     sample = texts.head(100)
     for date_format in (date + clock for date in date_formats for clock in CLOCK_FORMATS):
         if all(parse_dates(some, date_format).null_count() == 0 < len(some) for some in (sample, texts)):
             return date_format
     return None
+
+
+def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:
+    """What should be told about a column of text: what was taken for missing, and what could be read otherwise."""
+    given = tidy(values, missing=column.missing).drop_nulls()
+    if column.kind != "category":
+        marks = given.filter(given.is_in(MARKS))
+        for mark in marks.unique().sort():
+            yield f"{mark!r} in {counted(int((marks == mark).sum()), 'row')} is taken for missing"
+        given = given.filter(~given.is_in(MARKS))
+    if column.kind == "number" and not column.notation.plain:
+        yield f"read as numbers that are written like {column.notation.words}"
+    if column.kind == "number" and column.notation.plain and given.str.contains(r"^[+-]?\d{16,}$").any():
+        yield "holds integers of 16 digits or more, which merge as numbers; if they are names of something, --drop it"
+    if column.kind in ("date", "datetime") and column.date_format is not None and reading.month_first is None:
+        other = column.date_format.translate(str.maketrans("dm", "md"))
+        both = column.date_format.startswith(DAY_FIRST) and parse_dates(given, other).null_count() == 0
+        if both:
+            yield "read with the day first; --dates month-first says otherwise"
+    if column.kind == "category":
+        numbers = given.filter(~given.is_in(MARKS))
+        written = numerals.recognise(numbers, reading.decimal)
+        if len(written) > 1:
+            ways = " or ".join(f"{notation.read(numbers.head(1))[0]:.15g}" for notation in written)
+            yield f"taken for text: {numbers[0]!r} may be {ways}; --decimal point or --decimal comma says which"
+        elif not written:
+            yield from because_of_words(numbers, reading)
+
+
+def because_of_words(texts: pl.Series, reading: Reading) -> Iterator[str]:
+    """What keeps a column from being numbers, where that is a few words."""
+    numeric = texts.filter(texts.str.contains(r"^[^A-Za-z]*\d[^A-Za-z]*$"))
+    written = numerals.recognise(numeric.head(1000), reading.decimal)
+    words = texts if not written else texts.filter(written[0].read(texts).is_null())
+    if not len(texts) or len(words) * 2 > len(texts) or not len(words):
+        return
+    distinct = words.unique().sort()
+    examples = listed(map(repr, distinct), 3)
+    told = f"taken for text, not for numbers, because of {examples} in {counted(len(words), 'row')}"
+    yield told + (f"; --missing {distinct[0]} says that nothing is there" if len(distinct) == 1 else "")
 
 
 def looks_like_names(values: pl.Series) -> bool:
@@ -121,8 +201,9 @@ def looks_like_names(values: pl.Series) -> bool:
 
 def with_categories(column: Column, values: pl.Series) -> Column:
     """The column with its categories, taken from converted `values`: the most frequent first, then by name."""
-    counts = values.drop_nulls().value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
-    return replace(column, categories=tuple(counts[values.name].head(MOST_CATEGORIES)))
+    counts = values.alias("value").drop_nulls().value_counts(name="rows")
+    counts = counts.sort(["rows", "value"], descending=[True, False])
+    return replace(column, categories=tuple(counts["value"].head(MOST_CATEGORIES)))
 
 
 # -- converting ------------------------------------------------------------------------------------
@@ -146,11 +227,15 @@ def convert(values: pl.Series, column: Column) -> Converted:
     if values.dtype == pl.Null:
         values = values.cast(pl.String)
     if column.kind == "category":
-        given = converted = tidy(values.cast(pl.String), keep=column.categories)
+        given = converted = tidy(values.cast(pl.String), column.categories, column.missing)
     else:
-        given = tidy(values) if values.dtype == pl.String else values
-        if column.kind == "number":
+        given = tidy(values, missing=(*column.missing, *MARKS)) if values.dtype == pl.String else values
+        if column.kind == "number" and given.dtype == pl.String and not column.notation.plain:
+            converted = column.notation.read(given)
+        elif column.kind == "number":
             converted = to_number(given)
+            if given.dtype == pl.String and converted.null_count() > given.null_count():
+                converted = converted.fill_null(column.notation.read(given))  # such as (5.00)
         elif column.kind == "boolean":
             converted = to_boolean(given)
         else:
@@ -161,10 +246,10 @@ def convert(values: pl.Series, column: Column) -> Converted:
     return Converted(converted, wrong)
 
 
-def tidy(texts: pl.Series, keep: tuple[str, ...] = ()) -> pl.Series:
+def tidy(texts: pl.Series, keep: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> pl.Series:
     """Text without blanks around it, and null where it says that nothing is there (unless that is a category)."""
-    missing = [text for text in MISSING if text not in keep]
-    return texts.str.strip_chars().replace(missing, [None] * len(missing))
+    nothing = [text for text in dict.fromkeys((*MISSING, *missing)) if text not in keep]
+    return texts.str.strip_chars().replace(nothing, [None] * len(nothing))
 
 
 def to_number(values: pl.Series) -> pl.Series:
@@ -186,14 +271,31 @@ def to_boolean(values: pl.Series) -> pl.Series:
 def to_datetime(values: pl.Series, column: Column) -> pl.Series:
     """Dates and times as the clock in the column's time zone shows them."""
     if values.dtype == pl.String:
-        date_format = column.date_format or recognise_date_format(values, (ISO_DATE,)) or ISO_DATE
+        date_format = column.date_format or recognise_date_format(values.drop_nulls(), (ISO_DATE,)) or ISO_DATE
         moments = parse_dates(values, date_format)
     else:
         moments = values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None)))
     assert isinstance(moments.dtype, pl.Datetime)
     if moments.dtype.time_zone is not None and column.zone is not None:
-        moments = moments.dt.convert_time_zone(column.zone)
+        return clock_in(moments, column.zone)
     return moments.dt.replace_time_zone(None)
+
+
+OFFSET = re.compile(r"[+-]\d\d:?\d\d")
+
+
+def is_offset(zone: str | None) -> bool:
+    """Whether a time zone is a fixed distance from UTC, such as +05:30, which no data base of zones has."""
+    return zone is not None and OFFSET.fullmatch(zone) is not None
+
+
+def clock_in(moments: pl.Series, zone: str) -> pl.Series:
+    """Moments of a known zone as the clock in `zone` shows them."""
+    if not is_offset(zone):
+        return moments.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    minutes = int(zone[1:3]) * 60 + int(zone[-2:])
+    utc = moments.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return utc + dt.timedelta(minutes=-minutes if zone[0] == "-" else minutes)
 
 
 def parse_dates(texts: pl.Series, date_format: str) -> pl.Series:

@@ -28,7 +28,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     options.check()
     check_installed(str(options.engine), f"--engine {options.engine}")
     table = open_table(options.table)
-    sample = read_sample(table, options.roles)
+    sample = read_sample(table, options.roles, options.reading)
     classes = sample.target.classes
     check_speed(options, len(classes))
     if sample.times is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from parfocal.app.columns import AS_IT_IS, Reading
 from parfocal.app.errors import BadInput
 
 LARGEST_GAMMA = 50.0  # beyond, the curvature of all but the worst samples underflows, and nothing is learnt
@@ -35,6 +36,25 @@ class EngineName(StrEnum):
     linear = "linear"
 
 
+class Dates(StrEnum):
+    """How 1/2/2013 is read."""
+
+    day_first = "day-first"
+    month_first = "month-first"
+
+
+class Decimal(StrEnum):
+    """What stands before the fraction of a number."""
+
+    point = "point"
+    comma = "comma"
+
+
+def reading_of(missing: Sequence[str], decimal: Decimal | None, dates: Dates | None) -> Reading:
+    marks = {None: None, Decimal.point: ".", Decimal.comma: ","}
+    return Reading(tuple(missing), marks[decimal], None if dates is None else dates is Dates.month_first)
+
+
 @dataclass(frozen=True)
 class Roles:
     """What the options say about columns."""
@@ -56,6 +76,7 @@ class Options:
     gammas: Sequence[float] = ()
     alphas: Sequence[float] = ()
     engine: EngineName = EngineName.lightgbm
+    reading: Reading = AS_IT_IS
     budget: float | None = None
     select: Metric = Metric.log_loss
     fast: bool = False

@@ -86,7 +86,8 @@ def describe_target(sample: Sample) -> str:
     if target.tie:
         text += "; both are equally frequent, so the last in order was taken (--positive chooses)"
     if target.missing_rows:
-        text += left_out(target.missing_rows, "without a label")
+        marks = f" ({listed(map(repr, target.missing_marks))} is taken for missing)" if target.missing_marks else ""
+        text += left_out(target.missing_rows, "without a label") + marks
     if target.weightless_rows:
         text += left_out(target.weightless_rows, "of weight 0")
     return text

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from parfocal.app import columns
-from parfocal.app.columns import Column, Kind
+from parfocal.app import columns, suspicions
+from parfocal.app.columns import AS_IT_IS, Column, Kind, Reading
 from parfocal.app.errors import BadInput, counted, listed
 from parfocal.app.options import Roles
 from parfocal.app.tables import Table
@@ -30,6 +32,7 @@ class Target:
     missing_rows: int
     weightless_rows: int
     tie: bool
+    missing_marks: tuple[str, ...] = ()  # what stood in the rows without a label, where it was not nothing
 
     @property
     def positive(self) -> str:
@@ -71,7 +74,7 @@ class Sample:
         return [place for place, kind in enumerate(kinds) if kind == "category"]
 
 
-def read_sample(table: Table, roles: Roles) -> Sample:
+def read_sample(table: Table, roles: Roles, reading: Reading = AS_IT_IS) -> Sample:
     """Read a table and decide what each column is."""
     check_roles(table, roles)
     used = [name for name in table.names if name not in roles.drop or name in (roles.weight, roles.time)]
@@ -79,21 +82,23 @@ def read_sample(table: Table, roles: Roles) -> Sample:
     if frame.is_empty():
         raise BadInput(f"{table.path} has column names but no rows")
 
-    named, labelled = read_classes(frame[roles.target], table)
+    named, labelled, marks = read_classes(frame[roles.target], table, roles, reading)
     missing_rows = len(frame) - int(labelled.sum())
     weights = read_weights(frame, roles.weight, table, labelled)
     kept = labelled & (weights > 0) if weights is not None else labelled
     frame = frame.filter(pl.Series(kept))
     named = named.filter(pl.Series(kept))
-    classes, tie = choose_classes(named, roles, table)
-    target = Target(roles.target, classes, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie)
+    classes, tie = choose_classes(named, roles, table, marks)
+    target = Target(roles.target, classes, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie, marks)
 
-    features = read_features(frame, table, roles)
+    features = read_features(frame, table, roles, reading)
+    labels = codes(named, classes)
+    features.notes += [*alike(classes), *suspicions.of(features.values, features.columns, labels)]
     return Sample(
         target=target,
-        labels=codes(named, classes),
+        labels=labels,
         weights=None if weights is None else weights[kept],
-        times=read_times(frame, roles.time, table),
+        times=read_times(frame, roles.time, table, reading),
         **vars(features),
     )
 
@@ -108,31 +113,43 @@ class Features:
     notes: list[str]
 
 
-def read_features(frame: pl.DataFrame, table: Table, roles: Roles) -> Features:
-    features = Features({}, (), {"--drop": list(roles.drop)} if roles.drop else {}, [])
-    for name in frame.columns:
+def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Reading) -> Features:
+    features = Features({}, (), {"--drop": list(roles.drop)} if roles.drop else {}, list(table.notes))
+    for place, name in enumerate(frame.columns):
         if name in (roles.target, roles.weight, *roles.drop):
             continue
-        column = columns.recognise(frame[name], table.as_text)
+        column = columns.recognise(frame[name], table.as_text, reading)
         if column is None:
             features.left_out.setdefault(f"of type {frame[name].dtype.base_type()}", []).append(name)
             continue
         # Time itself can't tell a booster about a later time than it has seen; its calendar can.
-        column = replace(column, days=name != roles.time)
+        column = replace(column, days=name != roles.time, zone=table.offsets.get(name, column.zone))
         values = columns.convert(frame[name], column).values
         reason = why_useless(values, column, is_time=name == roles.time)
+        if reason is None and name != roles.time and is_index(name, place, values, column):
+            reason = "the index that pandas or R writes"
+        if table.as_text and reason != "constant":
+            features.notes += [f"{name}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)]
         if reason is not None:
             features.left_out.setdefault(reason, []).append(name)
             continue
         features.values[name] = values
         features.columns += (column,)
-        if column.kind == "category" and table.as_text:
-            features.notes.extend(mostly_numbers(values))
     if not features.columns:
         raise BadInput(
             f"{table.path}: no column is left to learn from; left out: {left_out_in_words(features.left_out)}"
         )
     return features
+
+
+def is_index(name: str, place: int, values: pl.Series, column: Column) -> bool:
+    """Whether a column only numbers the rows of a data frame: unnamed, or named as pandas names its index."""
+    unnamed = name.strip() == "" or re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) is not None
+    if re.fullmatch(r"__index_level_\d+__", name):
+        return True
+    if not unnamed or place > 0:
+        return False
+    return column.kind == "category" or values.drop_nulls().n_unique() == len(values)
 
 
 def check_roles(table: Table, roles: Roles) -> None:
@@ -163,50 +180,78 @@ def left_out_in_words(left_out: dict[str, list[str]]) -> str:
     return "; ".join(f"{listed(names)} ({reason})" for reason, names in left_out.items()) or "nothing"
 
 
-def mostly_numbers(values: pl.Series) -> list[str]:
-    """A warning for a column that a few words keep from being numbers."""
-    given = values.drop_nulls()
-    words = given.filter(given.cast(pl.Float64, strict=False).is_null())
-    if len(words) * 2 > len(given):
-        return []
-    examples = listed(map(repr, words.unique().sort()), 3)
-    return [f"{values.name} is text, not a number, because of {examples} in {counted(len(words), 'row')}"]
-
-
 # -- the target ------------------------------------------------------------------------------------
 
 
-def read_classes(values: pl.Series, table: Table) -> tuple[pl.Series, np.ndarray]:
-    """The name of each row's class, the same for CSV and Parquet, and which rows have one."""
-    column = columns.recognise(values, table.as_text)
+def read_classes(
+    values: pl.Series, table: Table, roles: Roles, reading: Reading
+) -> tuple[pl.Series, np.ndarray, tuple[str, ...]]:
+    """The name of each row's class, the same for CSV and Parquet; which rows have one; what stands in the others."""
+    column = columns.recognise(values, table.as_text, reading)
     if column is None:
         raise BadInput(f"--target {values.name} holds {values.dtype}; it must be true/false, numbers or text")
     if column.kind in ("date", "datetime"):
         column = replace(column, kind="category")
-    converted = columns.convert(values, column).values
-    if column.kind == "number":
-        classes = converted.drop_nulls().unique()
-        names = {value: class_name(value) for value in classes}
-        named = converted.replace_strict(names, default=None, return_dtype=pl.String)
+    wanted = () if roles.positive is None else (roles.positive.strip(),)  # --positive NA makes NA a class
+    marks: tuple[str, ...] = ()
+    if table.as_text or column.kind == "category":
+        texts = values.cast(pl.String).str.strip_chars()
+        given = columns.tidy(texts, wanted, reading.missing)
+        if column.kind in ("number", "boolean"):
+            given = columns.tidy(given, wanted, columns.MARKS)
+        left = texts.filter(given.is_null() & texts.is_not_null()).unique().sort()
+        marks = tuple(mark for mark in left if mark)
     else:
-        named = converted.cast(pl.String)
-    return named, named.is_not_null().to_numpy()
+        given = columns.convert(values, column).values if values.dtype.is_float() else values
+    if column.kind == "number":
+        names = {value: class_name(value, column) for value in given.drop_nulls().unique()}
+        named = given.replace_strict(names, default=None, return_dtype=pl.String)
+    elif column.kind == "boolean" and given.dtype == pl.String:
+        named = given.str.to_lowercase().replace({"1": "true", "0": "false"})
+    else:
+        named = given.cast(pl.String)
+    return named, named.is_not_null().to_numpy(), marks
 
 
-def class_name(value: float) -> str:
+def class_name(value: float | str, column: Column) -> str:
+    """1 for 1.0; integers keep all of their digits, which a float would not."""
+    if isinstance(value, str):
+        if re.fullmatch(r"[+-]?\d+", value):
+            return str(int(value))
+        read = columns.convert(pl.Series([value]), column).values[0]
+        if read is None:
+            return value  # --positive NA
+        value = float(read)
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[str, ...], bool]:
+def alike(classes: Sequence[str]) -> Iterator[str]:
+    """A hint at classes that only capitals or blanks tell apart."""
+    first: dict[str, str] = {}
+    for name in classes:
+        key = " ".join(name.lower().split())
+        if key in first:
+            yield f"the classes {first[key]!r} and {name!r} differ in capitals or blanks alone; are they the same?"
+        first.setdefault(key, name)
+
+
+def choose_classes(
+    named: pl.Series, roles: Roles, table: Table, marks: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], bool]:
     """The classes, and whether two of them are equally frequent and nobody chose the positive one."""
     where = f"--target {roles.target}"
-    counts = named.value_counts(name="rows").sort(named.name, nulls_last=True)
-    rows = dict(zip(counts[named.name], counts["rows"], strict=True))
+    counts = named.alias("class").value_counts(name="rows").sort("class", nulls_last=True)
+    rows = dict(zip(counts["class"], counts["rows"], strict=True))
+    taken = (
+        f"; {listed(map(repr, marks))} was taken for missing, and --positive {marks[0]} makes it a class"
+        if marks
+        else ""
+    )
     if len(rows) == 0:
-        raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes")
+        raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes{taken}")
     if len(rows) == 1:
         all_rows = counted(len(named), "row")
-        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {all_rows}; it needs two")
+        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {all_rows}; it needs two{taken}")
     names, tie = sorted(rows, key=sort_key), False
     if roles.positive is not None:
         positive = match_class(roles.positive, names, where)
@@ -294,12 +339,12 @@ def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: 
     return weights / weights[labelled].max()  # only their ratios count, and no product of theirs under- or overflows
 
 
-def read_times(frame: pl.DataFrame, name: str | None, table: Table) -> np.ndarray | None:
+def read_times(frame: pl.DataFrame, name: str | None, table: Table, reading: Reading) -> np.ndarray | None:
     """Numbers in the order of time."""
     if name is None:
         return None
     allowed: tuple[Kind, ...] = ("number", "date", "datetime")
-    column = columns.recognise(frame[name], table.as_text)
+    column = columns.recognise(frame[name], table.as_text, reading)
     if column is None or column.kind not in allowed:
         kind = frame[name].dtype if column is None else column.kind
         raise BadInput(f"--time {name}: times must be dates, times or numbers; the column is a {kind}")

@@ -6,23 +6,33 @@ so that both commands and both kinds of file agree.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
+import os
+import shutil
+import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from parfocal.app.errors import BadInput, listed, nearest, one_line
+from parfocal.app import columns
+from parfocal.app.csv_files import layout_of, plain_copy
+from parfocal.app.errors import BadInput, counted, listed, nearest, one_line
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 READ_ERRORS = (PolarsError, OSError)  # OSError: a gzip that ends too early
 PARQUET_ENDINGS = (".parquet", ".pq")
+
+
+class Scratch:
+    """A temporary folder that vanishes with the last who knows of it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="parfocal-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Table:
     rows: pl.LazyFrame
     types: dict[str, pl.DataType]
     as_text: bool
+    count: int  # of rows, found without the reader that reads them
+    notes: tuple[str, ...] = ()  # how the file was read, where there is more than one way
+    offsets: dict[str, str] = field(default_factory=dict)  # columns whose clock is so far from UTC
+    copy: Scratch | None = field(default=None, repr=False)  # where a plain copy lies, as long as the table is in use
 
     @property
     def names(self) -> list[str]:
@@ -44,19 +58,32 @@ class Table:
 
     def read(self, names: list[str]) -> pl.DataFrame:
         try:
-            return (self.rows if self.as_text else self.rows.select(names)).collect().select(names)
+            frame = (self.rows if self.as_text else self.rows.select(names)).collect().select(names)
         except READ_ERRORS as error:
             raise self.unreadable(error) from error
+        self.check_count(len(frame) if names else self.count)
+        return frame
+
+    def check_count(self, rows: int) -> None:
+        """Rows in are rows out: no quote may have joined two of them."""
+        if rows != self.count:
+            raise BadInput(
+                f"{self.path}: {counted(rows, 'row')} were read of {self.count:,}; write the file again with quotes "
+                "doubled within quotes, or as Parquet"
+            )
 
     def batches(self, names: list[str], rows: int) -> Iterator[pl.DataFrame]:
         """The rows in order, some at a time, so that the table may be larger than memory."""
         # Of a CSV all columns are read: for fewer, polars would let a line with too many fields pass, and shift.
         wanted = self.rows if self.as_text else self.rows.select(names)
+        seen = 0
         try:
             for batch in wanted.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
+                seen += len(batch)
                 yield batch.select(names)
         except READ_ERRORS as error:
             raise self.unreadable(error) from error
+        self.check_count(seen)
 
     def unreadable(self, error: Exception) -> BadInput:
         kind = "CSV" if self.as_text else "Parquet"
@@ -91,39 +118,41 @@ def open_table(path: Path) -> Table:
 
 
 def open_parquet(path: Path) -> Table:
+    # Without it polars panics at the time zone "+05:30", whatever the columns that are asked for.
+    os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
     rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    return Table(path, rows, dict(rows.collect_schema()), as_text=False)
+    types = dict(rows.collect_schema())
+    offsets = {
+        name: str(dtype.time_zone)
+        for name, dtype in types.items()
+        if isinstance(dtype, pl.Datetime) and columns.is_offset(dtype.time_zone)
+    }
+    rows = rows.with_columns(pl.col(name).cast(pl.Datetime("us", "UTC")) for name in offsets)
+    types = dict(rows.collect_schema())
+    count = int(pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item())
+    return Table(path, rows, types, as_text=False, count=count, offsets=offsets)
 
 
 def open_csv(path: Path) -> Table:
-    separator, names = read_header(path)
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    layout = layout_of(path)
+    twice = [name for name, count in Counter(layout.names).items() if count > 1]
     if twice:  # polars would rename the second one in silence
         raise BadInput(f"{path}: column names must differ; {listed(map(repr, twice))} is there more than once")
-    rows = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-    if len(rows.collect_schema()) != len(names):
-        raise BadInput(f"{path} is no CSV file with a line of column names at its head")
-    rows = rows.rename(dict(zip(rows.collect_schema(), names, strict=True)))  # polars keeps doubled quotes in names
-    types = dict(rows.collect_schema())
-    return Table(path, rows, types, as_text=True)
-
-
-def read_header(path: Path) -> tuple[str, list[str]]:
-    """The separator and the column names."""
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            binary = gzip.GzipFile(fileobj=raw) if packed else raw
-            text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
-            first = text.readline()
-            separator = "\t" if ".tsv" in path.name.lower() else ","
-            if separator == "," and "," not in first:
-                separator = next((other for other in ";\t" if other in first), ",")
-            text.seek(0)
-            names = next(csv.reader(text, delimiter=separator))
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, StopIteration) as error:
-        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
-    if not names or any("\0" in name for name in names):
-        raise BadInput(f"{path} is no CSV file with a line of column names at its head")
-    return separator, names
+    types: dict[str, pl.DataType] = dict.fromkeys(layout.names, pl.String())
+    if not layout.rows:
+        return Table(path, pl.LazyFrame(schema=types), types, as_text=True, count=0, notes=layout.notes)
+    source, skip, copy = path, layout.head_lines, None
+    if not layout.plain:
+        copy = Scratch()
+        source, skip = copy.folder / "plain.csv", 0
+        plain_copy(path, layout, source)
+    rows = pl.scan_csv(
+        source,
+        separator="," if copy else layout.separator,
+        has_header=False,
+        new_columns=list(layout.names),
+        skip_lines=skip,
+        infer_schema=False,
+        glob=False,
+    )
+    return Table(path, rows, types, as_text=True, count=layout.rows, notes=layout.notes, copy=copy)

@@ -1,0 +1,331 @@
+"""How a CSV file is written: its separator, its quotes, its lines; found by looking at every byte of it once.
+
+A reader that guesses wrong about quotes joins rows in silence.  So the file is surveyed first: `survey` counts rows and
+fields and looks at the place of every quote, by RFC 4180 (a quote within quotes is doubled) and, where that does not
+fit, with backslashes before quotes, as Spark, MySQL and R write.  What fits neither is refused, with its line.
+
+What the reader of `tables.py` would not understand is copied into a plain file first (`plain_copy`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parfocal.app.errors import BadInput, counted, one_line
+
+SEPARATORS = ",;\t|"
+CHUNK = 1 << 23  # bytes surveyed at a time
+HEAD = 1 << 16  # bytes that the separator is found in
+QUOTE, BACKSLASH, NEWLINE, RETURN = 34, 92, 10, 13
+LARGEST_FIELD = 1 << 27  # characters, where Python's reader has to copy the file
+
+UNREADABLE = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, StopIteration)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written."""
+
+    separator: str
+    names: tuple[str, ...]
+    head_lines: int  # lines before the rows
+    backslash: bool  # quotes within quotes have a backslash before them
+    rows: int
+    blank_lines: int
+    notes: tuple[str, ...]
+
+    @property
+    def plain(self) -> bool:
+        return not (self.backslash or self.blank_lines)
+
+
+class Width(NamedTuple):
+    """Records with one number of fields."""
+
+    line: int  # of the first
+    records: int
+
+
+@dataclass
+class Survey:
+    """What a pass over the bytes found; lines are counted from 1."""
+
+    records: int = 0  # with the head, without blank lines
+    blank_lines: int = 0
+    widths: dict[int, Width] = field(default_factory=dict)  # by the number of fields
+    stray_quote: int | None = None  # the line of a quote that neither begins nor ends a field
+    open_quote: int | None = None  # the line of one that is never closed
+
+    @property
+    def clean(self) -> bool:
+        return self.stray_quote is None and self.open_quote is None and len(self.widths) <= 1
+
+
+# -- the bytes
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The bytes of a file, unpacked, behind a byte order mark."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with io.BufferedReader(gzip.GzipFile(fileobj=raw) if packed else raw) as binary:
+            if binary.peek(3)[:3] == b"\xef\xbb\xbf":
+                binary.read(3)
+            yield binary
+
+
+class Surveyor:
+    """A survey under way.  Most bytes are text: only quotes, separators and ends of lines are looked at."""
+
+    def __init__(self, separator: str, backslash: bool, line: int) -> None:
+        self.found = Survey()
+        self.separator, self.backslash = ord(separator), backslash
+        self.special = np.zeros(256, dtype=bool)
+        self.special[[QUOTE, NEWLINE, self.separator]] = True
+        self.inside = 0  # quotes
+        self.line = self.record_line = self.quote_line = line
+        self.separators = self.length = 0  # of the record so far
+        self.before = NEWLINE  # the byte before
+
+    def look(self, text: bytes, following: int) -> None:
+        """At the next bytes, and the one after them."""
+        here = np.frombuffer(text, np.uint8)
+        places = np.flatnonzero(self.special[here])
+        kinds = here[places]
+        quotes = kinds == QUOTE
+        if self.backslash and quotes.any():
+            quotes &= ~after_odd_backslashes(here)[places]
+        outside = (np.cumsum(quotes) - quotes + self.inside) & 1 == 0
+        newlines = kinds == NEWLINE
+        lines = self.line + np.cumsum(newlines) - newlines  # that each place is in
+        if quotes.any():
+            self.judge_quotes(here, places[quotes], outside[quotes], lines[quotes], following)
+        ends = np.flatnonzero(newlines & outside)
+        so_far = np.cumsum((kinds == self.separator) & outside)
+        if len(ends):
+            self.count_records(here, places[ends], so_far[ends], lines[ends])
+            self.separators, self.length = int(so_far[-1] - so_far[ends[-1]]), len(text) - int(places[ends[-1]]) - 1
+            self.record_line = int(lines[ends[-1]]) + 1
+        else:
+            self.separators += int(so_far[-1]) if len(so_far) else 0
+            self.length += len(text)
+        self.inside = (self.inside + int(quotes.sum())) & 1
+        self.line, self.before = self.line + int(newlines.sum()), text[-1]
+
+    def judge_quotes(
+        self, here: np.ndarray, places: np.ndarray, outside: np.ndarray, lines: np.ndarray, following: int
+    ) -> None:
+        """A quote opens at the beginning of a field, and closes at its end."""
+        previous = np.where(places > 0, here[places - 1], np.uint8(self.before))
+        after = np.where(places + 1 < len(here), here[(places + 1) % len(here)], np.uint8(following))
+        may_open = np.isin(previous, (NEWLINE, self.separator))
+        may_close = np.isin(after, (NEWLINE, RETURN, self.separator))
+        if not self.backslash:  # the first of two closes, and the second opens again
+            may_open |= previous == QUOTE
+            may_close |= after == QUOTE
+        bad = ~np.where(outside, may_open, may_close)
+        if self.found.stray_quote is None and bad.any():
+            self.found.stray_quote = int(lines[np.argmax(bad)])
+        if outside.any():
+            self.quote_line = int(lines[outside][-1])
+
+    def count_records(self, here: np.ndarray, ends: np.ndarray, separators: np.ndarray, lines: np.ndarray) -> None:
+        of_record = np.diff(separators, prepend=0)
+        of_record[0] += self.separators
+        lengths = np.diff(ends, prepend=-1 - self.length) - 1
+        last = np.where(ends > 0, here[ends - 1], np.uint8(self.before))
+        blank = (lengths == 0) | ((lengths == 1) & (last == RETURN))
+        begins = np.append(self.record_line, lines[:-1] + 1)
+        self.found.blank_lines += int(blank.sum())
+        self.found.records += len(ends) - int(blank.sum())
+        widths, first, counts = np.unique(of_record[~blank], return_index=True, return_counts=True)
+        for width, line, count in zip(widths.tolist(), begins[~blank][first].tolist(), counts.tolist(), strict=True):
+            known = self.found.widths.get(width + 1, Width(line, 0))
+            self.found.widths[width + 1] = Width(known.line, known.records + count)
+
+
+def survey(path: Path, separator: str, backslash: bool, skip: int = 0) -> Survey:
+    """Count records, fields and blank lines, and check every quote; `skip` lines at the head are not looked at."""
+    surveyor = Surveyor(separator, backslash, 1 + skip)
+    with opened(path) as binary:
+        for _ in range(skip):
+            binary.readline()
+        rest, ended = b"", False
+        while not ended:
+            read = binary.read(CHUNK)
+            ended = not read
+            text = rest + read
+            if ended and text and text[-1] != NEWLINE:
+                text += b"\n"
+            # Each byte is judged with the one after it, and backslashes in pairs, so a few wait for the next chunk.
+            keep = len(text) if ended else max(len(text) - 1, 0)
+            while not ended and keep and text[keep - 1] == BACKSLASH:
+                keep -= 1
+            rest = text[keep:]
+            if keep:
+                surveyor.look(text[:keep], rest[0] if rest else NEWLINE)
+    if surveyor.inside:
+        surveyor.found.open_quote = surveyor.quote_line
+    return surveyor.found
+
+
+def after_odd_backslashes(text: np.ndarray) -> np.ndarray:
+    """Which bytes follow an odd number of backslashes, so that they are escaped."""
+    slashes = text == BACKSLASH
+    places = np.arange(len(text))
+    last_other = np.maximum.accumulate(np.where(slashes, -1, places))  # the last byte that is none
+    run = np.append(0, (places - last_other)[:-1])
+    return (run & 1).astype(bool)
+
+
+# -- the head
+
+
+def layout_of(path: Path) -> Layout:
+    """How a file is written, or one error that says what is wrong with it, and where."""
+    try:
+        with opened(path) as binary:
+            head = binary.read(HEAD)
+        head.decode("utf-8", "strict" if len(head) < HEAD else "ignore")
+        notes: list[str] = []
+        first = head.split(b"\n", 1)[0].strip().decode("utf-8", "replace")
+        declared = first[4:].strip('"') or None if first.lower().startswith("sep=") else None
+        if declared is not None and len(declared) != 1:
+            raise BadInput(f"{path}: the first line is {first!r}, and a separator is one character; remove the line")
+        skip = int(declared is not None)
+        separator = declared or separator_of(path, head)
+        names, head_lines = head_of(path, separator, skip)
+    except UNREADABLE as error:
+        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
+    if not names or any("\0" in name for name in names):
+        raise BadInput(f"{path} is no CSV file with a line of column names at its head")
+    try:
+        found = survey(path, separator, backslash=False, skip=skip)
+        backslash = False
+        if not found.clean:
+            escaped = survey(path, separator, backslash=True, skip=skip)
+            if escaped.clean or (escaped.records > found.records and only_row_names(escaped, names)):
+                found, backslash = escaped, True
+    except UNREADABLE as error:
+        raise BadInput(f"{path} can't be read: {one_line(error)}; is it complete?") from error
+    if only_row_names(found, names) and not ends_empty(head, separator, head_lines):
+        names = ("", *names)
+        notes.append(
+            "the head has one name less than the rows have fields, so the first are row names, as R writes them"
+        )
+    else:
+        refuse_unclean(path, found, separator, len(names))
+    if declared is not None:
+        notes.append(f"the first line, {first!r}, tells the separator")
+    elif separator not in ",\t":
+        notes.append(f"fields are separated by {separator!r}")
+    if backslash:
+        notes.append('a backslash stands before quotes within quotes (\\"), as Spark, MySQL and R write them')
+    if found.blank_lines:
+        notes.append(f"{counted(found.blank_lines, 'blank line')} skipped")
+    return Layout(separator, names, head_lines, backslash, found.records - 1, found.blank_lines, tuple(notes))
+
+
+def only_row_names(found: Survey, names: tuple[str, ...]) -> bool:
+    """Whether all rows have one field more than the head, and nothing else is wrong."""
+    if found.stray_quote is not None or found.open_quote is not None:
+        return False
+    return {width: found.records for width, found in found.widths.items()} == {
+        len(names): 1,
+        len(names) + 1: found.records - 1,
+    }
+
+
+def ends_empty(head: bytes, separator: str, head_lines: int) -> bool:
+    """Whether the first rows end with a separator: then it is no row name that they have more than the head."""
+    lines = head.decode("utf-8", "ignore").split("\n")[head_lines : head_lines + 50]
+    return all(line.rstrip("\r").endswith(separator) for line in lines[:-1] or lines if line.strip())
+
+
+def separator_of(path: Path, head: bytes) -> str:
+    """The separator that splits the head and all of the first rows alike; else the one that the head has most of."""
+    if ".tsv" in path.name.lower():
+        return "\t"
+    text = head.decode("utf-8", "ignore").removeprefix("\ufeff")
+    lines = [f"{line}\n" for line in text.split("\n")]
+    if len(head) == HEAD:
+        lines = lines[:-1]  # cut in the middle
+    best = (False, 0, ",")
+    for separator in SEPARATORS:
+        rows: list[list[str]] = []
+        with contextlib.suppress(csv.Error):  # by another separator the quotes make sense, or the survey says where not
+            rows.extend(row for row in csv.reader(lines[:200], delimiter=separator) if row)
+        width = len(rows[0]) if rows else 0
+        even = width > 1 and all(len(row) == width for row in rows[:100])
+        best = max(best, (even, width, separator), key=lambda found: found[:2])
+    return best[2] if best[1] > 1 else ","
+
+
+def head_of(path: Path, separator: str, skip: int) -> tuple[tuple[str, ...], int]:
+    """The column names, and how many lines stand before the rows."""
+    with opened(path) as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        for _ in range(skip):
+            text.readline()
+        reader = csv.reader(text, delimiter=separator)
+        names: list[str] = []
+        while not names:  # blank lines
+            names = next(reader)
+        text.detach()
+        return tuple(names), skip + reader.line_num
+
+
+def refuse_unclean(path: Path, found: Survey, separator: str, width: int) -> None:
+    if found.stray_quote is not None:
+        raise BadInput(
+            f"{path}, line {found.stray_quote}: a quote stands neither at the beginning nor at the end of a field; "
+            'within quotes write it twice ("5"" pipe"), and put a field that holds quotes into quotes'
+        )
+    if found.open_quote is not None:
+        raise BadInput(
+            f"{path}, line {found.open_quote}: a quote is opened there and never closed; close it, or write it twice "
+            "if it belongs to the text"
+        )
+    for fields, (line, _) in sorted(found.widths.items(), key=lambda item: item[1]):
+        if fields != width:
+            kind = {"\t": "a tab"}.get(separator, repr(separator))
+            raise BadInput(
+                f"{path}, line {line} has {counted(fields, 'field')}, and the head has "
+                f"{counted(width, 'column name')}; put fields that hold {kind} into quotes, and give every line as "
+                "many fields"
+            )
+
+
+# -- a plain copy
+
+
+def plain_copy(path: Path, layout: Layout, to: Path) -> None:
+    """The rows again, by RFC 4180 and without blank lines, with Python's reader."""
+    limit = csv.field_size_limit(LARGEST_FIELD)
+    try:
+        with opened(path) as binary, to.open("w", encoding="utf-8", newline="") as new:
+            text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+            for _ in range(layout.head_lines):
+                text.readline()
+            escape: dict[str, Any] = {"escapechar": "\\", "doublequote": False} if layout.backslash else {}
+            writer = csv.writer(new, lineterminator="\n")
+            for row in csv.reader(text, delimiter=layout.separator, **escape):
+                if row:
+                    writer.writerow(row)
+            text.detach()
+    except UNREADABLE as error:
+        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
+    finally:
+        csv.field_size_limit(limit)

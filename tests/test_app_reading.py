@@ -1,0 +1,259 @@
+"""What a column is taken for, and what is told about it: numbers, marks for missing, dates, classes, suspicions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from parfocal.app import columns, numerals, suspicions
+from parfocal.app.columns import Reading, convert, encode
+from parfocal.app.errors import BadInput
+from parfocal.app.options import Roles
+from parfocal.app.sample import Sample, read_sample
+from parfocal.app.tables import open_table
+
+ROWS = 120
+GENERATOR = np.random.default_rng(0)
+EVENT = GENERATOR.random(ROWS) < 0.3
+X = GENERATOR.normal(size=ROWS) + EVENT
+EVENTS = Roles("event")
+
+
+def sample_of(folder: Path, values: dict[str, Any], roles: Roles = EVENTS, ending: str = "csv", **how: Any) -> Sample:
+    frame = pl.DataFrame({**values, "event": EVENT})
+    path = folder / f"t.{ending}"
+    frame.write_parquet(path) if ending == "parquet" else frame.write_csv(path)
+    return read_sample(open_table(path), roles, Reading(**how))
+
+
+def notes(sample: Sample) -> str:
+    return "\n".join(sample.notes)
+
+
+# -- numbers
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["1,5", "-2,25"], [1.5, -2.25]),
+        (["1,234.50", "7"], [1234.5, 7]),
+        (["1.234,50", "3"], [1234.5, 3]),
+        (["1 234,5", "7"], [1234.5, 7]),
+        (["1\u202f234,5", "1\u00a0000,0"], [1234.5, 1000]),
+        (["1'234.5", "8"], [1234.5, 8]),
+        (["12%", "3.5 %"], [12, 3.5]),
+        (["$5", "-$1,200.50", "($3.00)"], [5, -1200.5, -3]),
+        (["5 EUR", "7.5 EUR"], [5, 7.5]),
+        (["\u20ac 5", "\u20ac 7,50"], [5, 7.5]),
+        (["(5.00)", "6.00"], [-5, 6]),
+        (["5-", "6"], [-5, 6]),
+        (["\u22125", "6"], [-5, 6]),
+        (["12 kg", "7kg"], [12, 7]),
+        (["1e3", "2.5E-1"], [1000, 0.25]),
+    ],
+)
+def test_numbers_as_people_write_them(texts: list[str], numbers: list[float]) -> None:
+    column = columns.recognise(pl.Series("c", [*texts, "NA", "?"]), as_text=True)
+    assert column is not None
+    assert column.kind == "number"
+    converted = convert(pl.Series("c", texts), column)
+    assert converted.clean
+    assert converted.values.to_list() == numbers
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["1,234", "5,678"], ["1,5", "2.5"], ["5 \u20ac", "$6"], ["1,23,456", "1"], ["r1", "r2"], ["12%", "3"], ["$", "5"]],
+)
+def test_what_is_not_unambiguous_stays_text(texts: list[str]) -> None:
+    column = columns.recognise(pl.Series("c", texts), as_text=True)
+    assert column is not None
+    assert column.kind == "category"
+
+
+def test_decimal_says_which(tmp_path: Path) -> None:
+    texts = [f"{1 + k % 9},{100 + k}" for k in range(ROWS)]
+    told = notes(sample_of(tmp_path, {"x": texts, "z": X}))
+    assert "'1,100' may be 1.1 or 1100; --decimal point or --decimal comma says which" in told
+    for decimal, first in ((",", 1.1), (".", 1100.0)):
+        sample = sample_of(tmp_path, {"x": texts, "z": X}, decimal=decimal)
+        assert sample.values["x"][0] == first
+        assert "may be" not in notes(sample)
+
+
+def test_how_numbers_were_read_is_told(tmp_path: Path) -> None:
+    sample = sample_of(tmp_path, {"x": [f"{1000 * abs(x):,.2f} EUR" for x in X], "z": [f"{x:.3f}" for x in X]})
+    assert "x: read as numbers that are written like 1,234.5 EUR" in notes(sample)
+    assert "z:" not in notes(sample)
+    assert sample.values["x"].to_list() == pytest.approx([round(1000 * abs(x), 2) for x in X])
+
+
+def test_a_notation_is_held_to(tmp_path: Path) -> None:
+    column = columns.Column("c", "number", decimal=",", thousands=".", unit="EUR")
+    converted = convert(pl.Series("c", ["1.234,5 EUR", "1234.5 EUR", "7", "NA", "?"]), column)
+    assert converted.values.to_list() == [1234.5, None, None, None, None]
+    assert converted.wrong.to_list() == ["1234.5 EUR", "7"]
+    assert numerals.Notation().plain
+
+
+# -- marks for missing values
+
+
+@pytest.mark.parametrize("mark", ["?", "None", "#N/A", "<NA>", "-", ".", "\\N", "n/a"])
+def test_other_marks_for_missing(tmp_path: Path, mark: str) -> None:
+    texts = [mark if k % 10 == 0 else f"{x:.4f}" for k, x in enumerate(X)]
+    sample = sample_of(tmp_path, {"x": texts, "kind": ["a", mark] * (ROWS // 2)})
+    assert [column.kind for column in sample.columns] == ["number", "category"]
+    assert sample.values["x"].null_count() == ROWS // 10
+    assert f"x: {mark!r} in 12 rows is taken for missing" in notes(sample)
+    assert sample.values["kind"].null_count() == 0  # there it is a category like others
+
+
+def test_missing_adds_a_mark(tmp_path: Path) -> None:
+    texts = ["broken" if k % 10 == 0 else f"{x:.4f}" for k, x in enumerate(X)]
+    assert "--missing broken says that nothing is there" in notes(sample_of(tmp_path, {"x": texts, "z": X}))
+    sample = sample_of(tmp_path, {"x": texts, "kind": ["a", "broken"] * (ROWS // 2)}, missing=("broken",))
+    assert [values.null_count() for values in sample.values.values()] == [ROWS // 10, ROWS // 2]
+    assert all(column.missing == ("broken",) for column in sample.columns)
+
+
+# -- dates
+
+
+def test_days_of_at_most_12(tmp_path: Path) -> None:
+    texts = [f"{1 + k % 12}/{1 + k % 11}/2013" for k in range(ROWS)]
+    sample = sample_of(tmp_path, {"t": texts})
+    assert "t: read with the day first; --dates month-first says otherwise" in notes(sample)
+    assert sample.values["t"][1] == dt.datetime(2013, 2, 2)
+    assert sample.values["t"][11] == dt.datetime(2013, 1, 12)
+    sample = sample_of(tmp_path, {"t": texts}, month_first=True)
+    assert sample.values["t"][11] == dt.datetime(2013, 12, 1)
+    assert "day first" not in notes(sample)
+
+
+def test_days_above_12_leave_no_choice(tmp_path: Path) -> None:
+    texts = [f"{1 + k % 12}/{1 + k % 28}/2013" for k in range(ROWS)]
+    sample = sample_of(tmp_path, {"t": texts})
+    assert sample.values["t"][20] == dt.datetime(2013, 9, 21)
+    assert "day first" not in notes(sample)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["%d %b %Y %I:%M %p", "%d-%b-%Y", "%B %d, %Y", "%b %d, %Y %I:%M:%S %p", "%m/%d/%Y %I:%M%p", "%d %B %Y %H:%M"],
+)
+def test_months_by_name_and_clocks_of_12_hours(tmp_path: Path, written: str) -> None:
+    moments = [dt.datetime(2013, 1 + k % 12, 1 + k % 28, k % 24) for k in range(ROWS)]
+    sample = sample_of(tmp_path, {"t": [moment.strftime(written) for moment in moments]}, Roles("event", time="t"))
+    clock = "%I" in written or "%H" in written
+    expected = [moment if clock else moment.replace(hour=0) for moment in moments]
+    assert sample.values["t"].to_list() == expected
+    assert sample.times is not None
+    assert np.argmax(sample.times) == expected.index(max(expected))
+
+
+def test_parquet_times_with_a_fixed_offset(tmp_path: Path) -> None:
+    """They ended in a panic of the reader, also where another column was asked for."""
+    moments = [dt.datetime(2020, 1, 1, 20) + dt.timedelta(hours=k) for k in range(ROWS)]
+    table = pa.table(
+        {
+            "east": pa.array(moments, pa.timestamp("us", tz="+05:30")),
+            "west": pa.array(moments, pa.timestamp("ms", tz="-03:00")),
+            "x": X,
+            "event": EVENT,
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    sample = read_sample(open_table(tmp_path / "t.parquet"), Roles("event", time="east"))
+    assert [column.zone for column in sample.columns[:2]] == ["+05:30", "Etc/GMT+3"]
+    assert sample.values["east"][0] == dt.datetime(2020, 1, 2, 1, 30)  # pyarrow's numbers are of UTC
+    assert sample.values["west"][0] == dt.datetime(2020, 1, 1, 17)
+    same = pl.Series("east", [dt.datetime(2020, 1, 1, 20)]).dt.replace_time_zone("UTC")
+    assert encode(convert(same, sample.columns[0]).values, sample.columns[0])[2] == 1  # the hour
+    read_sample(open_table(tmp_path / "t.parquet"), Roles("event", drop=("east", "west")))
+
+
+# -- columns that know too much
+
+
+@pytest.mark.parametrize(("name", "ending"), [("", "csv"), ("Unnamed: 0", "csv"), ("__index_level_0__", "parquet")])
+def test_the_index_of_pandas_is_left_out(tmp_path: Path, name: str, ending: str) -> None:
+    sample = sample_of(tmp_path, {name: range(ROWS), "x": X}, ending=ending)
+    assert sample.left_out == {"the index that pandas or R writes": [name]}
+    assert [column.name for column in sample.columns] == ["x"]
+
+
+def test_an_unnamed_column_that_says_something_is_kept(tmp_path: Path) -> None:
+    assert [column.name for column in sample_of(tmp_path, {"": [1, 2, 3] * (ROWS // 3), "x": X}).columns] == ["", "x"]
+
+
+def test_what_gives_the_target_away_is_told(tmp_path: Path) -> None:
+    sorted_by = np.empty(ROWS, dtype=int)
+    sorted_by[np.argsort(EVENT, kind="stable")] = np.arange(ROWS)
+    told = sample_of(
+        tmp_path,
+        {
+            "number": np.arange(ROWS),
+            "sorted": sorted_by,
+            "leak": np.where(EVENT, "paid", "open"),
+            "honest": X,
+            "town": ["a", "b", "c", "d"] * (ROWS // 4),
+        },
+    ).notes
+    assert [note.partition(":")[0] for note in told] == ["number", "sorted", "leak"]
+    assert "it counts the rows" in told[0]
+    assert "alone tells the target (ROC AUC 1.000)" in told[1]
+    assert "its categories alone tell the target" in told[2]
+
+
+def test_numbers_by_which_the_target_comes_in_blocks() -> None:
+    numbers = np.random.default_rng(1).permutation(1000).astype(float)
+    assert suspicions.is_sorted_by(numbers, (numbers // 50) % 4 == 0)
+    assert not suspicions.is_sorted_by(numbers, np.random.default_rng(2).random(1000) < 0.25)
+    strong = numbers + 0.25  # a feature, which no number of rows is
+    assert not suspicions.is_sorted_by(strong, (numbers // 50) % 4 == 0)
+
+
+# -- classes
+
+
+def test_a_column_may_be_called_rows(tmp_path: Path) -> None:
+    kinds = ["a", "b", "c", "d"] * (ROWS // 4)
+    sample = sample_of(tmp_path, {"rows": kinds, "x": X}).learn_categories(np.arange(ROWS))
+    assert sample.columns[0].categories == ("a", "b", "c", "d")
+    assert sample_of(tmp_path, {"rows": kinds, "x": X}, Roles("rows")).target.classes == ("a", "b", "c", "d")
+
+
+def test_na_as_a_class(tmp_path: Path) -> None:
+    regions = np.where(EVENT, "NA", "EU")
+    with pytest.raises(BadInput, match="'NA' was taken for missing, and --positive NA makes it a class"):
+        sample_of(tmp_path, {"region": regions, "x": X}, Roles("region"))
+    sample = sample_of(tmp_path, {"region": regions, "x": X}, Roles("region", positive="NA"))
+    assert sample.target.classes == ("EU", "NA")
+    np.testing.assert_array_equal(sample.labels, EVENT)
+    three = np.where(X > 1, "ASIA", regions)
+    assert sample_of(tmp_path, {"region": three, "x": X}, Roles("region")).target.missing_marks == ("NA",)
+
+
+def test_classes_that_capitals_alone_tell_apart(tmp_path: Path) -> None:
+    sample = sample_of(tmp_path, {"answer": ["Yes", "yes", "No"] * (ROWS // 3), "x": X}, Roles("answer"))
+    assert "the classes 'Yes' and 'yes' differ in capitals or blanks alone; are they the same?" in notes(sample)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_large_integers_are_classes_of_their_own(tmp_path: Path, ending: str) -> None:
+    ids = np.where(EVENT, 2**53 + 1, 2**53)
+    sample = sample_of(tmp_path, {"id": ids, "x": X}, Roles("id"), ending=ending)
+    assert set(sample.target.classes) == {str(2**53), str(2**53 + 1)}
+
+
+def test_large_integers_as_a_feature_are_told(tmp_path: Path) -> None:
+    assert "16 digits or more, which merge" in notes(sample_of(tmp_path, {"id": 2**60 + np.arange(ROWS) * 7, "x": X}))
