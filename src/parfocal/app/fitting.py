@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +16,7 @@ from parfocal.app.options import Options
 from parfocal.app.progress import Watch, progress
 from parfocal.app.sample import Sample, read_sample
 from parfocal.app.splits import split_by_class, split_by_time
-from parfocal.app.study import Study, study
+from parfocal.app.study import Study, rows_of, study
 from parfocal.app.tables import open_table
 from parfocal.app.training import FinalFit, Rows, Training, fit_finally
 
@@ -38,7 +39,10 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     learnt = sample.learn_categories(split.training)
     report.print_sample(console, table, learnt, split, options)
     with progress(progress_console, "preparing the columns") as watch:
-        found = study(options, learnt, split, learnt.matrix(), began, watch)
+        rows, test = rows_of(learnt, split)
+        if not options.refit:
+            sample = learnt = replace(learnt, values={})  # the matrix has them
+        found = study(options, learnt, split, rows, test, began, watch)
         final = refitted(found, sample, watch) if options.refit else found.winner.fit
     report.print_study(console, found)
     sample = sample.learn_categories(np.arange(len(sample.labels))) if options.refit else learnt

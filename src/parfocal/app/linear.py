@@ -7,14 +7,12 @@ own if some were missing in training; a category that training did not have coun
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 
 from parfocal import engines
 from parfocal.app.candidates import LINEAR
@@ -25,6 +23,7 @@ from parfocal.objectives import Objective
 from parfocal.sklearn import FocalLogisticRegression
 
 MOST_STEPS = 200
+FARTHEST = 1e9  # standard deviations, so that margins are finite whatever a table holds
 SPARSE_FROM = 30  # one-hot features; below, a dense matrix is faster
 
 
@@ -40,42 +39,54 @@ class Layout:
     @classmethod
     def of(cls, matrix: np.ndarray, categorical: list[int]) -> Layout:
         absent = np.isnan(matrix)
-        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any number
-            means = np.nan_to_num(np.nanmean(matrix, axis=0)) if absent.any() else matrix.mean(axis=0)
-            scales = np.nanstd(matrix, axis=0) if absent.any() else matrix.std(axis=0)
-        scales = np.where(np.isfinite(scales) & (scales > 0), scales, 1.0)
+        numbers, known = np.where(absent, 0.0, matrix), np.maximum((~absent).sum(axis=0), 1)
+        unit = np.abs(numbers).max(axis=0)  # sums, and squares, of what is as large as 1e308 or as small as 1e-300
+        numbers /= np.where(unit > 0, unit, 1.0)  # and makes equal numbers 1 or -1, whose deviation rounds to 0
+        means = numbers.sum(axis=0) / known
+        scales = np.sqrt((np.where(absent, 0.0, numbers - means) ** 2).sum(axis=0) / known) * unit
+        scales[scales == 0] = 1.0
+        means *= unit
         means[categorical], scales[categorical] = 0.0, 1.0
         return cls(
             means.tolist(),
             scales.tolist(),
             [place for place in np.flatnonzero(absent.any(axis=0)).tolist() if place not in categorical],
-            {place: int(np.nanmax(matrix[:, place], initial=-1)) + 1 for place in categorical},
+            {place: int(np.fmax.reduce(matrix[:, place], initial=-1)) + 1 for place in categorical},
         )
 
     @property
     def features(self) -> int:
         return len(self.means)
 
+    @property
+    def width(self) -> int:
+        """Of the design: numbers, what is missing, and of each category its codes and what is none of them."""
+        codes = sum(number + 1 for number in self.categories.values())
+        return self.features - len(self.categories) + len(self.missing) + codes
+
     def design(self, matrix: np.ndarray) -> Any:
         """The features, dense or sparse: numbers, what is missing, categories."""
         numbers = [place for place in range(self.features) if place not in self.categories]
-        scaled = (matrix[:, numbers] - np.array(self.means)[numbers]) / np.array(self.scales)[numbers]
-        absent = np.isnan(matrix[:, self.missing]).astype(np.float64)
-        dense = np.hstack([np.nan_to_num(scaled, nan=0.0, copy=False), absent])
+        means, scales = np.array(self.means)[numbers], np.array(self.scales)[numbers]
+        with np.errstate(over="ignore"):
+            scaled = np.clip((matrix[:, numbers] - means) / scales, -FARTHEST, FARTHEST)
+        dense = len(numbers) + len(self.missing)
+        values = np.ones((len(matrix), dense + len(self.categories)))
+        values[:, : len(numbers)] = np.nan_to_num(scaled, nan=0.0, copy=False)
+        values[:, len(numbers) : dense] = np.isnan(matrix[:, self.missing])
         if not self.categories:
-            return dense
-        encoded = [one_hot(matrix[:, place], codes) for place, codes in self.categories.items()]
-        together = sparse.hstack([sparse.csr_array(dense), *encoded], format="csr")
-        return together if sum(self.categories.values()) >= SPARSE_FROM else together.toarray()
-
-
-def one_hot(codes: np.ndarray, number: int) -> Any:
-    """(rows, number + 1): the last column is for what is missing or unknown."""
-    known = (codes >= 0) & (codes < number)  # NaN is neither
-    places = np.where(known, codes, number).astype(np.int64)
-    rows = np.arange(len(codes) + 1)
-    return sparse.csr_array((np.ones(len(codes)), places, rows), shape=(len(codes), number + 1))
+            return values
+        # Every row has as many entries; SciPy's own ways to join parts take several times the memory.
+        places = np.empty(values.shape, dtype=np.int32)
+        places[:, :dense] = np.arange(dense)
+        begin = dense
+        for column, (place, codes) in enumerate(self.categories.items(), dense):
+            known = (matrix[:, place] >= 0) & (matrix[:, place] < codes)  # NaN is neither
+            places[:, column] = begin + np.where(known, matrix[:, place], codes)  # the last is for none of them
+            begin += codes + 1
+        rows = np.arange(0, values.size + 1, values.shape[1])
+        together = sparse.csr_array((values.ravel(), places.ravel(), rows), shape=(len(matrix), self.width))
+        return together if begin - dense >= SPARSE_FROM else together.toarray()
 
 
 @dataclass(frozen=True)
@@ -97,9 +108,7 @@ def train_linear(task: Task) -> Trained:
     rows = task.rows
     layout = Layout.of(rows.features, list(task.categorical))
     model = FocalLogisticRegression(**task.objective, **task.more, max_iter=MOST_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # where it stopped is judged on held-out rows
-        model.fit(layout.design(rows.features), rows.labels, rows.weights)
+    model.fit(layout.design(rows.features), rows.labels, rows.weights)
     objective = Objective(**task.objective)
     objective.begin_with(rows.labels, rows.weights, task.classes if task.classes > 2 else None)
     return Trained(LinearModel(layout, model.coef_, model.intercept_), objective, int(np.max(model.n_iter_)))
@@ -119,11 +128,26 @@ def save_linear(model: LinearModel, path: Path) -> None:
 
 
 def load_linear(path: Path) -> LinearModel:
-    """Raises ValueError, KeyError or TypeError for a file that `save_linear` did not write."""
+    """Raises an error for a file that `save_linear` did not write."""
     numbers = json.loads(path.read_text(encoding="utf-8"))
+    means, scales, coefficients, intercepts = (
+        np.array(numbers[name], dtype=np.float64) for name in ("means", "scales", "coefficients", "intercepts")
+    )
+    missing = [int(place) for place in numbers["missing"]]
     categories = {int(place): int(codes) for place, codes in numbers["categories"].items()}
-    layout = Layout(numbers["means"], numbers["scales"], numbers["missing"], categories)
-    return LinearModel(layout, np.array(numbers["coefficients"]), np.array(numbers["intercepts"]))
+    layout = Layout(means.tolist(), scales.tolist(), missing, categories)
+    if (
+        means.ndim != 1
+        or scales.shape != means.shape
+        or not (scales > 0).all()
+        or not {*missing, *categories} <= set(range(len(means)))
+        or min(categories.values(), default=0) < 0
+        or intercepts.ndim != 1
+        or coefficients.shape != (len(intercepts), layout.width)
+        or not all(np.isfinite(values).all() for values in (means, scales, coefficients, intercepts))
+    ):
+        raise ValueError(f"the numbers of {path.name} do not fit together")
+    return LinearModel(layout, coefficients, intercepts)
 
 
 def importances(model: LinearModel) -> np.ndarray:

@@ -30,7 +30,8 @@ class Watch:
         self.task = bar.add_task(what, total=None)
 
     def stage(self, what: str, steps: int | None = None) -> None:
-        self.bar.reset(self.task, description=what, total=steps)
+        before, self.task = self.task, self.bar.add_task(what, total=steps)  # `reset` would keep a total for None
+        self.bar.remove_task(before)
 
     def expect(self, steps: int) -> None:
         """Other than was thought at first."""

@@ -64,8 +64,12 @@ class Sample:
 
     def matrix(self) -> np.ndarray:
         """One float64 column for each feature."""
-        features = [part for column in self.columns for part in columns.encode(self.values[column.name], column)]
-        return np.stack(features, axis=1)
+        places = iter(range(sum(len(column.parts) for column in self.columns)))
+        matrix = np.empty((len(self.labels), sum(len(column.parts) for column in self.columns)))
+        for column in self.columns:
+            for part in columns.encode(self.values[column.name], column):
+                matrix[:, next(places)] = part
+        return matrix
 
     @property
     def categorical(self) -> list[int]:

@@ -15,7 +15,7 @@ from parfocal.app.options import Metric, Options
 from parfocal.app.progress import Watch
 from parfocal.app.sample import Sample
 from parfocal.app.splits import Split
-from parfocal.app.training import FinalFit, Folds, Rows, Training, fit_finally, raw_probabilities
+from parfocal.app.training import FinalFit, Folds, Rows, Training, fit_finally, quiet, raw_probabilities
 from parfocal.app.trials import (
     CALIBRATED,
     RAW,
@@ -156,11 +156,15 @@ def tried_losses(options: Options, rows: Rows) -> list[Candidate]:
     return found
 
 
-def study(options: Options, sample: Sample, split: Split, matrix: np.ndarray, began: float, watch: Watch) -> Study:
+def rows_of(sample: Sample, split: Split) -> tuple[Rows, Rows]:
+    """To train on, and of the final test."""
+    classes = len(sample.target.classes)
+    everything = Rows(sample.matrix(), sample.labels, sample.weights, sample.categorical, classes)
+    return everything.part(split.training), everything.part(split.test)
+
+
+def study(options: Options, sample: Sample, split: Split, rows: Rows, test: Rows, began: float, watch: Watch) -> Study:
     """Try the candidates on the folds, choose one, and judge it by the final test."""
-    everything = Rows(matrix, sample.labels, sample.weights, sample.categorical, len(sample.target.classes))
-    rows, test = everything.part(split.training), everything.part(split.test)
-    del everything, matrix
     training = Training(ENGINES[options.engine], options.seed, watch.advance)
     tried = tried_losses(options, rows)
     watch.stage("binning the rows")
@@ -171,9 +175,10 @@ def study(options: Options, sample: Sample, split: Split, matrix: np.ndarray, be
     if options.budget is None:
         raced = race(folds, tried, options.select, blocks, options.seed, watch.expect)
         trials, dropped = to_trials(raced.fits, folds), raced.dropped
+        contest = best_of_each(trials, options.select)
     else:
         trials = searched(folds, tried, options, began)
-    contest = trials if options.budget else best_of_each(trials, options.select)
+        contest = [trial for trial in trials if trial.calibrated]  # the others are forgotten, and were never the best
     winner = choose(contest, options.select)
     chosen = choose_finalists(contest, winner, options.select)
     watch.stage("training on all training rows", len(chosen))
@@ -203,6 +208,7 @@ def searched(folds: Folds, usual: Sequence[Candidate], options: Options, began: 
     return search.search(folds, usual, options.select, options.seed, began + options.budget)
 
 
+@quiet()
 def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
     """Calibrated on the validation rows of all folds, which also choose the threshold: the final test must not."""
     rows, validation = folds.rows, np.concatenate([fold.validation for fold in folds.folds])

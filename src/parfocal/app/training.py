@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from parfocal import engines
 from parfocal.app.candidates import CROSS_ENTROPY, Candidate
@@ -169,10 +173,21 @@ def raw_probabilities(margins: np.ndarray) -> np.ndarray:
     return np.asarray(focal_loss(classes, 0.0, None, from_logits=True).posterior(margins))
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what single fits warn of, which held-out rows judge.  Around threads, as they share Python's filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "y_pred ranks the classes", UserWarning)  # a Calibrator's
+        yield
+
+
+@quiet()
 def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Job]) -> list[Result]:
     """Results in the order of jobs.  On an error or Ctrl-C the event tells running jobs to give up."""
     stop = threading.Event()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # BLAS would add threads of its own, which wait for each other: 8 s for 3 for `--engine linear` with 600 rows.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = [pool.submit(work, job, stop) for job in jobs]
         try:
             # With a limit, because polars handles SIGINT so that a wait without one sleeps through Ctrl-C.

@@ -17,7 +17,7 @@ import numpy as np
 from parfocal.app.candidates import Candidate
 from parfocal.app.metrics import score, scores
 from parfocal.app.options import Metric
-from parfocal.app.training import FoldFit, Folds, Rows, in_threads
+from parfocal.app.training import FoldFit, Folds, Rows, in_threads, quiet
 from parfocal.app.verdict import bootstrap_differences, mean_and_error
 from parfocal.calibrator import Calibrator
 from parfocal.objectives import focal_loss
@@ -122,6 +122,7 @@ def race(
     return Race(fits, [candidate for candidate in tried if candidate not in kept])
 
 
+@quiet()
 def in_the_race(fits: Sequence[FoldFit], rows: Rows, select: Metric, blocks: np.ndarray, seed: int) -> list[Candidate]:
     """Who is within two standard errors of the best, and, for the verdict, plain cross-entropy and one focal loss."""
     said = {
