@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class LinearModel:
     layout: Layout
     coefficients: np.ndarray  # (1, features of the design), or a row for each of more than two classes
     intercepts: np.ndarray
+    names: tuple[str, ...] = ()  # of the matrix's columns; none in a model that an earlier parfocal saved
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         margins = np.asarray(self.layout.design(matrix) @ self.coefficients.T) + self.intercepts
@@ -108,6 +109,7 @@ def train_linear(task: Task) -> Trained:
 def save_linear(model: LinearModel, path: Path) -> None:
     layout = model.layout
     numbers = {
+        "features": list(model.names),
         "means": layout.means,
         "scales": layout.scales,
         "missing": layout.missing,
@@ -123,7 +125,8 @@ def load_linear(path: Path) -> LinearModel:
     numbers = json.loads(path.read_text(encoding="utf-8"))
     categories = {int(place): int(codes) for place, codes in numbers["categories"].items()}
     layout = Layout(numbers["means"], numbers["scales"], numbers["missing"], categories)
-    return LinearModel(layout, np.array(numbers["coefficients"]), np.array(numbers["intercepts"]))
+    coefficients, intercepts = np.array(numbers["coefficients"]), np.array(numbers["intercepts"])
+    return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
 
 
 def importances(model: LinearModel) -> np.ndarray:
@@ -149,6 +152,7 @@ ENGINE = Engine(
     load=load_linear,
     save=save_linear,
     features=lambda model: model.layout.features,
+    named=lambda model, names: replace(model, names=tuple(names)),
     parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),
 )
 
