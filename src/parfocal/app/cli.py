@@ -15,7 +15,7 @@ import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
-from parfocal.app.errors import BadInput, one_line
+from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.options import EngineName, Metric, Options, Roles, seconds
 
 LARGEST_SEED = 2**31 - 1  # LightGBM's
@@ -198,7 +198,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    print(f"parfocal: {' '.join(message.splitlines())}", file=sys.stderr)  # a column's name may hold a line break
+    print(f"parfocal: {escaped(' '.join(message.splitlines()))}", file=sys.stderr)  # of a column's name, for example
     return status
 
 
