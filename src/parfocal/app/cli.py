@@ -152,16 +152,25 @@ def predict(
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column to carry over; repeatable.")
     ] = None,
+    decide: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; of more "
+            "than two classes, the most probable. balanced: probabilities are first divided by the classes' shares in "
+            "training, so that decision is a rare class more often; of two classes, that share is the threshold.",
+        ),
+    ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that stands at --out.")] = False,
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
-    decision is true where the probability reaches the threshold that gave the best F1 in the folds of the fit. Of more
-    than two classes each has a column, `probability_<class>`, and decision is the most probable.
+    decision is true where the probability reaches a threshold. Of more than two classes each has a column,
+    `probability_<class>`, and decision is one of them; --decide says how.
     """
     from parfocal.app import predicting
 
-    predicting.predict(folder, table, out, keep or (), force, Output(highlight=False), Console(stderr=True))
+    predicting.predict(folder, table, out, keep or (), decide, force, Output(highlight=False), Console(stderr=True))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
