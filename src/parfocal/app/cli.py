@@ -79,6 +79,14 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="A column that the model must not use; repeatable."),
     ] = None,
+    other: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Join classes with fewer than N rows into one named other; leave them out where they are fewer than 8 "
+            "rows together.",
+        ),
+    ] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How much each row counts.")] = None,
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Train on the past, and test on what follows.")
@@ -130,7 +138,7 @@ def fit(
     options = Options(
         table=table,
         out=out,
-        roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time),
+        roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time, other),
         gammas=gamma or (),
         alphas=alpha or (),
         engine=engine,

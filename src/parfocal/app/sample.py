@@ -9,8 +9,9 @@ import polars as pl
 
 from parfocal.app import columns
 from parfocal.app.columns import Column, Kind
-from parfocal.app.errors import BadInput, counted, listed
+from parfocal.app.errors import BadInput, counted, listed, quoted, shown
 from parfocal.app.options import Roles
+from parfocal.app.rare import Joined, join_rare
 from parfocal.app.tables import Table
 
 # Of a class: five folds and a final test can't share fewer.
@@ -30,6 +31,12 @@ class Target:
     missing_rows: int
     weightless_rows: int
     tie: bool
+    joined: Joined | None = None  # by --other
+
+    @property
+    def rare_rows(self) -> int:
+        """Left out."""
+        return self.joined.total if self.joined is not None and self.joined.left_out else 0
 
     @property
     def positive(self) -> str:
@@ -83,10 +90,16 @@ def read_sample(table: Table, roles: Roles) -> Sample:
     missing_rows = len(frame) - int(labelled.sum())
     weights = read_weights(frame, roles.weight, table, labelled)
     kept = labelled & (weights > 0) if weights is not None else labelled
+    weightless_rows = len(labelled) - int(kept.sum()) - missing_rows
+    named, joined = named.filter(pl.Series(kept)), None
+    if roles.other is not None and len(named):
+        named, joined = join_rare(named, roles.other, FEWEST_ROWS, f"--target {roles.target}")
+        kept = kept.copy()
+        kept[kept] = named.is_not_null().to_numpy()
+        named = named.drop_nulls()
     frame = frame.filter(pl.Series(kept))
-    named = named.filter(pl.Series(kept))
     classes, tie = choose_classes(named, roles, table)
-    target = Target(roles.target, classes, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie)
+    target = Target(roles.target, classes, missing_rows, weightless_rows, tie, joined)
 
     features = read_features(frame, table, roles)
     return Sample(
@@ -145,6 +158,8 @@ def check_roles(table: Table, roles: Roles) -> None:
         table.check_column(name, "--drop")
     if roles.target in roles.drop:
         raise BadInput(f"--drop {roles.target}: that is the target; take it out of --drop, or name another --target")
+    if roles.other is not None and roles.positive is not None:
+        raise BadInput("--other and --positive: all classes but one are joined by --positive already; leave one out")
     if roles.weight is not None and roles.weight == roles.time:
         raise BadInput(f"--weight and --time are both {roles.time}; a column can't be both")
 
@@ -160,7 +175,7 @@ def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
 
 
 def left_out_in_words(left_out: dict[str, list[str]]) -> str:
-    return "; ".join(f"{listed(names)} ({reason})" for reason, names in left_out.items()) or "nothing"
+    return "; ".join(f"{listed(map(shown, names))} ({reason})" for reason, names in left_out.items()) or "nothing"
 
 
 def mostly_numbers(values: pl.Series) -> list[str]:
@@ -169,8 +184,8 @@ def mostly_numbers(values: pl.Series) -> list[str]:
     words = given.filter(given.cast(pl.Float64, strict=False).is_null())
     if len(words) * 2 > len(given):
         return []
-    examples = listed(map(repr, words.unique().sort()), 3)
-    return [f"{values.name} is text, not a number, because of {examples} in {counted(len(words), 'row')}"]
+    examples = listed(map(quoted, words.unique().sort()), 3)
+    return [f"{shown(values.name)} is text, not a number, because of {examples} in {counted(len(words), 'row')}"]
 
 
 # -- the target ------------------------------------------------------------------------------------
@@ -206,7 +221,7 @@ def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[
         raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes")
     if len(rows) == 1:
         all_rows = counted(len(named), "row")
-        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {all_rows}; it needs two")
+        raise BadInput(f"{where} has one class only, {quoted(next(iter(rows)))}, in all {all_rows}; it needs two")
     names, tie = sorted(rows, key=sort_key), False
     if roles.positive is not None:
         positive = match_class(roles.positive, names, where)
@@ -226,17 +241,17 @@ def choose_classes(named: pl.Series, roles: Roles, table: Table) -> tuple[tuple[
 def check_rows(rows: dict[str, int], where: str) -> None:
     if len(rows) > MOST_CLASSES:
         raise BadInput(
-            f"{where} has {counted(len(rows), 'class')} ({listed(map(repr, rows), 5)}), parfocal fits at most "
+            f"{where} has {counted(len(rows), 'class')} ({listed(map(quoted, rows), 5)}), parfocal fits at most "
             f"{MOST_CLASSES}; if it is a quantity, make a column that is true where it is what you look for; "
-            "--positive VALUE sets one class against the rest"
+            "--positive VALUE sets one class against the rest, --other N joins those with fewer than N rows"
         )
     for number, (name, count) in enumerate(rows.items()):
         if count < FEWEST_ROWS:
             role = f"{('negative', 'positive')[number]} " if len(rows) == 2 else ""
-            cure = "" if len(rows) == 2 else ", join classes"
+            cure = "" if len(rows) == 2 else ", join classes (--other 20 joins those with fewer than 20 rows)"
             raise BadInput(
-                f"{where}: only {counted(count, role + 'row')} ({name!r}); parfocal needs at least {FEWEST_ROWS} of "
-                f"each class to train and to test, so collect more{cure}, or choose another --target"
+                f"{where}: only {counted(count, role + 'row')} ({quoted(name)}); parfocal needs at least {FEWEST_ROWS} "
+                f"of each class to train and to test, so collect more{cure}, or choose another --target"
             )
 
 
@@ -264,7 +279,7 @@ def match_class(given: str, names: list[str], where: str) -> str:
         matches = [name for name in names if same(name)]
         if len(matches) == 1:
             return matches[0]
-    known = f"{names[0]!r} and {names[1]!r}" if len(names) == 2 else listed(map(repr, names))
+    known = " and ".join(map(quoted, names)) if len(names) == 2 else listed(map(quoted, names))
     raise BadInput(f"--positive {given}: {where} has no such class; its classes are {known}")
 
 
