@@ -113,7 +113,7 @@ def test_other_marks_for_missing(tmp_path: Path, mark: str) -> None:
     sample = sample_of(tmp_path, {"x": texts, "kind": ["a", mark] * (ROWS // 2)})
     assert [column.kind for column in sample.columns] == ["number", "category"]
     assert sample.values["x"].null_count() == ROWS // 10
-    assert f"x: {mark!r} in 12 rows is taken for missing" in notes(sample)
+    assert f"x: '{mark}' in 12 rows is taken for missing" in notes(sample)
     assert sample.values["kind"].null_count() == 0  # there it is a category like others
 
 

@@ -7,13 +7,13 @@ The rooms, in the order in which a table walks through them:
     predicting.py  `predict`, step by step
     tables.py      CSV and Parquet files
     columns.py     what a column is, and how it becomes numbers
-    sample.py      a table as labels, weights and a matrix
+    sample.py      a table as labels, weights and a matrix;  rare.py  rare classes joined
     splits.py      folds and the final test
     training.py    the candidates, and boosting with each of them;  search.py  a search that spends a time budget
-    metrics.py     how good probabilities are
+    metrics.py     how good probabilities are;  decisions.py  which class they are taken for
     verdict.py     whether one loss beats another by more than noise
     report.py      what is printed;  plots.py  what is drawn
-    model.py       the folder that a fit leaves;  files.py  writing all or nothing
+    model.py       the folder that a fit leaves;  names.py  its features' names;  files.py  writing all or nothing
     errors.py      mistakes that the caller can put right;  progress.py  a bar for those who watch
 """
 

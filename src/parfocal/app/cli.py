@@ -15,7 +15,7 @@ import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
-from parfocal.app.errors import BadInput, one_line
+from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, Roles, reading_of, seconds
 
 LARGEST_SEED = 2**31 - 1  # LightGBM's
@@ -78,6 +78,14 @@ def fit(
     drop: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="A column that the model must not use; repeatable."),
+    ] = None,
+    other: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Join classes with fewer than N rows into one named other; leave them out where they are fewer than 8 "
+            "rows together.",
+        ),
     ] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How much each row counts.")] = None,
     time: Annotated[
@@ -142,7 +150,7 @@ def fit(
     options = Options(
         table=table,
         out=out,
-        roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time),
+        roles=Roles(target, positive, tuple(dict.fromkeys(drop or ())), weight, time, other),
         reading=reading_of(missing or (), decimal, dates),
         gammas=gamma or (),
         alphas=alpha or (),
@@ -165,16 +173,25 @@ def predict(
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column to carry over; repeatable.")
     ] = None,
+    decide: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; of more "
+            "than two classes, the most probable. balanced: probabilities are first divided by the classes' shares in "
+            "training, so that decision is a rare class more often; of two classes, that share is the threshold.",
+        ),
+    ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that stands at --out.")] = False,
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
-    decision is true where the probability reaches the threshold that gave the best F1 in the folds of the fit. Of more
-    than two classes each has a column, `probability_<class>`, and decision is the most probable.
+    decision is true where the probability reaches a threshold. Of more than two classes each has a column,
+    `probability_<class>`, and decision is one of them; --decide says how.
     """
     from parfocal.app import predicting
 
-    predicting.predict(folder, table, out, keep or (), force, Output(highlight=False), Console(stderr=True))
+    predicting.predict(folder, table, out, keep or (), decide, force, Output(highlight=False), Console(stderr=True))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -211,7 +228,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    print(f"parfocal: {' '.join(message.splitlines())}", file=sys.stderr)  # a column's name may hold a line break
+    print(f"parfocal: {escaped(' '.join(message.splitlines()))}", file=sys.stderr)  # of a column's name, for example
     return status
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from parfocal.app import numerals
-from parfocal.app.errors import counted, listed
+from parfocal.app.errors import counted, listed, quoted
 from parfocal.app.numerals import Notation
 
 Kind = Literal["number", "boolean", "category", "date", "datetime"]
@@ -159,7 +159,7 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
     if column.kind != "category":
         marks = given.filter(given.is_in(MARKS))
         for mark in marks.unique().sort():
-            yield f"{mark!r} in {counted(int((marks == mark).sum()), 'row')} is taken for missing"
+            yield f"{quoted(mark)} in {counted(int((marks == mark).sum()), 'row')} is taken for missing"
         given = given.filter(~given.is_in(MARKS))
     if column.kind == "number" and not column.notation.plain:
         yield f"read as numbers that are written like {column.notation.words}"
@@ -175,7 +175,7 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
         written = numerals.recognise(numbers, reading.decimal)
         if len(written) > 1:
             ways = " or ".join(f"{notation.read(numbers.head(1))[0]:.15g}" for notation in written)
-            yield f"taken for text: {numbers[0]!r} may be {ways}; --decimal point or --decimal comma says which"
+            yield f"taken for text: {quoted(numbers[0])} may be {ways}; --decimal point or --decimal comma says which"
         elif not written:
             yield from because_of_words(numbers, reading)
 
@@ -188,7 +188,7 @@ def because_of_words(texts: pl.Series, reading: Reading) -> Iterator[str]:
     if not len(texts) or len(words) * 2 > len(texts) or not len(words):
         return
     distinct = words.unique().sort()
-    examples = listed(map(repr, distinct), 3)
+    examples = listed(map(quoted, distinct), 3)
     told = f"taken for text, not for numbers, because of {examples} in {counted(len(words), 'row')}"
     yield told + (f"; --missing {distinct[0]} says that nothing is there" if len(distinct) == 1 else "")
 

@@ -1,15 +1,16 @@
-"""Mistakes that the caller can put right, each told in one line."""
+"""Mistakes that the caller can put right, each told in one line, and names as they can be shown."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from parfocal.checks import counted
 
-__all__ = ["BadInput", "counted", "listed", "nearest", "one_line"]
+__all__ = ["BadInput", "counted", "escaped", "listed", "nearest", "one_line", "quoted", "shown", "trimmed", "visible"]
 
 SHOWN = 8  # values or names listed in one line before "and N more"
+LONGEST_NAME = 48  # characters of a name that is shown; one with more is cut in the middle
 
 
 class BadInput(Exception):
@@ -24,11 +25,51 @@ def listed(names: Iterable[object], shown: int = SHOWN) -> str:
     return f"{', '.join(texts[:shown])} and {len(texts) - shown:,} more"
 
 
+def escaped(text: str) -> str:
+    """Line breaks, tabs, escape sequences and whatever else would not be seen, as Python writes them: \\n, \\x1b."""
+    return "".join(map(visible, text))
+
+
+def visible(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+
+
+def shown(name: str) -> str:
+    """The name of a class or a column for the eye: one line, of bounded length.  Data keep the true name."""
+    text = trimmed(name, LONGEST_NAME)
+    return text if text.strip() == text != "" else quoted(name)
+
+
+def quoted(name: str) -> str:
+    """The same in quotes, for sentences."""
+    text = trimmed(name, LONGEST_NAME)
+    return f'"{text}"' if "'" in text and '"' not in text else f"'{text}'"
+
+
+def trimmed(name: str, longest: int, written: Callable[[str], str] = visible) -> str:
+    """The name with every character as it is to be written, and without its middle if that is too long."""
+    if len(name) <= longest:
+        whole = "".join(map(written, name))
+        if len(whole) <= longest:
+            return whole
+    return f"{beginning(name, longest // 2, written)}…{beginning(name[::-1], (longest - 1) // 2, written, -1)}"
+
+
+def beginning(letters: str, longest: int, written: Callable[[str], str], direction: int = 1) -> str:
+    pieces: list[str] = []
+    for letter in letters:
+        pieces.append(written(letter))
+        if sum(map(len, pieces)) > longest:
+            pieces.pop()
+            break
+    return "".join(pieces[::direction])
+
+
 def nearest(name: str, names: Sequence[str]) -> str:
     """A hint for a name that is not among `names`: one that looks like it, or what there is."""
     lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    return f"did you mean {lower[close[0]]!r}?" if close else f"it has {listed(names)}"
+    return f"did you mean {quoted(lower[close[0]])}?" if close else f"it has {listed(map(shown, names))}"
 
 
 def one_line(error: BaseException) -> str:

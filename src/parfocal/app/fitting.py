@@ -12,6 +12,7 @@ from parfocal.app import files, plots, record, report
 from parfocal.app.errors import BadInput
 from parfocal.app.linear import check_installed
 from parfocal.app.model import Model, calibration_of, is_model_or_empty, write_model
+from parfocal.app.names import features_of
 from parfocal.app.options import Options
 from parfocal.app.progress import Watch, progress
 from parfocal.app.sample import Sample, read_sample
@@ -73,7 +74,7 @@ def refitted(found: Study, sample: Sample, watch: Watch) -> FinalFit:
 
 def to_model(found: Study, final: FinalFit, sample: Sample) -> Model:
     return Model(
-        booster=final.booster,
+        booster=final.engine.named(final.booster, [feature.name for feature in features_of(sample.columns)]),
         engine=final.engine.name,
         target=sample.target.name,
         classes=sample.target.classes,

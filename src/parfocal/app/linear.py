@@ -7,7 +7,7 @@ own if some were missing in training; a category that training did not have coun
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class LinearModel:
     layout: Layout
     coefficients: np.ndarray  # (1, features of the design), or a row for each of more than two classes
     intercepts: np.ndarray
+    names: tuple[str, ...] = ()  # of the matrix's columns; none in a model that an earlier parfocal saved
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         margins = np.asarray(self.layout.design(matrix) @ self.coefficients.T) + self.intercepts
@@ -117,6 +118,7 @@ def train_linear(task: Task) -> Trained:
 def save_linear(model: LinearModel, path: Path) -> None:
     layout = model.layout
     numbers = {
+        "features": list(model.names),
         "means": layout.means,
         "scales": layout.scales,
         "missing": layout.missing,
@@ -147,7 +149,7 @@ def load_linear(path: Path) -> LinearModel:
         or not all(np.isfinite(values).all() for values in (means, scales, coefficients, intercepts))
     ):
         raise ValueError(f"the numbers of {path.name} do not fit together")
-    return LinearModel(layout, coefficients, intercepts)
+    return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
 
 
 def importances(model: LinearModel) -> np.ndarray:
@@ -173,6 +175,7 @@ ENGINE = Engine(
     load=load_linear,
     save=save_linear,
     features=lambda model: model.layout.features,
+    named=lambda model, names: replace(model, names=tuple(names)),
     parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),
 )
 

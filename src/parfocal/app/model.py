@@ -22,6 +22,7 @@ from parfocal.app.columns import Column, Kind
 from parfocal.app.errors import BadInput, counted, one_line
 from parfocal.app.files import staged
 from parfocal.app.linear import ENGINES, check_installed
+from parfocal.app.names import features_of
 from parfocal.boosting import Loss
 from parfocal.calibrator import Calibrator
 from parfocal.engines import Engine
@@ -115,6 +116,7 @@ def write_model(model: Model, picture: bytes, folder: Path) -> None:
             "format": FORMAT,
             **named,
             "columns": [asdict(column) for column in model.columns],
+            "features": [asdict(feature) for feature in features_of(model.columns)],  # for the booster's own tools
             "booster_sha256": hashlib.sha256((new / engine.file).read_bytes()).hexdigest(),
             "fit": model.fit,
             "versions": versions(),

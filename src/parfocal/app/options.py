@@ -64,6 +64,7 @@ class Roles:
     drop: tuple[str, ...] = ()
     weight: str | None = None
     time: str | None = None
+    other: int | None = None  # classes with fewer rows are joined
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from sklearn.metrics import precision_recall_curve
 
 from parfocal.app.candidates import Candidate
-from parfocal.app.errors import counted
+from parfocal.app.errors import counted, trimmed, visible
 from parfocal.app.metrics import ClassResult, equal_count_bins
 from parfocal.app.study import Study
 from parfocal.app.trials import CALIBRATED, RECOVERED
@@ -19,6 +20,8 @@ from parfocal.app.trials import CALIBRATED, RECOVERED
 # Of Okabe and Ito, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "--", ":", "-.")
+
+LONGEST_NAME = 32  # characters; two of them and the number of rows fit above the picture
 
 
 def draw_report(study: Study) -> bytes:
@@ -28,6 +31,7 @@ def draw_report(study: Study) -> bytes:
     reliability of all their probabilities.
     """
     test, target = study.test, study.sample.target
+    name = drawn_name(target.name)
     weights = np.ones(len(test.labels)) if test.weights is None else test.weights
     figure = Figure(figsize=(11, 5), layout="constrained")
     ranking, reliability = figure.subplots(1, 2)
@@ -42,11 +46,11 @@ def draw_report(study: Study) -> bytes:
             precision, recall, _ = precision_recall_curve(test.labels, curve.probabilities, sample_weight=weights)
             ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=curve.candidate.name)
         finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
-        figure.suptitle(f"{target.name} = {target.positive}: {rows}", parse_math=False)
+        figure.suptitle(f"{name} = {drawn_name(target.positive)}: {rows}", parse_math=False)
     else:
         by_classes = {finalist.candidate: finalist.by_class for finalist in study.finalists}
         draw_classes(ranking, by_classes, {curve.candidate: colour for curve, colour, _ in kinds}, target.classes)
-        figure.suptitle(f"{target.name}: {rows}", parse_math=False)
+        figure.suptitle(f"{name}: {rows}", parse_math=False)
     finish_reliability(reliability)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -70,9 +74,20 @@ def draw_classes(
         axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=candidate.name)
     chance = [of_any[place].share for place in rarest]
     axes.plot(chance, places, "|", color="grey", markersize=10, label="chance")
-    axes.set_yticks(places, [f"{classes[place]} ({of_any[place].rows:,})" for place in rarest], parse_math=False)
+    names = [f"{drawn_name(classes[place])} ({of_any[place].rows:,})" for place in rarest]
+    axes.set_yticks(places, names, parse_math=False)
     axes.set(xlabel="average precision", xlim=(-0.02, 1.02), title="each class against the rest (rows)")
     axes.legend(frameon=False)
+
+
+def drawn_name(name: str) -> str:
+    """A name as the font can draw it: what it has no glyph for is written as \\U0001f98a, and not as a box."""
+    font = get_font(findfont(FontProperties()))
+
+    def drawn(letter: str) -> str:
+        return visible(letter) if font.get_char_index(ord(letter)) else ascii(letter)[1:-1]
+
+    return trimmed(name, LONGEST_NAME, drawn)
 
 
 def against_the_rest(

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from parfocal.app import columns, files
 from parfocal.app.columns import Column
-from parfocal.app.errors import BadInput, counted, listed
-from parfocal.app.metrics import decide
+from parfocal.app.decisions import Decision, decision
+from parfocal.app.errors import BadInput, counted, listed, quoted, shown
 from parfocal.app.model import Model, read_model
 from parfocal.app.progress import progress
 from parfocal.app.tables import Table, is_parquet, open_table
@@ -43,6 +43,7 @@ def predict(
     table_path: Path,
     out: Path,
     keep: Sequence[str],
+    rule: str,
     force: bool,
     console: Console,
     progress_console: Console,
@@ -53,6 +54,7 @@ def predict(
     if not (is_parquet(out) or out.suffix.lower() in (".csv", ".tsv")):
         raise BadInput(f"--out {out}: the name must end in .csv, .tsv or .parquet")
     model = read_model(folder)
+    decided = decision(rule, model)
     table = open_table(table_path)
     keep = list(dict.fromkeys(keep))
     check_keep(keep, table, out, model)
@@ -61,13 +63,13 @@ def predict(
     with files.staged(out) as new:
         parts: list[Path] = []
         with progress(progress_console, "scoring chunks") as watch:
-            for scored in score_chunks(model, table, keep, findings):
+            for scored in score_chunks(model, decided, table, keep, findings):
                 parts.append(new.parent / f"part-{len(parts):06}.parquet")
                 scored.write_parquet(parts[-1])
                 watch.advance()
         raise_problems(findings, table, model)
         write_parts(parts, new)
-    print_findings(console, findings, model, out)
+    print_findings(console, findings, model, decided, out)
 
 
 def names_of_probabilities(model: Model) -> list[str]:
@@ -88,15 +90,17 @@ def problems_of_types(model: Model, table: Table) -> Iterator[str]:
     """What the names and types alone tell."""
     missing = [column.name for column in model.columns if column.name not in table.types]
     if missing:
-        yield f"column{'s' if len(missing) > 1 else ''} {listed(map(repr, missing))} missing"
+        yield f"column{'s' if len(missing) > 1 else ''} {listed(map(quoted, missing))} missing"
     if table.as_text:
         return
     for column in model.columns:
         if column.name in table.types and not columns.accepts(column, table.types[column.name]):
-            yield f"column {column.name!r} must be a {column.kind}, it is {table.types[column.name]}"
+            yield f"column {quoted(column.name)} must be a {column.kind}, it is {table.types[column.name]}"
 
 
-def score_chunks(model: Model, table: Table, keep: Sequence[str], findings: Findings) -> Iterator[pl.DataFrame]:
+def score_chunks(
+    model: Model, decided: Decision, table: Table, keep: Sequence[str], findings: Findings
+) -> Iterator[pl.DataFrame]:
     """The scored chunks.  After a problem the rest is read on, to tell all problems at once, but not scored."""
     usable = [
         column
@@ -110,7 +114,7 @@ def score_chunks(model: Model, table: Table, keep: Sequence[str], findings: Find
         features = [part for column in usable for part in read_column(chunk[column.name], column, findings)]
         findings.rows += len(chunk)
         if len(chunk) and not findings.problems and not findings.wrong:
-            yield score_chunk(model, chunk.select(keep), np.stack(features, axis=1), findings)
+            yield score_chunk(model, decided, chunk.select(keep), np.stack(features, axis=1), findings)
 
 
 def read_column(values: pl.Series, column: Column, findings: Findings) -> list[np.ndarray]:
@@ -124,25 +128,27 @@ def read_column(values: pl.Series, column: Column, findings: Findings) -> list[n
     return columns.encode(converted.values, column)
 
 
-def score_chunk(model: Model, kept: pl.DataFrame, matrix: np.ndarray, findings: Findings) -> pl.DataFrame:
+def score_chunk(
+    model: Model, decided: Decision, kept: pl.DataFrame, matrix: np.ndarray, findings: Findings
+) -> pl.DataFrame:
     probabilities = model.probabilities(matrix)
-    decided = decide(probabilities, model.threshold)
-    findings.decided.update(Counter(decided.tolist()))
+    codes = decided(probabilities)
+    findings.decided.update(Counter(codes.tolist()))
     findings.total = findings.total + probabilities.sum(axis=0)
     of_classes = probabilities[:, None] if probabilities.ndim == 1 else probabilities
     said = [pl.Series(name, of_classes[:, place]) for place, name in enumerate(names_of_probabilities(model))]
     if len(model.classes) == 2:
-        decision = pl.Series(DECISION, decided.astype(bool))
+        of_rows = pl.Series(DECISION, codes.astype(bool))
     else:
-        decision = pl.Series(DECISION, model.classes).gather(decided)
-    return pl.DataFrame([*kept.get_columns(), *said, decision])
+        of_rows = pl.Series(DECISION, model.classes).gather(codes)
+    return pl.DataFrame([*kept.get_columns(), *said, of_rows])
 
 
 def raise_problems(findings: Findings, table: Table, model: Model) -> None:
     kinds = {column.name: column.kind for column in model.columns}
     problems = findings.problems + [
-        f"column {name!r} must be a {kinds[name]}, but in {counted(count, 'row')} it is not "
-        f"(first: {findings.first_wrong[name]!r})"
+        f"column {quoted(name)} must be a {kinds[name]}, but in {counted(count, 'row')} it is not "
+        f"(first: {quoted(findings.first_wrong[name])})"
         for name, count in findings.wrong.items()
     ]
     if problems:
@@ -160,19 +166,20 @@ def write_parts(parts: list[Path], new: Path) -> None:
         rows.sink_csv(new, separator="\t" if new.suffix.lower() == ".tsv" else ",")
 
 
-def print_findings(console: Console, findings: Findings, model: Model, out: Path) -> None:
+def print_findings(console: Console, findings: Findings, model: Model, decided: Decision, out: Path) -> None:
     for name, count in findings.unknown.items():
-        console.print(Text(f"{name}: {counted(count, 'row')} with an unknown category, treated as missing"))
+        console.print(Text(f"{shown(name)}: {counted(count, 'row')} with an unknown category, treated as missing"))
     means = np.atleast_1d(findings.total) / findings.rows
-    decided = [findings.decided[place] for place in range(len(model.classes))]
-    shares = [f"{counted(count, 'row')} ({100 * count / findings.rows:.3g} %)" for count in decided]
+    counts = [findings.decided[place] for place in range(len(model.classes))]
+    shares = [f"{counted(count, 'row')} ({100 * count / findings.rows:.3g} %)" for count in counts]
     scored = f"{counted(findings.rows, 'row')} scored"
     if len(model.classes) == 2:
         console.print(Text(f"{scored}, mean probability {means[0]:.4g}"))
-        how = f"(probability >= {model.threshold:.4g})"
-        console.print(Text(f"{shares[1]} decided as {model.target} = {model.classes[1]} {how}"))
+        how = f"(probability >= {decided.threshold:.4g}{decided.why and ', ' + decided.why})"
+        console.print(Text(f"{shares[1]} decided as {shown(model.target)} = {shown(model.classes[1])} {how}"))
     else:
-        console.print(Text(f"{scored}; {model.target} decided by the largest probability:"))
+        how = f"the largest probability{decided.why and ' ' + decided.why}"
+        console.print(Text(f"{scored}; {shown(model.target)} decided by {how}:"))
         for name, share, mean in zip(model.classes, shares, means, strict=True):
-            console.print(Text(f"  {name}: {share}, mean probability {mean:.4g}"))
+            console.print(Text(f"  {shown(name)}: {share}, mean probability {mean:.4g}"))
     console.print(Text(f"Wrote {out}."), soft_wrap=True)

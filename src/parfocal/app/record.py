@@ -12,11 +12,12 @@ from parfocal.app.trials import CALIBRATED, RAW, RECOVERED, Trial
 
 
 def of(study: Study) -> dict[str, Any]:
-    options, winner = study.options, study.winner
+    options, winner, joined = study.options, study.winner, study.sample.target.joined
     return {
         "table": str(options.table),
         "roles": asdict(options.roles),
         "left_out": study.sample.left_out,
+        "other": None if joined is None else asdict(joined),
         "selection_metric": options.select.value,
         "seed": options.seed,
         "budget_seconds": options.budget,

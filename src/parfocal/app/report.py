@@ -12,7 +12,7 @@ from rich.text import Text
 
 from parfocal.app.candidates import LINEAR, Candidate, Settings
 from parfocal.app.columns import Column
-from parfocal.app.errors import counted, listed
+from parfocal.app.errors import counted, escaped, listed, quoted, shown
 from parfocal.app.linear import ENGINES
 from parfocal.app.metrics import BINS, TITLES
 from parfocal.app.model import DESCRIPTION, PICTURE, Model
@@ -37,13 +37,14 @@ def print_sample(console: Console, table: Table, sample: Sample, split: Split, o
     for head, text in (
         ("table", f"{table.path}: {counted(rows_of_table(sample), 'row')}, {counted(len(table.names), 'column')}"),
         ("target", describe_target(sample)),
+        ("other", "" if sample.target.joined is None else sample.target.joined.sentence),
         ("numbers", listed(named(sample, "number"), NAMES_SHOWN)),
         ("booleans", listed(named(sample, "boolean"), NAMES_SHOWN)),
         ("categories", listed(map(with_count, of_kind(sample, "category")), NAMES_SHOWN)),
         ("dates", listed(map(with_parts, of_kind(sample, "date", "datetime")), NAMES_SHOWN)),
-        *(("left out", f"{', '.join(names)} ({reason})") for reason, names in sample.left_out.items()),
+        *(("left out", f"{', '.join(map(shown, names))} ({reason})") for reason, names in sample.left_out.items()),
         *(("note", note) for note in sample.notes),
-        ("weights", options.roles.weight or ""),
+        ("weights", "" if options.roles.weight is None else shown(options.roles.weight)),
         ("training", describe_training(sample, split, options.roles)),
         ("final test", describe_test(sample, split)),
         ("engine", "" if options.engine == "lightgbm" else options.engine),  # LightGBM goes without saying
@@ -55,7 +56,8 @@ def print_sample(console: Console, table: Table, sample: Sample, split: Split, o
 
 
 def rows_of_table(sample: Sample) -> int:
-    return len(sample.labels) + sample.target.missing_rows + sample.target.weightless_rows
+    target = sample.target
+    return len(sample.labels) + target.missing_rows + target.weightless_rows + target.rare_rows
 
 
 def of_kind(sample: Sample, *kinds: str) -> list[Column]:
@@ -63,30 +65,31 @@ def of_kind(sample: Sample, *kinds: str) -> list[Column]:
 
 
 def named(sample: Sample, kind: str) -> list[str]:
-    return [column.name for column in of_kind(sample, kind)]
+    return [shown(column.name) for column in of_kind(sample, kind)]
 
 
 def with_count(column: Column) -> str:
-    return f"{column.name} ({len(column.categories):,})"
+    return f"{shown(column.name)} ({len(column.categories):,})"
 
 
 def with_parts(column: Column) -> str:
     read_as = f" {column.date_format}" if column.date_format else ""
-    return f"{column.name}{read_as} as {', '.join(column.parts)}"
+    return f"{shown(column.name)}{read_as} as {', '.join(column.parts)}"
 
 
 def describe_target(sample: Sample) -> str:
     target, rows = sample.target, np.bincount(sample.labels)
+    name, classes = shown(target.name), [quoted(name) for name in target.classes]
     shares = [f"{counted(count, 'row')} ({100 * count / len(sample.labels):.3g} %)" for count in rows]
     if len(rows) == 2:
-        text = f"{target.name}: positive is {target.positive!r}, {shares[1]}; negative is {target.classes[0]!r}"
+        text = f"{name}: positive is {classes[1]}, {shares[1]}; negative is {classes[0]}"
     else:
-        each = [f"{name!r} {share}" for name, share in zip(target.classes, shares, strict=True)]
-        text = f"{target.name}: {counted(len(rows), 'class')}, {listed(each, CLASSES_SHOWN)}"
+        each = [" ".join(both) for both in zip(classes, shares, strict=True)]
+        text = f"{name}: {counted(len(rows), 'class')}, {listed(each, CLASSES_SHOWN)}"
     if target.tie:
         text += "; both are equally frequent, so the last in order was taken (--positive chooses)"
     if target.missing_rows:
-        marks = f" ({listed(map(repr, target.missing_marks))} is taken for missing)" if target.missing_marks else ""
+        marks = f" ({listed(map(quoted, target.missing_marks))} is taken for missing)" if target.missing_marks else ""
         text += left_out(target.missing_rows, "without a label") + marks
     if target.weightless_rows:
         text += left_out(target.weightless_rows, "of weight 0")
@@ -99,7 +102,7 @@ def left_out(count: int, which: str) -> str:
 
 def describe_training(sample: Sample, split: Split, roles: Roles) -> str:
     folds = counted(len(split.folds), "fold")
-    how = f"{folds} that roll forward in {roles.time}" if split.by_time else f"{folds}, stratified"
+    how = f"{folds} that roll forward in {shown(roles.time or '')}" if split.by_time else f"{folds}, stratified"
     return f"{describe_rows(sample, split.training)}; {how}"
 
 
@@ -191,7 +194,7 @@ def print_classes(console: Console, study: Study) -> None:
         grid.add_column(heading, justify="right", no_wrap=True)
     for place in rarest:
         share = 100 * winner.by_class[place].share
-        grid.add_row(Text(f"  {classes[place]}: {counted(rows[place], 'row')} ({share:.3g} %)"), style="bold")
+        grid.add_row(Text(f"  {shown(classes[place])}: {counted(rows[place], 'row')} ({share:.3g} %)"), style="bold")
         for finalist in finalists:
             result = finalist.by_class[place]
             cells = (result.mean_probability, result.average_precision, result.precision, result.recall, result.f1)
@@ -234,11 +237,14 @@ def print_folder(console: Console, options: Options, model: Model) -> None:
     files = f"{ENGINES[model.engine].file}, {DESCRIPTION}, {PICTURE}"
     console.print(Text(f"Wrote {options.out}: {files}."), soft_wrap=True)
     if model.threshold is None:
-        console.print(Text(f"It decides for the class of {model.target} that is most probable."))
+        rare = "To find rare classes more often: parfocal predict --decide balanced."
+        console.print(Text(f"It decides for the class of {shown(model.target)} that is most probable. {rare}"))
     else:
-        decision = f"It decides {model.target} = {model.classes[1]} from a probability of {model.threshold:.4g} on"
-        console.print(Text(f"{decision} (best F1 over the folds)."))
+        decision = f"It decides {shown(model.target)} = {shown(model.classes[1])}"
+        console.print(Text(f"{decision} from a probability of {model.threshold:.4g} on (best F1 over the folds)."))
     console.print(Text("To score a table, for example the same one:"))
     scored = f"{options.out.name}-scores.csv"
-    command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored, "--keep", model.target]
+    command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored]
+    if escaped(model.target) == model.target:  # a line break would look like two commands
+        command += ["--keep", model.target]
     console.print(Text(f"\n    {shlex.join(command)}\n"), soft_wrap=True)

@@ -11,8 +11,9 @@ import polars as pl
 
 from parfocal.app import columns, suspicions
 from parfocal.app.columns import AS_IT_IS, Column, Kind, Reading
-from parfocal.app.errors import BadInput, counted, listed
+from parfocal.app.errors import BadInput, counted, listed, quoted, shown
 from parfocal.app.options import Roles
+from parfocal.app.rare import Joined, join_rare
 from parfocal.app.tables import Table
 
 # Of a class: five folds and a final test can't share fewer.
@@ -33,6 +34,12 @@ class Target:
     weightless_rows: int
     tie: bool
     missing_marks: tuple[str, ...] = ()  # what stood in the rows without a label, where it was not nothing
+    joined: Joined | None = None  # by --other
+
+    @property
+    def rare_rows(self) -> int:
+        """Left out."""
+        return self.joined.total if self.joined is not None and self.joined.left_out else 0
 
     @property
     def positive(self) -> str:
@@ -90,14 +97,21 @@ def read_sample(table: Table, roles: Roles, reading: Reading = AS_IT_IS) -> Samp
     missing_rows = len(frame) - int(labelled.sum())
     weights = read_weights(frame, roles.weight, table, labelled)
     kept = labelled & (weights > 0) if weights is not None else labelled
+    weightless_rows = len(labelled) - int(kept.sum()) - missing_rows
+    named, joined = named.filter(pl.Series(kept)), None
+    if roles.other is not None and len(named):
+        named, joined = join_rare(named, roles.other, FEWEST_ROWS, f"--target {roles.target}")
+        kept = kept.copy()
+        kept[kept] = named.is_not_null().to_numpy()
+        named = named.drop_nulls()
     frame = frame.filter(pl.Series(kept))
-    named = named.filter(pl.Series(kept))
     classes, tie = choose_classes(named, roles, table, marks)
-    target = Target(roles.target, classes, missing_rows, len(labelled) - int(kept.sum()) - missing_rows, tie, marks)
+    target = Target(roles.target, classes, missing_rows, weightless_rows, tie, marks, joined)
 
     features = read_features(frame, table, roles, reading)
     labels = codes(named, classes)
-    features.notes += [*alike(classes), *suspicions.of(features.values, features.columns, labels)]
+    known_too_much = suspicions.of(features.values, features.columns, labels)
+    features.notes += [*alike(classes), *(f"{shown(column.name)}: {told}" for column, told in known_too_much)]
     return Sample(
         target=target,
         labels=labels,
@@ -133,7 +147,9 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
         if reason is None and name != roles.time and is_index(name, place, values, column):
             reason = "the index that pandas or R writes"
         if table.as_text and reason != "constant":
-            features.notes += [f"{name}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)]
+            features.notes += [
+                f"{shown(name)}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)
+            ]
         if reason is not None:
             features.left_out.setdefault(reason, []).append(name)
             continue
@@ -166,6 +182,8 @@ def check_roles(table: Table, roles: Roles) -> None:
         table.check_column(name, "--drop")
     if roles.target in roles.drop:
         raise BadInput(f"--drop {roles.target}: that is the target; take it out of --drop, or name another --target")
+    if roles.other is not None and roles.positive is not None:
+        raise BadInput("--other and --positive: all classes but one are joined by --positive already; leave one out")
     if roles.weight is not None and roles.weight == roles.time:
         raise BadInput(f"--weight and --time are both {roles.time}; a column can't be both")
 
@@ -181,7 +199,7 @@ def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
 
 
 def left_out_in_words(left_out: dict[str, list[str]]) -> str:
-    return "; ".join(f"{listed(names)} ({reason})" for reason, names in left_out.items()) or "nothing"
+    return "; ".join(f"{listed(map(shown, names))} ({reason})" for reason, names in left_out.items()) or "nothing"
 
 
 # -- the target ------------------------------------------------------------------------------------
@@ -235,7 +253,8 @@ def alike(classes: Sequence[str]) -> Iterator[str]:
     for name in classes:
         key = " ".join(name.lower().split())
         if key in first:
-            yield f"the classes {first[key]!r} and {name!r} differ in capitals or blanks alone; are they the same?"
+            both = f"{quoted(first[key])} and {quoted(name)}"
+            yield f"the classes {both} differ in capitals or blanks alone; are they the same?"
         first.setdefault(key, name)
 
 
@@ -247,7 +266,7 @@ def choose_classes(
     counts = named.alias("class").value_counts(name="rows").sort("class", nulls_last=True)
     rows = dict(zip(counts["class"], counts["rows"], strict=True))
     taken = (
-        f"; {listed(map(repr, marks))} was taken for missing, and --positive {marks[0]} makes it a class"
+        f"; {listed(map(quoted, marks))} was taken for missing, and --positive {marks[0]} makes it a class"
         if marks
         else ""
     )
@@ -255,7 +274,8 @@ def choose_classes(
         raise BadInput(f"{where}: no row of {table.path} has a label; it needs two classes{taken}")
     if len(rows) == 1:
         all_rows = counted(len(named), "row")
-        raise BadInput(f"{where} has one class only, {next(iter(rows))!r}, in all {all_rows}; it needs two{taken}")
+        only = quoted(next(iter(rows)))
+        raise BadInput(f"{where} has one class only, {only}, in all {all_rows}; it needs two{taken}")
     names, tie = sorted(rows, key=sort_key), False
     if roles.positive is not None:
         positive = match_class(roles.positive, names, where)
@@ -275,17 +295,17 @@ def choose_classes(
 def check_rows(rows: dict[str, int], where: str) -> None:
     if len(rows) > MOST_CLASSES:
         raise BadInput(
-            f"{where} has {counted(len(rows), 'class')} ({listed(map(repr, rows), 5)}), parfocal fits at most "
+            f"{where} has {counted(len(rows), 'class')} ({listed(map(quoted, rows), 5)}), parfocal fits at most "
             f"{MOST_CLASSES}; if it is a quantity, make a column that is true where it is what you look for; "
-            "--positive VALUE sets one class against the rest"
+            "--positive VALUE sets one class against the rest, --other N joins those with fewer than N rows"
         )
     for number, (name, count) in enumerate(rows.items()):
         if count < FEWEST_ROWS:
             role = f"{('negative', 'positive')[number]} " if len(rows) == 2 else ""
-            cure = "" if len(rows) == 2 else ", join classes"
+            cure = "" if len(rows) == 2 else ", join classes (--other 20 joins those with fewer than 20 rows)"
             raise BadInput(
-                f"{where}: only {counted(count, role + 'row')} ({name!r}); parfocal needs at least {FEWEST_ROWS} of "
-                f"each class to train and to test, so collect more{cure}, or choose another --target"
+                f"{where}: only {counted(count, role + 'row')} ({quoted(name)}); parfocal needs at least {FEWEST_ROWS} "
+                f"of each class to train and to test, so collect more{cure}, or choose another --target"
             )
 
 
@@ -313,7 +333,7 @@ def match_class(given: str, names: list[str], where: str) -> str:
         matches = [name for name in names if same(name)]
         if len(matches) == 1:
             return matches[0]
-    known = f"{names[0]!r} and {names[1]!r}" if len(names) == 2 else listed(map(repr, names))
+    known = " and ".join(map(quoted, names)) if len(names) == 2 else listed(map(quoted, names))
     raise BadInput(f"--positive {given}: {where} has no such class; its classes are {known}")
 
 

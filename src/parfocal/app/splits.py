@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from parfocal.app.errors import BadInput, counted
+from parfocal.app.errors import BadInput, counted, quoted
 
 BLOCKS = 4
 TIME_TEST_SHARE = 0.25
@@ -79,11 +79,13 @@ def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None
     if rows.all():
         return
     lacking = int(np.argmin(rows))
-    which = ("negative row", "positive row")[lacking] if len(classes) == 2 else f"row of the class {classes[lacking]!r}"
+    which = ("negative row", "positive row")[lacking]
+    if len(classes) > 2:
+        which = f"row of the class {quoted(classes[lacking])}"
     raise BadInput(
         f"--time: the {name} ({counted(len(labels), 'row')}) has no {which}; every part needs "
         f"{'both classes' if len(classes) == 2 else 'all classes'}, so use a table that covers more time, or leave "
-        f"--time out{'' if len(classes) == 2 else ', or set one class against the rest with --positive'}"
+        f"--time out{'' if len(classes) == 2 else ', or join rare classes with --other, or choose one with --positive'}"
     )
 
 

@@ -19,7 +19,7 @@ SORTED_ERRORS = 8.0  # standard errors of the number of runs
 NEARLY_ALL = 0.95  # of the values are different
 
 
-def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.ndarray) -> Iterator[str]:
+def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.ndarray) -> Iterator[tuple[Column, str]]:
     """One sentence for each suspicious column of the rows that have a label."""
     if len(labels) < FEWEST_ROWS:
         return
@@ -29,7 +29,7 @@ def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.nd
         given = values[column.name]
         if column.kind == "category":
             if category_gives_away(given, event):
-                yield f"{column.name}: its categories alone tell the target; is it known before? --drop leaves it out"
+                yield column, "its categories alone tell the target; is it known before? --drop leaves it out"
             continue
         numbers = order_of(given)
         known = ~np.isnan(numbers)
@@ -37,16 +37,15 @@ def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.nd
             continue
         alone = roc_auc_score(event[known], numbers[known])
         if known.mean() > NEARLY_ALL and max(alone, 1 - alone) >= GIVES_AWAY:
-            yield (
-                f"{column.name}: this column alone tells the target (ROC AUC {max(alone, 1 - alone):.3f}); is it known "
-                "before? --drop leaves it out"
-            )
+            auc = f"ROC AUC {max(alone, 1 - alone):.3f}"
+            yield column, f"this column alone tells the target ({auc}); is it known before? --drop leaves it out"
         elif column.kind == "number" and is_row_number(numbers):
-            yield f"{column.name}: it counts the rows; if it says nothing else, --drop leaves it out"
+            yield column, "it counts the rows; if it says nothing else, --drop leaves it out"
         elif column.kind == "number" and is_sorted_by(numbers[known], event[known]):
             yield (
-                f"{column.name}: the target comes in blocks when the rows are sorted by it, which numbers of rows and "
-                "of files do; is it known before? --drop leaves it out"
+                column,
+                "the target comes in blocks when the rows are sorted by it, which numbers of rows and of files do; is it "
+                "known before? --drop leaves it out",
             )
 
 

@@ -63,14 +63,15 @@ def catboost_names() -> tuple[dict[str, str], bool]:
     return {name: SYNONYMS.get(name, name) for name in names | set(SYNONYMS) | set(SYNONYMS.values())}, True
 
 
-def catboost_features(features: Any, categorical: Sequence[int]) -> Any:
-    """CatBoost takes categories as whole numbers alone, in a frame; missing ones are a category."""
+def catboost_features(features: Any, categorical: Sequence[int], names: Sequence[str] | None = None) -> Any:
+    """CatBoost takes categories as whole numbers alone, in a frame with its names; missing ones are a category."""
     if not len(categorical):
         return readable(features)
     import pandas as pd
 
     codes = {place: np.nan_to_num(features[:, place], nan=-1.0).astype(np.int32) for place in categorical}
-    return pd.DataFrame({place: codes.get(place, features[:, place]) for place in range(features.shape[1])})
+    frame = pd.DataFrame({place: codes.get(place, features[:, place]) for place in range(features.shape[1])})
+    return frame if names is None else frame.set_axis(list(names), axis="columns")
 
 
 class CatBoostScore:
@@ -145,7 +146,7 @@ def train_catboost(task: Task) -> Trained:
 
 
 def catboost_scores(booster: Any, features: Any) -> np.ndarray:
-    features = catboost_features(features, booster.get_cat_feature_indices())
+    features = catboost_features(features, booster.get_cat_feature_indices(), booster.feature_names_)
     return np.asarray(booster.predict(features, prediction_type="RawFormulaVal"), dtype=np.float64)
 
 
@@ -153,6 +154,12 @@ def load_catboost(path: Path) -> Any:
     import catboost
 
     return catboost.CatBoost().load_model(str(path))
+
+
+def named_catboost(booster: Any, names: Sequence[str]) -> Any:
+    named = booster.copy()
+    named.set_feature_names(list(names))
+    return named
 
 
 ENGINE = Engine(
@@ -165,5 +172,6 @@ ENGINE = Engine(
     load=load_catboost,
     save=lambda booster, path: booster.save_model(str(path)),
     features=lambda booster: len(booster.feature_names_),
+    named=named_catboost,
     parameters=Parameters(catboost_names, REFUSED, "iterations", lambda given, early_stopping: ""),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,14 @@ def load_lightgbm(path: Path) -> Any:
     return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
 
 
+def named_lightgbm(booster: Any, names: Sequence[str]) -> Any:
+    """LightGBM takes names with a table alone, so they go into the line of its text that has them."""
+    import lightgbm as lgb
+
+    head, line, trees = booster.model_to_string().partition("\nfeature_names=")
+    return lgb.Booster(model_str=f"{head}{line}{' '.join(names)}\n{trees.partition(chr(10))[2]}")
+
+
 def save_lightgbm(booster: Any, path: Path) -> None:
     path.write_text(booster.model_to_string(), encoding="utf-8", newline="\n")
 
@@ -194,6 +203,7 @@ ENGINE = Engine(
     load=load_lightgbm,
     save=save_lightgbm,
     features=lambda booster: int(booster.num_feature()),
+    named=named_lightgbm,
     parameters=Parameters(lightgbm_names, REFUSED, "num_iterations", lightgbm_impossible),
     table=lambda task: lightgbm_table(task.rows, None, task),
     part=lightgbm_part,

@@ -76,6 +76,7 @@ class Engine:
     load: Callable[[Path], Any]
     save: Callable[[Any, Path], Any]
     features: Callable[[Any], int]
+    named: Callable[[Any, Sequence[str]], Any]  # the booster with these names of its features; it predicts the same
     parameters: Parameters
     # A task's rows as the library bins them, and some of the rows of such a table by their numbers, in order: for tasks
     # that share rows.

@@ -167,7 +167,14 @@ def xgboost_scores(booster: Any, features: Any) -> np.ndarray:
 
 def xgboost_importances(booster: Any) -> np.ndarray:
     gains = booster.get_score(importance_type="total_gain")
-    return np.asarray([gains.get(f"f{k}", 0.0) for k in range(booster.num_features())])
+    names = booster.feature_names or [f"f{k}" for k in range(booster.num_features())]
+    return np.asarray([gains.get(name, 0.0) for name in names])
+
+
+def named_xgboost(booster: Any, names: Sequence[str]) -> Any:
+    booster = booster.copy()
+    booster.feature_names = list(names)
+    return booster
 
 
 def load_xgboost(path: Path) -> Any:
@@ -186,5 +193,6 @@ ENGINE = Engine(
     load=load_xgboost,
     save=lambda booster, path: booster.save_model(str(path)),
     features=lambda booster: int(booster.num_features()),
+    named=named_xgboost,
     parameters=Parameters(xgboost_names, REFUSED, "n_estimators", xgboost_impossible),
 )

@@ -1,0 +1,57 @@
+"""`--decide`: from probabilities to a class.  A rule is a function of the model; its name is what the option takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from parfocal.app.errors import BadInput, quoted
+from parfocal.app.metrics import decide
+
+
+class Decides(Protocol):
+    """What a rule asks of a model."""
+
+    @property
+    def threshold(self) -> float | None: ...
+
+    @property
+    def prior(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a row's class is found."""
+
+    threshold: float | None  # of two classes: the positive from this probability on
+    divisors: np.ndarray | None = None  # of more: the probabilities are divided by these, and the largest wins
+    why: str = ""
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Codes of classes."""
+        return decide(probabilities if self.divisors is None else probabilities / self.divisors, self.threshold)
+
+
+def default(model: Decides) -> Decision:
+    """Of two classes by the threshold with the best F1 over the folds, of more the most probable."""
+    return Decision(model.threshold)
+
+
+def balanced(model: Decides) -> Decision:
+    """The class whose probability is the largest multiple of its share in training: rare classes get their turn."""
+    if model.threshold is not None:
+        return Decision(float(model.prior), why="its share in training")
+    return Decision(None, np.asarray(model.prior, dtype=np.float64), why="divided by the class's share in training")
+
+
+RULES: dict[str, Callable[[Decides], Decision]] = {"default": default, "balanced": balanced}
+
+
+def decision(text: str, model: Decides) -> Decision:
+    """What `--decide TEXT` asks for."""
+    if text not in RULES:
+        raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {' or '.join(RULES)}")
+    return RULES[text](model)
