@@ -96,7 +96,7 @@ def test_one_is_one(message: str) -> None:
 
 def test_one_row_is_left_out() -> None:
     target = SimpleNamespace(
-        name="y", positive="b", classes=("a", "b"), tie=False, missing_rows=1, weightless_rows=2, weights=None
+        name="y", positive="b", classes=("a", "b"), tie=False, missing_rows=1, weightless_rows=2, missing_marks=()
     )
     said = report.describe_target(SimpleNamespace(target=target, labels=np.array([0, 0, 0, 1])))
     assert said == (

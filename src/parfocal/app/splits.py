@@ -79,13 +79,12 @@ def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None
     if rows.all():
         return
     lacking = int(np.argmin(rows))
-    which = ("negative row", "positive row")[lacking]
-    if len(classes) > 2:
-        which = f"row of the class {quoted(classes[lacking])}"
+    of_two = len(classes) == 2
+    which = ("negative row", "positive row")[lacking] if of_two else f"row of the class {quoted(classes[lacking])}"
     raise BadInput(
         f"--time: the {name} ({counted(len(labels), 'row')}) has no {which}; every part needs "
-        f"{'both classes' if len(classes) == 2 else 'all classes'}, so use a table that covers more time, or leave "
-        f"--time out{'' if len(classes) == 2 else ', or join rare classes with --other, or choose one with --positive'}"
+        f"{'both classes' if of_two else 'all classes'}, so use a table that covers more time, or leave "
+        f"--time out{'' if of_two else ', or join rare classes with --other, or choose one with --positive'}"
     )
 
 

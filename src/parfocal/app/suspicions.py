@@ -44,7 +44,7 @@ def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.nd
         elif column.kind == "number" and is_sorted_by(numbers[known], event[known]):
             yield (
                 column,
-                "the target comes in blocks when the rows are sorted by it, which numbers of rows and of files do; is it "
+                "the target comes in blocks when the rows are sorted by it, as by numbers of rows or files; is it "
                 "known before? --drop leaves it out",
             )
 
