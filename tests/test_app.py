@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,26 @@ import polars as pl
 import pytest
 
 from parfocal import engines, objectives
-from parfocal.app import fitting, main, model, plots, predicting, training
+from parfocal.app import fitting, main, model, plots, predicting, study, training, trials
+from parfocal.app.candidates import CROSS_ENTROPY, Candidate
 from parfocal.app.columns import convert, encode
-from parfocal.app.options import Roles
+from parfocal.app.options import Metric, Roles
 from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
 from parfocal.app.tables import open_table
+from parfocal.app.trials import Trial
 from tiers import tiers
 
 LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
-QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates
+QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates with trees, and logistic regression
 
 
 def made_table(rows: int = 1200, seed: int = 0) -> pl.DataFrame:
-    """A rare event with every kind of column, and columns that must be left out."""
+    """A rare event that trees find and no linear model; every kind of column, and columns that must be left out."""
     generator = np.random.default_rng(seed)
     x, z = generator.normal(size=(2, rows))
     town = generator.choice(["Bonn", "Oslo", "Rome"], size=rows, p=[0.5, 0.3, 0.2])
-    event = generator.random(rows) < 1 / (1 + np.exp(3.2 - 1.5 * x - 2 * (town == "Oslo") * z))
+    event = generator.random(rows) < 1 / (1 + np.exp(4 - 4 * (np.abs(x) > 1.2) - 2 * (town == "Oslo") * z))
     hours = np.sort(generator.integers(0, 24 * 200, size=rows))
     missing = generator.random(rows) < 0.1
     return pl.DataFrame(
@@ -101,6 +103,21 @@ def predict(folder: Path, table: Path, out: Path, *more: str) -> int:
     return main(["predict", str(folder), str(table), "--out", str(out), *more])
 
 
+def recovered(final: training.FinalFit, matrix: np.ndarray) -> np.ndarray:
+    """Its probabilities before any calibration."""
+    return np.asarray(final.loss.posterior(final.margins(matrix)))
+
+
+def choosing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the candidate of that name win, whatever it reached."""
+
+    def choose(contest: Sequence[Trial], select: Metric) -> Trial:
+        return max((trial for trial in contest if trial.candidate.name == name), key=lambda trial: trial.mean(select))
+
+    monkeypatch.setattr(study, "choose", choose)
+    monkeypatch.setattr(trials, "RACE_ERRORS", np.inf)  # it must not be dropped
+
+
 def described(folder: Path) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"model.json is no strict JSON: it holds {constant}")
@@ -110,6 +127,10 @@ def described(folder: Path) -> dict[str, Any]:
 
 def left_behind(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def is_plain(candidate: dict[str, Any]) -> bool:
+    return candidate["gamma"] == candidate["balance"] == 0 and candidate["alpha"] is None
 
 
 # -- fit -------------------------------------------------------------------------------------------
@@ -138,8 +159,13 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
     report = said.out[: said.out.index("Wrote ")]  # then paths follow, which are not broken
     assert max(map(len, report.splitlines())) <= 80
     folds = said.out[said.out.index("Mean ±") : said.out.index("Final test, ")]
-    assert folds.count("raw scores") == 2  # two losses that need it
-    assert folds.count("recovered probabilities") == 2 + 1
+    rows = [line.strip(" *").split("  ")[0] for line in folds.splitlines()]  # the first column
+    assert (rows.count("raw"), rows.count("recovered"), rows.count("calibrated")) == (1, 1, 3)  # of the winner; of all
+    assert rows.count("cross-entropy") == 2 + 1  # its own two rows, and the second line of the balanced one
+    test = said.out[said.out.index("Final test, ") : said.out.index("Final test by class")]
+    rows = [line.strip(" *").split("  ")[0] for line in test.splitlines()]
+    assert (rows.count("raw"), rows.count("recovered"), rows.count("calibrated")) == (1, 1, 2)
+    assert "observed/" in folds
     assert said.out.count("\n   true: ") == 1  # and how each class fares
 
 
@@ -147,7 +173,7 @@ def test_model_folder(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.txt", "report.png"]
     assert (folder / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
     facts = described(folder / "model")
-    assert (facts["format"], facts["target"], facts["classes"]) == (2, "event", ["false", "true"])
+    assert (facts["format"], facts["target"], facts["classes"]) == (3, "event", ["false", "true"])
     assert [column["name"] for column in facts["columns"]] == ["x", "z", "town", "member", "born", "at", "weight"]
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1
@@ -158,16 +184,24 @@ def test_model_folder(folder: Path) -> None:
     assert of_true["rows"] == round(facts["fit"]["rows"]["final_test"] * of_true["share"])
     assert 0 < of_true["recall"] <= 1
     for candidate in facts["fit"]["candidates"]:
-        assert len(candidate["rounds"]) == len(candidate["recovered"]["log_loss"]) == 5
+        for kind in ("raw", "recovered", "calibrated"):
+            assert len(candidate["rounds"]) == len(candidate[kind]["log_loss"]) == 5
+    assert facts["fit"]["dropped_after_one_fold"] == ["logistic regression"]
+    assert facts["fit"]["selection_metric"] == "log_loss"
+    assert facts["calibration"] == facts["fit"]["calibration"][facts["fit"]["winner"]]
+    assert set(facts["calibration"]) == {"temperature", "bias"}
     cross_entropy = facts["fit"]["candidates"][0]
     assert cross_entropy["raw"] == cross_entropy["recovered"]
 
 
 @pytest.mark.usefixtures("patience")
 def test_recovery_repairs_what_focal_loss_and_balancing_distort(folder: Path, tmp_path: Path) -> None:
-    # Stopped by the log loss: a model that is too sure of itself looks better raw, because focal scores are too timid.
-    assert fit(folder / "table.csv", tmp_path / "model", "--select", "log_loss") == 0
-    for candidate in described(tmp_path / "model")["fit"]["candidates"][1:]:
+    assert fit(folder / "table.csv", tmp_path / "model") == 0
+    distorted = [
+        candidate for candidate in described(tmp_path / "model")["fit"]["candidates"] if not is_plain(candidate)
+    ]
+    assert len(distorted) == 2
+    for candidate in distorted:
         for metric in ("log_loss", "brier", "calibration_error"):
             assert np.mean(candidate["recovered"][metric]) < np.mean(candidate["raw"][metric])
         for metric in ("average_precision", "roc_auc"):  # the ranking is kept
@@ -204,13 +238,13 @@ def test_csv_and_parquet_agree(folder: Path, tmp_path: Path) -> None:
 
 
 def test_fit_by_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(folder / "table.csv", tmp_path / "model", "--time", "at", "--select", "log_loss") == 0
+    assert fit(folder / "table.csv", tmp_path / "model", "--time", "at", "--select", "brier") == 0
     said = capsys.readouterr().out
     assert "3 folds that roll forward in at" in said
     columns = {column["name"]: column for column in described(tmp_path / "model")["columns"]}
     assert not columns["at"]["days"]  # a later time lies outside of everything seen
     assert columns["born"]["days"]
-    assert described(tmp_path / "model")["fit"]["selection_metric"] == "log_loss"
+    assert described(tmp_path / "model")["fit"]["selection_metric"] == "brier"
 
 
 @pytest.mark.full
@@ -234,7 +268,7 @@ def test_final_test_chooses_nothing(folder: Path, tmp_path: Path) -> None:
     assert fit(tmp_path / "scrambled.parquet", tmp_path / "model") == 0
     assert (tmp_path / "model" / "model.txt").read_bytes() == (folder / "model" / "model.txt").read_bytes()
     ours, theirs = described(folder / "model"), described(tmp_path / "model")
-    for key in ("threshold", "gamma", "alpha", "rounds", "prior", "init_score"):
+    for key in ("threshold", "gamma", "alpha", "rounds", "prior", "init_score", "calibration"):
         assert ours[key] == theirs[key]
     assert ours["columns"][2]["categories"] == theirs["columns"][2]["categories"]
     assert ours["fit"]["final_test"] != theirs["fit"]["final_test"]
@@ -246,7 +280,7 @@ def test_weights_count_like_repeated_rows() -> None:
     matrix = np.round(generator.normal(size=(600, 3)), 1)  # few values, so that both are binned alike
     labels = (generator.random(600) < 1 / (1 + np.exp(2 - matrix[:, 0]))).astype(int)
     weights = generator.integers(1, 4, size=600)
-    candidate = training.Candidate(2.0, 0.25)
+    candidate = Candidate(2.0, 0.25)
     weighted = training.Rows(matrix, labels, weights.astype(float), [])
     repeated = training.Rows(np.repeat(matrix, weights, axis=0), np.repeat(labels, weights), None, [])
     assert weighted.prior == pytest.approx(repeated.prior)
@@ -257,7 +291,7 @@ def test_weights_count_like_repeated_rows() -> None:
     unit = training.Rows(matrix, labels, weights * 1e-6, [])
     other_unit = training.fit_finally(LIGHTGBM, [(candidate, 20)], unit)[0]
     same = training.fit_finally(LIGHTGBM, [(candidate, 20)], weighted)[0]
-    np.testing.assert_allclose(other_unit.probabilities(matrix), same.probabilities(matrix), rtol=1e-6)
+    np.testing.assert_allclose(recovered(other_unit, matrix), recovered(same, matrix), rtol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -269,11 +303,11 @@ def test_cross_entropy_is_lightgbms_own(classes: int) -> None:
     if classes == 3:
         labels *= 1 + (matrix[:, 1] > 0.5)
     rows = training.Rows(matrix, labels, None, [], classes)
-    ours = training.fit_finally(LIGHTGBM, [(training.CROSS_ENTROPY, 30)], rows)
-    parameters = engines.lightgbm.lightgbm_params(LIGHTGBM.task(training.CROSS_ENTROPY, rows, 30))
+    ours = training.fit_finally(LIGHTGBM, [(CROSS_ENTROPY, 30)], rows)
+    parameters = engines.lightgbm.lightgbm_params(LIGHTGBM.task(CROSS_ENTROPY, rows, 30))
     parameters |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": 3}
     theirs = lightgbm.train(parameters, lightgbm.Dataset(matrix, labels), 30)
-    np.testing.assert_allclose(ours[0].probabilities(matrix), theirs.predict(matrix), rtol=1e-6)
+    np.testing.assert_allclose(recovered(ours[0], matrix), theirs.predict(matrix), rtol=1e-6)
 
 
 def test_rows_without_label_or_weight_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,8 +348,12 @@ def test_tables_too_small_to_split_give_the_prior(tmp_path: Path) -> None:
     pl.DataFrame({"x": np.arange(40), "y": np.arange(40) % 4 == 0}).write_csv(tmp_path / "t.csv")
     assert fit(tmp_path / "t.csv", tmp_path / "model", target="y") == 0
     assert predict(tmp_path / "model", tmp_path / "t.csv", tmp_path / "scores.csv") == 0
-    probabilities = pl.read_csv(tmp_path / "scores.csv")["probability"]
-    np.testing.assert_allclose(probabilities, described(tmp_path / "model")["prior"], rtol=1e-9)
+    probabilities, read = pl.read_csv(tmp_path / "scores.csv")["probability"], model.read_model(tmp_path / "model")
+    assert read.prior == 8 / 32
+    margins = read.booster.predict(np.arange(40.0)[:, None], raw_score=True) + read.init_score
+    np.testing.assert_allclose(read.loss.posterior(margins), read.prior, rtol=1e-9)
+    assert probabilities.n_unique() == 1
+    np.testing.assert_allclose(probabilities, read.prior, rtol=0.05)  # calibrated
 
 
 def test_tie_takes_the_last_class_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,19 +375,24 @@ def test_columns_of_other_types_are_left_out_and_said(tmp_path: Path, capsys: py
 
 def test_a_few_words_among_numbers_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = [str(number % 40) for number in range(200)]
-    values[3] = "?"
+    values[3] = "tall"
     pl.DataFrame({"x": values, "y": np.arange(200) % 4 == 0}).write_csv(tmp_path / "t.csv")
     assert fit(tmp_path / "t.csv", tmp_path / "model", target="y") == 0
-    assert "x is text, not a number, because of '?' in 1 row" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "x: taken for text, not for numbers, because of 'tall' in 1 row" in said
 
 
 # -- predict ---------------------------------------------------------------------------------------
 
 
-def test_predict_equals_the_model_in_memory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finals: list[training.FinalFit] = []
-    monkeypatch.setattr(fitting, "fit_finally", lambda *given: finals.extend(training.fit_finally(*given)) or finals)
-    assert fit(folder / "table.parquet", tmp_path / "model", "--select", "log_loss") == 0
+@pytest.mark.parametrize("name", ["focal (gamma 2, alpha 0.25)", "balanced cross-entropy", "logistic regression"])
+def test_predict_equals_the_model_in_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    choosing(monkeypatch, name)
+    studies: list[study.Study] = []
+    monkeypatch.setattr(fitting, "study", lambda *given: studies.append(study.study(*given)) or studies[0])
+    assert fit(folder / "table.parquet", tmp_path / "model") == 0
     assert predict(tmp_path / "model", folder / "table.parquet", tmp_path / "scores.parquet") == 0
     scored = pl.read_parquet(tmp_path / "scores.parquet")["probability"].to_numpy()
     table, read = made_table(), model.read_model(tmp_path / "model")
@@ -357,8 +400,12 @@ def test_predict_equals_the_model_in_memory(folder: Path, tmp_path: Path, monkey
     matrix = np.stack(
         [part for column in read.columns for part in encode(convert(table[column.name], column).values, column)], axis=1
     )
-    winner = next(final for final in finals if final.candidate.name == described(tmp_path / "model")["fit"]["winner"])
-    np.testing.assert_array_equal(scored[test], winner.probabilities(matrix[test]))
+    winner = studies[0].winner
+    assert winner.candidate.name == described(tmp_path / "model")["fit"]["winner"] == name
+    np.testing.assert_array_equal(scored[test], winner.probabilities)
+    logits = np.asarray(winner.fit.loss.posterior_logit(winner.fit.margins(matrix[test])))
+    np.testing.assert_array_equal(scored[test], winner.calibrator.posterior(logits))
+    assert np.abs(scored[test] - recovered(winner.fit, matrix[test])).max() > 1e-3  # calibrating does something
     assert scored.mean() == pytest.approx(table["event"].mean(), rel=0.15)
 
 
@@ -583,7 +630,7 @@ GOOD = columns_of(x=X, y=Y, t=X, c=["a", "b"] * 100)
         (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--alpha", "0.3"], "--alpha is the weight .* has 3 classes"),
         (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--positive", "3"], "no such class; .* '0', '1', '2'"),
         (columns_of(x=X, y=[n % 3 for n in X]), "t.csv", ["--engine", "catboost"], "takes hours; use .* --positive"),
-        (GOOD, "t.csv", ["--engine", "sklearn"], "--engine.*'lightgbm', 'xgboost', 'catboost'"),
+        (GOOD, "t.csv", ["--engine", "sklearn"], "--engine.*'lightgbm', 'xgboost', 'catboost', 'linear'"),
         (GOOD, "t.csv", ["--budget", "5"], "--budget 5: give a time such as 90s, 5m or 1h30m"),
         (GOOD, "t.csv", ["--budget", "5m", "--gamma", "2"], "--budget and --gamma: .* leave one of the two out"),
         (columns_of(x=X, y=[n / 7 for n in X]), "t.csv", [], "has 200 classes .*fits at most 100; if it is a quantity"),
@@ -597,20 +644,26 @@ GOOD = columns_of(x=X, y=Y, t=X, c=["a", "b"] * 100)
         (columns_of(x=X, y=Y, t=[None, *X[1:]]), "t.csv", ["--time", "t"], "1 row without a time"),
         (columns_of(x=X, y=Y, t=[1] * 200), "t.csv", ["--time", "t"], "all times are equal"),
         (
-            columns_of(x=[n > 50 for n in X], y=Y, t=X),  # x is constant in the first of four blocks
+            columns_of(x=[n >= 150 for n in X], y=Y, t=X),  # x is constant before the final test
             "t.csv",
-            ["--time", "t"],
-            "the columns are constant in the 38 rows",
+            ["--time", "t", "--drop", "t"],
+            "the columns are constant in the 150 rows to train on; use more rows, or other columns",
         ),
+        (GOOD, "t.csv", ["--fast", "--budget", "5m"], "--budget and --fast: one spends more time, the other less"),
         (bytes_of(b""), "t.csv", [], r"is empty \(0 bytes\)"),
         (bytes_of(b""), "t.parquet", [], r"is empty \(0 bytes\)"),
         (bytes_of(b"x,y\n"), "t.csv", [], "has column names but no rows"),
         (bytes_of(b"x,y"), "t.csv", [], "has column names but no rows"),
         (bytes_of(b"\n\n"), "t.csv", [], "no CSV"),
         (bytes_of(b"x,y,x\n1,2,3\n"), "t.csv", [], "column names must differ; 'x' is there more than once"),
-        (bytes_of(b"x,y\n1,2\n1,2,3\n"), "t.csv", [], "can't be read as CSV"),
+        (bytes_of(b"x,y\n1,2\n1,2,3\n"), "t.csv", [], "line 3 has 3 fields, and the head has 2 column names"),
         (bytes_of("x,y\n1,é\n".encode("latin-1")), "t.csv", [], "no CSV file in UTF-8"),
-        (bytes_of(b"x,y\n" + b"1,2\n" * 9999 + "1,é\n".encode("latin-1")), "t.csv", [], "invalid utf-8"),
+        (
+            bytes_of(b"x,y\n" + b"1,2\n" * 9999 + "1,é\n".encode("latin-1")),
+            "t.csv",
+            [],
+            "no CSV file in UTF-8: .* position 40002",
+        ),
         (bytes_of("é,y\n1,2\n".encode("latin-1")), "t.csv", [], "no CSV file in UTF-8"),
         (bytes_of(np.random.default_rng(0).bytes(5000)), "t.csv", [], "no CSV"),
         (bytes_of(b"\0" * 1000), "t.csv", [], "no CSV"),
@@ -702,7 +755,7 @@ def test_a_line_with_too_many_fields_is_refused_by_both(
     (tmp_path / "shifted.csv").write_text("\n".join(lines) + "\n")
     assert fit(tmp_path / "shifted.csv", tmp_path / "model") == 2
     assert predict(folder / "model", tmp_path / "shifted.csv", tmp_path / "scores.csv") == 2
-    assert capsys.readouterr().err.count("can't be read as CSV") == 2
+    assert capsys.readouterr().err.count("shifted.csv, line 701 has 11 fields, and the head has 10") == 2
 
 
 @pytest.mark.full
@@ -755,7 +808,7 @@ def cut_booster(folder: Path) -> None:
         (lambda folder: (folder / "model.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "damaged"),
-        (lambda folder: edit(folder, format=3), "has the model format 3"),
+        (lambda folder: edit(folder, format=4), "has the model format 4"),
         (lambda folder: edit(folder, columns=[{"name": "x"}]), "damaged"),
         (lambda folder: edit(folder, gamma="two"), "damaged"),
         (lambda folder: edit(folder, gamma=True), "damaged"),
@@ -770,6 +823,17 @@ def cut_booster(folder: Path) -> None:
         (lambda folder: edit(folder, columns=[{**c, "kind": "x"} for c in described(folder)["columns"]]), "damaged"),
         (lambda folder: edit(folder, columns=described(folder)["columns"][:1] * 2), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[" * 100_000), "damaged"),
+        (lambda folder: edit(folder, calibration={"temperature": 1.0}), "model.json has no 'bias'"),
+        (lambda folder: edit(folder, calibration={"temperature": 0.0, "bias": 0.0}), "temperature 0.0 is not above 0"),
+        (lambda folder: edit(folder, calibration={"temperature": -1.0, "bias": 0.0}), "temperature -1.0 is not above"),
+        (
+            lambda folder: edit(folder, calibration={"temperature": "1", "bias": 0.0}),
+            "temperature is '1', not a number",
+        ),
+        (lambda folder: edit(folder, calibration={"temperature": 1.0, "bias": [0.0]}), "bias must be a number"),
+        (lambda folder: edit(folder, calibration={"temperature": 1.0, "bias": None}), "bias is None, not a number"),
+        (lambda folder: edit(folder, calibration={"temperature": 1.0, "bias": float("nan")}), "bias is nan, not a"),
+        (lambda folder: edit(folder, calibration=[1.0, 0.0]), "damaged"),
         (delete_booster, "damaged"),
         (cut_booster, "damaged"),
     ],

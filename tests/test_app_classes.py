@@ -16,14 +16,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss
 
-from parfocal.app import fitting, main, plots, search, training
+from parfocal.app import fitting, main, plots, search, training, trials
+from parfocal.app.candidates import CROSS_ENTROPY, Candidate, Settings, candidates
 from parfocal.app.model import read_model
-from parfocal.app.options import Metric, Roles
+from parfocal.app.options import Metric, Options, Roles
 from parfocal.app.sample import read_sample
 from parfocal.app.splits import split_by_class
+from parfocal.app.study import tried_losses
 from parfocal.app.tables import open_table
+from parfocal.app.trials import Trial
 from parfocal.engines import ENGINES, Stopped
-from test_app import DRAWN, described, fit, made_table, predict
+from test_app import DRAWN, choosing, described, fit, is_plain, made_table, predict, recovered
 
 CLASSES = ["cold", "hot", "mild"]
 
@@ -55,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = ["fit", str(folder / "table.csv"), "--target", "kind", "--out", str(folder / "model"), "--gamma", "2"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(plots, "draw_report", DRAWN)
-        assert main([*given, "--select", "log_loss"]) == 0
+        patched.setattr(trials, "RACE_ERRORS", np.inf)  # all candidates stay
+        assert main(given) == 0
     assert predict(folder / "model", folder / "table.parquet", folder / "scores.parquet", "--keep", "kind") == 0
     return folder
 
@@ -75,20 +79,25 @@ def test_each_class_has_a_probability(folder: Path) -> None:
 
 def test_the_folder_of_classes(folder: Path) -> None:
     facts = described(folder / "model")
-    assert (facts["format"], facts["engine"], facts["classes"]) == (2, "lightgbm", CLASSES)
+    assert (facts["format"], facts["engine"], facts["classes"]) == (3, "lightgbm", CLASSES)
     assert facts["threshold"] is None
     assert len(facts["init_score"]) == 3
     assert sum(facts["prior"]) == pytest.approx(1)
     names = [candidate["name"] for candidate in facts["fit"]["candidates"]]
-    assert names == ["cross-entropy", "balanced cross-entropy", "focal (gamma 2)", "focal (gamma 2, balanced)"]
-    for candidate in facts["fit"]["candidates"][1:]:
+    assert sorted(set(names)) == sorted(candidate.name for candidate in candidates([2.0], (), 3))
+    assert len(names) == 4 + 3  # penalties of the logistic regression
+    assert len(facts["calibration"]["bias"]) == 3
+    assert sum(facts["calibration"]["bias"]) == pytest.approx(0, abs=1e-12)
+    distorted = [candidate for candidate in facts["fit"]["candidates"] if not is_plain(candidate)]
+    assert len(distorted) == 3
+    for candidate in distorted:
         for metric in ("log_loss", "brier"):
             assert np.mean(candidate["recovered"][metric]) < np.mean(candidate["raw"][metric])
     by_class = facts["fit"]["by_class"]["cross-entropy"]
     assert list(by_class) == CLASSES
     assert sum(result["rows"] for result in by_class.values()) == facts["fit"]["rows"]["final_test"]
     macro = np.mean([result["average_precision"] for result in by_class.values()])
-    assert macro == pytest.approx(facts["fit"]["final_test"]["cross-entropy"]["average_precision"])
+    assert macro == pytest.approx(facts["fit"]["final_test"]["cross-entropy, calibrated"]["average_precision"])
 
 
 def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +165,18 @@ def test_classes_may_have_any_name(
     ("changes", "says"),
     [
         ({"classes": [*CLASSES, "more"]}, "init_score must be 4 numbers"),
-        ({"classes": [*CLASSES, "more"], "prior": [0.25] * 4, "init_score": [0.0] * 4, "alpha": None}, "4 classes"),
+        (
+            {
+                "classes": [*CLASSES, "more"],
+                "prior": [0.25] * 4,
+                "init_score": [0.0] * 4,
+                "alpha": None,
+                "calibration": None,
+            },
+            "4 classes",
+        ),
+        ({"calibration": {"temperature": 1.0, "bias": [0.0] * 2}}, "bias must be 3 numbers"),
+        ({"calibration": {"temperature": 1.0, "bias": 0.0}}, "bias must be 3 numbers"),
         ({"classes": "abc"}, "two different classes"),
         ({"prior": [-1, 1, 1]}, "no shares of classes"),
         ({"prior": [0.3, 0.3, 0.3]}, "no shares of classes"),
@@ -207,9 +227,7 @@ def test_engines(engine: str, target: str, tmp_path: Path) -> None:
     labels = sample.labels[test]
     of_test = said[test, 0] if target == "event" else said[test]
     reported = next(
-        scores
-        for name, scores in facts["fit"]["final_test"].items()
-        if name in (facts["fit"]["winner"], f"{facts['fit']['winner']}, recovered")
+        scores for name, scores in facts["fit"]["final_test"].items() if name == f"{facts['fit']['winner']}, calibrated"
     )
     assert log_loss(labels, of_test) == pytest.approx(reported["log_loss"], rel=1e-12)
     matrix = sample.learn_categories(split_by_class(sample.labels, 0).training).matrix()
@@ -227,10 +245,10 @@ def test_categories_are_no_numbers(engine: str) -> None:
     found = []
     for categorical in ([1], []):
         rows = training.Rows(matrix, labels, None, categorical)
-        settings = training.Settings(leaves=4)
+        settings = Settings(leaves=4)
         trainer = training.Training(ENGINES[engine], seed=0)
-        final = training.fit_finally(trainer, [(training.Candidate(1.0, settings=settings), 8)], rows)[0]
-        found.append(log_loss(labels, final.probabilities(matrix)))
+        final = training.fit_finally(trainer, [(Candidate(1.0, settings=settings), 8)], rows)[0]
+        found.append(log_loss(labels, recovered(final, matrix)))
     assert found[0] < 0.9 * found[1]
 
 
@@ -247,7 +265,7 @@ def test_an_engine_stops_when_asked(engine: str) -> None:
 
     trainer = training.Training(ENGINES[engine], seed=0)
     with pytest.raises(Stopped):
-        trainer.train(training.CROSS_ENTROPY, trainer.task(training.CROSS_ENTROPY, rows, 50, stop=stop))
+        trainer.train(CROSS_ENTROPY, trainer.task(CROSS_ENTROPY, rows, 50, stop=stop))
     assert len(rounds) == 3
 
 
@@ -265,9 +283,9 @@ def test_held_out_rows_are_judged_by_their_weights(engine: str) -> None:
 
     trainer = training.Training(ENGINES[engine], seed=0)
     given = {"held_out": held_out.of_engine(), "score": score, "patience": 2}
-    task = trainer.task(training.Candidate(2.0), rows.part(np.arange(300)), 30, **given)
+    task = trainer.task(Candidate(2.0), rows.part(np.arange(300)), 30, **given)
     assert task.longest_step == pytest.approx(1 / 3)
-    trained = trainer.train(training.Candidate(2.0), task)
+    trained = trainer.train(Candidate(2.0), task)
     assert trained.rounds == 1  # later ones were worse
     for shape, labels, weights in seen:
         assert shape == (100,)
@@ -289,10 +307,10 @@ def test_settings_reach_every_engine() -> None:
     rows = training.Rows(matrix, labels, None, [])
     for engine in ENGINES.values():
         said = []
-        for change in ({}, {"learning_rate": 0.3}, {"leaves": 7}, {"l2": 30.0}, {"feature_share": 0.4}):
-            candidate = training.Candidate(1.0, settings=training.Settings(**change))
+        for change in ({}, {"learning_rate": 0.3}, {"leaves": 7}, {"l2": 30.0}, {"feature_share": 0.4}, {"bins": 8}):
+            candidate = Candidate(1.0, settings=Settings(**change))
             trainer = training.Training(engine, seed=0)
-            said.append(training.fit_finally(trainer, [(candidate, 10)], rows)[0].probabilities(matrix))
+            said.append(recovered(training.fit_finally(trainer, [(candidate, 10)], rows)[0], matrix))
         for other in said[1:]:
             assert np.abs(other - said[0]).max() > 1e-3, engine.name
 
@@ -314,7 +332,7 @@ def test_an_engine_that_is_not_installed_is_told(
 def test_a_budget_is_spent_on_both_sides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a clock of ours a candidate takes a second: 6 for the usual ones, then 2 a round, and 2 for the final fits."""
+    """On a clock of ours a candidate takes a second: 9 for the usual ones, then 2 a round, and 2 for the final fits."""
     clock, fit_folds = [0.0], training.Folds.fit
 
     def fit(folds: training.Folds, tried: Any) -> list[training.FoldFit]:
@@ -325,14 +343,14 @@ def test_a_budget_is_spent_on_both_sides(
     for module in (fitting, search):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     made_table(600).write_csv(tmp_path / "t.csv")
-    given = ["fit", str(tmp_path / "t.csv"), "--target", "event", "--out", str(tmp_path / "model"), "--budget", "15s"]
+    given = ["fit", str(tmp_path / "t.csv"), "--target", "event", "--out", str(tmp_path / "model"), "--budget", "18s"]
     assert main(given) == 0
-    assert clock[0] == 12
+    assert clock[0] == 15
     facts = described(tmp_path / "model")["fit"]
-    assert facts["budget_seconds"] == 15
+    assert facts["budget_seconds"] == 18
     found = facts["candidates"]
-    assert [candidate["name"] for candidate in found[:6]] == [c.name for c in training.candidates((), (), 2)]
-    searched = found[6:]
+    assert list(dict.fromkeys(c["name"] for c in found[:9])) == [c.name for c in candidates((), (), 2)]
+    searched = found[9:]
     assert len(searched) == 6
     plain = [c for c in searched if c["gamma"] == 0]
     assert 2 * len(plain) == len(searched)  # cross-entropy gets the same
@@ -349,51 +367,62 @@ def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: in
 
     class FakeFolds:
         def __init__(self) -> None:
-            self.tried: list[Any] = []
+            self.tried: list[Candidate] = []
+            self.rows = training.Rows(np.zeros((40, 200)), np.arange(40) % classes, None, [], classes)
+            self.training = training.Training(ENGINES["lightgbm"], seed=0)
 
-        def fit(self, tried: list[Any]) -> list[training.FoldFit]:
-            clock[0] += 1.0 if self.tried else 6.0
+        def fit(self, tried: list[Candidate]) -> list[training.FoldFit]:
+            clock[0] += 1.0 if self.tried else len(tried)
             self.tried += tried
-            scores = [{"log_loss": abs(candidate.gamma - 3)} for candidate in tried]
-            return [
-                training.FoldFit(candidate, 0, 1, np.empty(0), {}, score)
-                for candidate, score in zip(tried, scores, strict=True)
-            ]
+            return [training.FoldFit(candidate, 0, 1, np.ones(3), {}, {}) for candidate in tried]
 
+    def to_trials(fits: list[training.FoldFit], _: Any) -> list[Trial]:
+        return [Trial(fit.candidate, [fit], [np.ones(3)], [{"log_loss": abs(fit.candidate.gamma - 3)}]) for fit in fits]
+
+    monkeypatch.setattr(search, "to_trials", to_trials)
     folds = FakeFolds()
-    fits = search.search(folds, classes, Metric.log_loss, seed=0, deadline=66.0)
-    assert clock[0] == 65.0  # another round and the final fits would pass the deadline
-    first, second = folds.tried[6:8]
+    usual = tried_losses(Options(Path(), Path(), Roles("y")), folds.rows)
+    found = search.search(folds, usual, Metric.log_loss, seed=0, deadline=len(usual) + 60.0)
+    assert clock[0] == len(usual) + 59.0  # another round and the final fits would pass the deadline
+    first, second = folds.tried[len(usual) : len(usual) + 2]
     assert (first.gamma, second.gamma > 0) == (0, True)
-    searched = [candidate.settings for candidate in folds.tried[6:]]
+    searched = [candidate.settings for candidate in folds.tried[len(usual) :]]
     assert len(set(searched)) == len(searched)  # drawn with one seed, some would be the other side's
-    gammas = [fit.candidate.gamma for fit in fits if fit.candidate.gamma][4:]
+    assert {settings.bins for settings in searched} == {63}  # as wide tables have
+    reached, best = [abs(trial.candidate.gamma - 3) for trial in found[len(usual) :]][1::2], np.inf
+    for loss, trial in zip(reached, found[len(usual) :][1::2], strict=True):
+        assert bool(trial.calibrated) == bool(len(trial.fits[0].logits)) == (loss < best)  # others need no memory
+        best = min(best, loss)
+    gammas = [trial.candidate.gamma for trial in found[len(usual) :] if trial.candidate.gamma]
     assert len(gammas) == 59
     assert min(abs(gamma - 3) for gamma in gammas) < 0.1
     late = np.abs(np.array(gammas[-20:]) - 3).mean()
     assert late < 0.6 * np.abs(np.array(gammas[:10]) - 3).mean()
     if classes == 3:
-        assert all(0 <= fit.candidate.balance <= 1 and fit.candidate.alpha is None for fit in fits)
+        assert all(0 <= trial.candidate.balance <= 1 and trial.candidate.alpha is None for trial in found)
 
 
 # -- models of before ------------------------------------------------------------------------------
 
 
-def test_models_of_format_1_are_read(tmp_path: Path) -> None:
-    """As parfocal 0.1 wrote them: LightGBM, two classes, and alpha always a number."""
+def test_models_of_formats_1_and_2_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without calibration; and the first had LightGBM, two classes, and alpha always a number."""
+    choosing(monkeypatch, "focal (gamma 2, alpha 0.25)")
     made_table().write_parquet(tmp_path / "table.parquet")
-    assert fit(tmp_path / "table.parquet", tmp_path / "model", "--select", "log_loss") == 0
-    shutil.copytree(tmp_path / "model", tmp_path / "old")
-    facts = json.loads((tmp_path / "old" / "model.json").read_text())
-    facts |= {
-        "format": 1,
-        "negative": "false",
-        "positive": "true",
-        "alpha": 0.5 if facts["alpha"] is None else facts["alpha"],
-    }
-    del facts["classes"], facts["engine"]
-    (tmp_path / "old" / "model.json").write_text(json.dumps(facts))
-    for name in ("model", "old"):
+    assert fit(tmp_path / "table.parquet", tmp_path / "now") == 0
+    facts = json.loads((tmp_path / "now" / "model.json").read_text())
+    assert facts["alpha"] == 0.25
+    second = {key: value for key, value in facts.items() if key != "calibration"} | {"format": 2}
+    first = {key: value for key, value in second.items() if key not in ("classes", "engine")}
+    first |= {"format": 1, "negative": "false", "positive": "true"}
+    same = facts | {"calibration": {"temperature": 1.0, "bias": 0.0}}
+    said = {}
+    for name, description in (("now", facts), ("same", same), ("second", second), ("first", first)):
+        if name != "now":
+            shutil.copytree(tmp_path / "now", tmp_path / name)
+        (tmp_path / name / "model.json").write_text(json.dumps(description))
         assert predict(tmp_path / name, tmp_path / "table.parquet", tmp_path / f"{name}.csv") == 0
-    now, then = (pl.read_csv(tmp_path / f"{name}.csv")["probability"] for name in ("model", "old"))
-    np.testing.assert_allclose(now, then, rtol=1e-12)
+        said[name] = pl.read_csv(tmp_path / f"{name}.csv")["probability"].to_numpy()
+    np.testing.assert_array_equal(said["first"], said["second"])
+    np.testing.assert_allclose(said["second"], said["same"], rtol=1e-12)
+    assert np.abs(said["now"] - said["same"]).max() > 1e-3

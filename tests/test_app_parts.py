@@ -6,16 +6,17 @@ import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from parfocal.app import columns, files, splits
+from parfocal.app.candidates import Candidate, candidates, usual_settings
 from parfocal.app.errors import BadInput, counted, listed, nearest
 from parfocal.app.options import seconds
 from parfocal.app.sample import Sample, Target
-from parfocal.app.training import Candidate, candidates
 
 
 def text(*values: str | None) -> pl.Series:
@@ -173,6 +174,29 @@ def test_split_by_class_keeps_shares_and_the_final_test_apart() -> None:
     assert (split.test != splits.split_by_class(labels, seed=4).test).any()
 
 
+def test_three_folds_do_for_many_rows_and_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = (np.arange(400) % 10 == 0).astype(int)
+    assert splits.MANY_ROWS == 300_000
+    monkeypatch.setattr(splits, "MANY_ROWS", 400)
+    assert [len(splits.split_by_class(labels[:rows], 0).folds) for rows in (399, 400)] == [5, 3]
+    hasty = splits.split_by_class(labels[:399], 0, fast=True)
+    assert len(hasty.folds) == 3
+    np.testing.assert_array_equal(hasty.test, splits.split_by_class(labels[:399], 0).test)
+    assert sorted(np.concatenate([fold.validation for fold in hasty.folds])) == sorted(hasty.training)
+
+
+@pytest.mark.parametrize("by_time", [True, False])
+def test_inner_folds_are_places_among_the_training_rows(by_time: bool) -> None:
+    generator = np.random.default_rng(2)
+    labels, times = (generator.random(300) < 0.3).astype(int), generator.permutation(300)
+    split = splits.split_by_time(times, labels, TWO) if by_time else splits.split_by_class(labels, 0)
+    for inner, fold in zip(split.inner_folds, split.folds, strict=True):
+        np.testing.assert_array_equal(split.training[inner.training], fold.training)
+        np.testing.assert_array_equal(split.training[inner.validation], fold.validation)
+        for part in (inner.training, inner.validation):
+            assert (np.diff(part) > 0).all()  # LightGBM takes parts in order alone
+
+
 def test_features_that_share_a_name_are_told_apart() -> None:
     frame = {
         "when month": pl.Series(["a", "b"]),
@@ -188,23 +212,59 @@ def test_features_that_share_a_name_are_told_apart() -> None:
 # -- candidates, files, messages -------------------------------------------------------------------
 
 
-def test_six_candidates_by_default_and_none_twice() -> None:
-    tried = candidates((), (), 2)
-    assert [candidate.name for candidate in tried[:3]] == [
-        "cross-entropy",
-        "balanced cross-entropy",
+def names(*given: Any, **more: Any) -> list[str]:
+    return [candidate.name for candidate in candidates(*given, **more)]
+
+
+def test_seven_candidates_by_default_and_none_twice() -> None:
+    first = ["cross-entropy", "balanced cross-entropy", "logistic regression"]
+    assert names((), (), 2) == [
+        *first,
         "focal (gamma 1, alpha 0.25)",
+        "focal (gamma 1, alpha 0.5)",
+        "focal (gamma 2, alpha 0.25)",
+        "focal (gamma 2, alpha 0.5)",
     ]
-    assert len(tried) == 6
-    assert len(candidates([0, 0], [0.5, 0.5], 2)) == 2
-    assert [candidate.name for candidate in candidates((), (), 3)[2:]] == [
+    assert names([0, 0], [0.5, 0.5], 2) == first
+    assert names((), (), 3) == [
+        *first,
         "focal (gamma 1)",
         "focal (gamma 1, balanced)",
         "focal (gamma 2)",
         "focal (gamma 2, balanced)",
     ]
-    assert len(candidates([0], (), 3)) == 2
+    assert names([0], (), 3) == first
     assert Candidate(0, balance=0.5).name == "cross-entropy (balance 0.5)"
+    assert Candidate(2.0, 0.25, linear=True).name == "focal (gamma 2, alpha 0.25), linear"
+
+
+def test_fast_tries_three_losses_and_no_weights_unless_they_are_given() -> None:
+    assert names((), (), 2, fast=True) == ["cross-entropy", "logistic regression", "focal (gamma 2, alpha 0.5)"]
+    assert names((), (), 3, fast=True) == ["cross-entropy", "logistic regression", "focal (gamma 2)"]
+    assert names([1.0], [0.3], 2, fast=True)[2:] == ["focal (gamma 1, alpha 0.3)"]
+
+
+def test_from_simple_to_weighted() -> None:
+    simplicity = {
+        Candidate(0.0): 0,
+        Candidate(0.0, linear=True): 0,
+        Candidate(2.0): 1,
+        Candidate(2.0, 0.5): 1,  # both classes weigh the same
+        Candidate(2.0, linear=True): 1,
+        Candidate(2.0, 0.25): 2,
+        Candidate(2.0, balance=1.0): 2,
+        Candidate(0.0, balance=1.0): 2,
+        Candidate(0.0, 0.7): 2,
+    }
+    assert {candidate: candidate.simplicity for candidate in simplicity} == simplicity
+    assert [candidate.is_plain for candidate in simplicity] == [True] + [False] * 8
+    assert [candidate.is_cross_entropy for candidate in simplicity] == [True, True] + [False] * 7
+
+
+def test_usual_settings_by_the_size_of_the_table() -> None:
+    assert [usual_settings(rare, 10).leaves for rare in (8, 499, 500, 10**6)] == [8, 8, 31, 31]
+    assert [usual_settings(500, features).bins for features in (1, 150, 151, 20_000)] == [None, None, 63, 63]
+    assert [usual_settings(500, features).feature_share for features in (1, 400, 800, 20_000)] == [1, 1, 0.5, 0.02]
 
 
 def test_balanced_classes_weigh_the_same() -> None:

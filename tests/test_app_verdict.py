@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 
-from parfocal.app import metrics, splits, verdict
-from parfocal.app.fitting import Trial, choose, choose_finalists, threshold_from_folds
-from parfocal.app.options import Metric
-from parfocal.app.training import CROSS_ENTROPY, Candidate, FoldFit, Rows, Settings
+from parfocal.app import metrics, study, verdict
+from parfocal.app.candidates import Candidate, Settings
+from parfocal.app.options import Metric, Options, Roles
+from parfocal.app.sample import Sample, Target
+from parfocal.app.splits import Split
+from parfocal.app.training import Rows
 
 # -- metrics ---------------------------------------------------------------------------------------
 
@@ -48,6 +53,25 @@ def test_bootstrap_metrics_are_those_of_scikit_learn(ties: bool) -> None:
         ours = metrics.weighted_scorer(metric, labels, probabilities)(weights)
         assert ours == pytest.approx(reference(labels, probabilities, sample_weight=weights), rel=1e-12)
         assert ours == pytest.approx(metrics.score(metric, labels, probabilities, weights), rel=1e-12)
+
+
+def test_observed_over_expected_by_hand() -> None:
+    labels, probabilities = np.array([0, 1, 1, 0]), np.array([0.1, 0.2, 0.3, 0.4])
+    assert metrics.observed_over_expected(labels, probabilities) == pytest.approx(2 / 1.0)
+    weights = np.array([1.0, 3.0, 1.0, 1.0])
+    found = metrics.observed_over_expected(labels, probabilities, weights)
+    assert found == pytest.approx((3 + 1) / (0.1 + 3 * 0.2 + 0.3 + 0.4))
+    assert metrics.scores(labels, probabilities, weights)["observed_over_expected"] == found
+    assert metrics.observed_over_expected(labels, np.full(4, 0.5)) == 1
+    # Of three classes that of the rarest by weight: the last by rows, the first by weight.
+    labels = np.array([0, 0, 1, 1, 1, 2])
+    rows = np.array(
+        [[0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [0.1, 0.8, 0.1], [0.1, 0.6, 0.3], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]]
+    )
+    assert metrics.score("observed_over_expected", labels, rows) == pytest.approx(1 / rows[:, 2].sum())
+    weights = np.array([0.1, 0.1, 1, 1, 1, 1])
+    found = metrics.score("observed_over_expected", labels, rows, weights)
+    assert found == pytest.approx(0.2 / (weights @ rows[:, 0]))
 
 
 def made_classes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,82 +137,169 @@ def test_threshold_has_the_best_f1() -> None:
     assert reached == pytest.approx(max(f1_score(labels, probabilities >= p) for p in probabilities))
 
 
-def test_threshold_pairs_each_fold_with_its_own_rows() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 0, 1, 0])
-    rows = Rows(np.zeros((8, 1)), labels, None, [])
-    folds = tuple(splits.Fold(np.array([6, 7]), np.array(part)) for part in ([3, 0], [5, 4]))
-    split = splits.Split(folds, np.arange(6), np.array([6, 7]), by_time=False)
-    fits = [
-        FoldFit(CROSS_ENTROPY, fold, 1, np.array(probabilities), {}, {})
-        for fold, probabilities in enumerate([[0.7, 0.2], [0.6, 0.65]])
-    ]
-    # Labels 1, 0, 0, 1 with 0.7, 0.2, 0.6, 0.65: all is found and nothing else from 0.65 on.
-    assert threshold_from_folds(Trial(CROSS_ENTROPY, fits), rows, split) == 0.65
-
-
-def test_winner_has_the_best_mean_and_of_equals_the_first_is_taken() -> None:
-    def trial(gamma: float, *values: float) -> Trial:
-        scores = [{"average_precision": value, "log_loss": value} for value in values]
-        fits = [FoldFit(Candidate(gamma, 0.5), 0, 1, np.empty(0), {}, of_fold) for of_fold in scores]
-        return Trial(Candidate(gamma, 0.5), fits)
-
-    trials = [trial(0, 0.1, 0.3), trial(1, 0.3, 0.5), trial(2, 0.5, 0.3)]
-    assert choose(trials, Metric.average_precision) is trials[1]
-    assert choose(trials, Metric.log_loss) is trials[0]
-
-
-def test_the_best_of_each_kind_meets_on_the_final_test() -> None:
-    """A tuned focal loss against the best tuned cross-entropy, not against the first."""
-
-    def trial(candidate: Candidate, value: float) -> Trial:
-        return Trial(candidate, [FoldFit(candidate, 0, 1, np.empty(0), {}, {"log_loss": value})])
-
-    tuned = Settings(leaves=7)
-    plain = [trial(CROSS_ENTROPY, 0.5), trial(Candidate(0.0, settings=tuned), 0.4)]
-    focal = [trial(Candidate(2.0, 0.25), 0.45), trial(Candidate(1.0, 0.25, settings=tuned), 0.42)]
-    balanced = trial(Candidate(0.0, balance=1.0), 0.3)
-    assert choose_finalists([*plain, *focal], plain[1], Metric.log_loss) == [plain[1], focal[1]]
-    assert choose_finalists([*plain, balanced, *focal], balanced, Metric.log_loss) == [plain[1], focal[1], balanced]
-    assert choose_finalists([*plain, balanced], balanced, Metric.log_loss) == [plain[1], balanced]
-
-
 # -- verdict ---------------------------------------------------------------------------------------
 
 
-def comparison(differences: list[float], low: float, high: float, metric: Metric) -> verdict.Comparison:
-    winner = "focal" if metric.sign * sum(differences) > 0 else "cross-entropy"
-    return verdict.Comparison(metric, "focal", winner, np.array(differences), (low + high) / 2, (low, high))
+def comparison(
+    differences: list[float],
+    interval: tuple[float, float] | None,
+    metric: Metric = Metric.log_loss,
+    winner: str = "focal",
+    rival: str = "focal",
+    difference: float = 0.0,
+) -> verdict.Comparison:
+    return verdict.Comparison(metric, rival, winner, np.array(differences), difference, interval, 7)
+
+
+BEATS, IN_DOUBT = (
+    "The winner, focal, beats cross-entropy by more than noise: ",
+    "it does not beat cross-entropy by more",
+)
+SAVED = "Cross-entropy was saved, focal loss bought nothing here; the best focal loss was focal: "
+SIMPLER = (
+    "Cross-entropy was saved, which is simpler and within a standard error on the folds; on the final test it lost"
+)
 
 
 @pytest.mark.parametrize(
-    ("metric", "differences", "interval", "says"),
+    ("metric", "winner", "differences", "interval", "says"),
     [
-        (Metric.average_precision, [0.010, 0.011, 0.012], (0.001, 0.02), "by more than noise"),
-        (Metric.average_precision, [0.010, 0.011, 0.012], (-0.001, 0.02), "does not beat"),  # test in doubt
-        (Metric.average_precision, [0.00, 0.03, 0.00], (0.001, 0.02), "does not beat"),  # folds in doubt
-        (Metric.average_precision, [0.010, 0.011, 0.012], (-0.02, -0.001), "does not beat"),  # test against it
-        (Metric.average_precision, [-0.01, -0.01, -0.02], (0.001, 0.02), "Cross-entropy won"),
-        (Metric.average_precision, [0.0, 0.0, 0.0], (0.0, 0.0), "Cross-entropy won"),
-        (Metric.log_loss, [-0.010, -0.011, -0.012], (-0.02, -0.001), "by more than noise"),
-        (Metric.log_loss, [-0.010, -0.011, -0.012], (0.001, 0.02), "does not beat"),
-        (Metric.brier, [0.010, 0.011, 0.012], (0.001, 0.02), "Cross-entropy won"),
+        (Metric.average_precision, "focal", [0.010, 0.011, 0.012], (0.001, 0.02), BEATS),
+        (Metric.average_precision, "focal", [0.010, 0.011, 0.012], (-0.001, 0.02), IN_DOUBT),  # test in doubt
+        (Metric.average_precision, "focal", [0.00, 0.03, 0.00], (0.001, 0.02), IN_DOUBT),  # folds in doubt
+        (Metric.average_precision, "focal", [0.010, 0.011, 0.012], (-0.02, -0.001), IN_DOUBT),  # test against it
+        (Metric.average_precision, "focal", [0.010, 0.011, 0.012], None, IN_DOUBT),  # two positives
+        (Metric.average_precision, "cross-entropy", [-0.01, -0.01, -0.02], (0.001, 0.02), SAVED),
+        (Metric.average_precision, "cross-entropy", [0.0, 0.0, 0.0], (0.0, 0.0), SAVED),
+        (Metric.average_precision, "cross-entropy", [0.010, 0.011, 0.012], (0.001, 0.02), SIMPLER),
+        (Metric.log_loss, "focal", [-0.010, -0.011, -0.012], (-0.02, -0.001), BEATS),
+        (Metric.log_loss, "focal", [-0.010, -0.011, -0.012], (0.001, 0.02), IN_DOUBT),
+        (Metric.log_loss, "focal", [-0.010, -0.011, -0.012], None, IN_DOUBT),
+        (Metric.brier, "cross-entropy", [0.010, 0.011, 0.012], (0.001, 0.02), SAVED),
+        (Metric.brier, "cross-entropy", [-0.010, -0.011, -0.012], (-0.02, -0.001), SIMPLER),
     ],
 )
-def test_verdict(metric: Metric, differences: list[float], interval: tuple[float, float], says: str) -> None:
-    sentence = comparison(differences, *interval, metric).sentence
-    assert says in sentence
-    assert ("does not" in sentence) == (says == "does not beat")
-    assert ("less is better" in sentence) == (metric is not Metric.average_precision)
+def test_verdict(
+    metric: Metric, winner: str, differences: list[float], interval: tuple[float, float] | None, says: str
+) -> None:
+    found = comparison(differences, interval, metric, winner)
+    assert says in found.sentence
+    assert found.beyond_noise == (says in (BEATS, SIMPLER))
+    assert ("less is better" in found.sentence) == (metric is not Metric.average_precision)
+    assert ("7 rows of the rarest class are too few for an interval" in found.sentence) == (interval is None)
+    assert ("95 % interval" in found.sentence) == (interval is not None)
 
 
 def test_verdict_of_a_focal_loss_beside_another_winner() -> None:
-    beside = verdict.Comparison(
-        Metric.brier, "focal", "balanced cross-entropy", np.array([1e-6, -2e-6]), 1e-6, (-3e-6, 4e-6)
-    )
+    beside = comparison([1e-6, -2e-6], (-3e-6, 4e-6), Metric.brier, "balanced cross-entropy", difference=1e-6)
     assert beside.sentence.startswith("The best focal loss, focal, does not beat cross-entropy by more than noise")
     assert "+0.0000 " not in beside.sentence  # small differences keep two digits
-    winner = verdict.Comparison(Metric.brier, "focal", "focal", np.array([-0.01, -0.03]), 0.01, (-0.01, 0.02))
-    assert winner.sentence.endswith("so it was saved; cross-entropy would do as well.")
+    beats = comparison([-0.01, -0.011], (-0.02, -0.01), Metric.brier, "logistic regression")
+    assert beats.sentence.startswith("The best focal loss, focal, beats cross-entropy by more than noise")
+
+
+def test_verdict_of_a_linear_model() -> None:
+    name = "logistic regression"
+    wins = comparison([-0.01, -0.011], (-0.02, -0.01), winner=name, rival=name)
+    assert wins.sentence.startswith(
+        "The winner, logistic regression, beats cross-entropy by more than noise: log loss "
+    )
+    doubt = comparison([-0.01, -0.03], (-0.02, 0.01), winner=name, rival=name)
+    assert doubt.sentence.startswith(
+        "The winner, logistic regression, was better on the folds by more than a standard error, but it does not beat"
+    )
+    loses = comparison([0.01, 0.011], (0.01, 0.02), winner="cross-entropy", rival=name)
+    assert loses.sentence.startswith(
+        "Cross-entropy was saved, and no focal loss was tried; the next was logistic regression: log loss +0.0105"
+    )
+
+
+def made_study(**more: Any) -> study.Study:
+    """With 500 rows to train on and 100 of the final test, as far as `verdict` and `cautions` look."""
+    labels = np.arange(600) % 10 == 0
+    if "rare" in more:
+        trained, tested = more.pop("rare")
+        labels = np.zeros(600, int)
+        labels[:trained] = labels[500 : 500 + tested] = 1
+    labels = labels.astype(int)
+    sample = Sample(Target("y", ("no", "yes"), 0, 0, False), labels, None, None, {}, (), {}, [])
+    given: dict[str, Any] = dict.fromkeys(study.Study.__dataclass_fields__)
+    given |= {
+        "options": Options(Path("t"), Path("o"), Roles("y")),
+        "sample": sample,
+        "split": Split((), np.arange(500), np.arange(500, 600), by_time=False),
+        "dropped": [],
+        "comparisons": [],
+        "test": Rows(np.empty((100, 0)), labels[500:], None, []),
+    }
+    return study.Study(**{**given, **more})
+
+
+def test_the_verdict_names_whom_the_race_dropped_once_each() -> None:
+    assert made_study().verdict == []
+    compared = comparison([-0.01, -0.011], (-0.02, -0.01))
+    dropped = [Candidate(0.0, linear=True, settings=Settings(inverse_penalty=c)) for c in (0.1, 1.0)] + [Candidate(2.0)]
+    assert made_study(dropped=dropped, comparisons=[compared]).verdict == [
+        compared.sentence,
+        "More than two standard errors behind the best on one fold, and dropped: logistic regression, focal (gamma 2).",
+    ]
+
+
+def test_the_verdict_tells_harm_of_calibration() -> None:
+    (said,) = made_study(calibration_harm=(0.00123, 0.0045)).verdict
+    assert said == (
+        "Calibrating on the folds made the log loss of the final test worse, beyond noise (95 % interval +0.0012 to "
+        "+0.0045): what the folds saw is not what came later."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rare", "says"),
+    [
+        ((100, 50), []),
+        ((99, 50), ["Only 99 rows of the rarest class to learn from"]),
+        (
+            (100, 49),
+            ["The final test has 49 rows of the rarest class, so its observed / expected is uncertain by about 14"],
+        ),
+        ((8, 1), ["Only 8 rows of the rarest class", "has 1 row of the rarest class, so its observed / expected is"]),
+        ((499, 98), ["Only 1 row of the rarest class", "has 2 rows of the rarest class"]),  # here the negative
+    ],
+)
+def test_few_rows_carry_their_caution(rare: tuple[int, int], says: list[str]) -> None:
+    found = made_study(rare=rare).cautions
+    assert len(found) == len(says)
+    for caution, part in zip(found, says, strict=True):
+        assert part in caution
+
+
+def two_curves(test: Rows) -> Any:
+    """What calibrating made of probabilities that were right."""
+    right = np.where(test.labels == 1, 0.8, 0.01)
+    curves = {
+        kind: study.Curve(Candidate(0.0), kind, probabilities, {})
+        for kind, probabilities in (("recovered", right), ("calibrated", right / 4))
+    }
+    finalist: Any = object.__new__(study.Finalist)
+    finalist.__dict__.update(curves=curves)
+    return finalist
+
+
+def test_harm_of_calibration_is_what_the_bootstrap_says() -> None:
+    generator = np.random.default_rng(0)
+    labels = (generator.random(400) < 0.2).astype(int)
+    test, split = Rows(np.empty((400, 0)), labels, None, []), made_study().split
+    options = made_study().options
+    harm = study.calibration_harm(two_curves(test), test, options, split)
+    assert harm is not None
+    expected = np.where(labels == 1, np.log(4), np.log(0.99 / 0.9975)).mean()
+    assert harm[0] < expected < harm[1]
+    better = two_curves(test)
+    better.curves["calibrated"], better.curves["recovered"] = better.curves["recovered"], better.curves["calibrated"]
+    assert study.calibration_harm(better, test, options, split) is None
+    of_ten, of_nine = (Rows(np.empty((400, 0)), (np.arange(400) < few).astype(int), None, []) for few in (10, 9))
+    assert study.calibration_harm(two_curves(of_ten), of_ten, options, split) is not None
+    assert study.calibration_harm(two_curves(of_nine), of_nine, options, split) is None  # too few for an interval
 
 
 def test_standard_error_by_hand() -> None:

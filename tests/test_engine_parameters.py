@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from parfocal.app.training import Settings
+from parfocal.app.candidates import Settings
 from parfocal.engines import ENGINES, engine_parameters, lightgbm
 from parfocal.engines.catboost import SYNONYMS
 from parfocal.engines.xgboost import ALIASES
@@ -221,7 +221,7 @@ def test_the_names_are_the_library_s(engine: str) -> None:
     assert ENGINES[engine].parameters.rounds in names
     stale = set(ENGINES[engine].parameters.refused) - set(names)
     assert not stale
-    for settings in (Settings(), Settings(l2=2.0, feature_share=0.5)):  # what the command line sets
+    for settings in (Settings(), Settings(l2=2.0, feature_share=0.5, bins=63)):  # what the command line sets
         given = settings.of_engine(engine)
         assert engine_parameters(ENGINES[engine], given) == given
 

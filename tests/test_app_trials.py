@@ -1,0 +1,407 @@
+"""How candidates are calibrated, raced and chosen between, and what of that reaches the final test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, engines
+from parfocal.app import study, training, trials
+from parfocal.app.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
+from parfocal.app.linear import ENGINES
+from parfocal.app.metrics import best_f1_threshold, observed_over_expected
+from parfocal.app.options import Metric, Options, Roles
+from parfocal.app.sample import Sample, Target
+from parfocal.app.splits import Fold, split_by_class, split_by_time
+from parfocal.app.training import FoldFit, Folds, Rows
+from parfocal.app.trials import Trial, choose, choose_finalists
+from parfocal.engines.lightgbm import lightgbm_table
+
+LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
+FOCAL = Candidate(2.0, 0.25)
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "PATIENCE", 5)
+    monkeypatch.setattr(training, "MOST_ROUNDS", 15)
+
+
+def made_rows(classes: int = 2, weighted: bool = True, rows: int = 600) -> Rows:
+    generator = np.random.default_rng(4)
+    matrix = generator.normal(size=(rows, 3))
+    matrix[:, 2] = generator.integers(0, 5, size=rows)
+    labels = np.digitize(matrix[:, 0] + generator.normal(size=rows), [1.3, 1.9][: classes - 1])
+    return Rows(matrix, labels, generator.integers(1, 4, rows).astype(float) if weighted else None, [2], classes)
+
+
+def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list[FoldFit]:
+    """Fits that know something, and are too sure of it."""
+    generator, fits = np.random.default_rng(5), []
+    for number, fold in enumerate(folds):
+        signal = 2 * rows.matrix[fold.validation, 0] - 1 + generator.normal(size=len(fold.validation))
+        logits = signal
+        if rows.classes > 2:
+            logits = np.column_stack([np.zeros(len(signal)), signal, signal - 1])
+            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        fits.append(FoldFit(candidate, number, 10 + number, logits, {}, {}))
+    return fits
+
+
+def made_folds(rows: Rows) -> Folds:
+    parts = np.array_split(np.random.default_rng(6).permutation(len(rows.labels)), 3)
+    everything = np.arange(len(rows.labels))
+    folds = [Fold(np.setdiff1d(everything, part), np.sort(part)) for part in parts]
+    return Folds(LIGHTGBM, rows, folds, None, [None] * 3)
+
+
+# -- calibrated by the others ----------------------------------------------------------------------
+
+
+def plain_loss(classes: int) -> Any:
+    if classes == 2:
+        return BinaryFocalCrossentropy(gamma=0.0, from_logits=True)
+    return SparseCategoricalFocalCrossentropy(alpha=1, gamma=0.0, from_logits=True)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_each_fold_is_calibrated_by_the_others(classes: int, weighted: bool) -> None:
+    rows = made_rows(classes, weighted)
+    folds = made_folds(rows)
+    fits = said_of(rows, folds.folds)
+    trial = trials.to_trial(fits[::-1], folds)  # in any order
+    assert [fit.fold for fit in trial.fits] == [0, 1, 2]
+    for number, fold in enumerate(folds.folds):
+        others = [k for k in range(3) if k != number]
+        seen = np.concatenate([folds.folds[k].validation for k in others])
+        weights = None if rows.weights is None else rows.weights[seen] / rows.weights[seen].mean()
+        logits = np.concatenate([fits[k].logits for k in others])
+        expected = (
+            Calibrator(plain_loss(classes)).fit(rows.labels[seen], logits, weights).posterior(fits[number].logits)
+        )
+        np.testing.assert_allclose(trial.calibrated[number], expected, rtol=1e-9)
+        if classes == 2:
+            found = trial.per_fold("observed_over_expected")[number]
+            assert found == pytest.approx(
+                observed_over_expected(rows.labels[fold.validation], expected, rows.weights_of(fold.validation))
+            )
+    assert trial.mean(Metric.log_loss) == -trial.per_fold("log_loss").mean()
+    assert trial.mean(Metric.average_precision) == trial.per_fold("average_precision").mean()
+    assert trial.mean_rounds == 11
+
+
+def test_no_row_calibrates_itself() -> None:
+    rows = made_rows()
+    folds = made_folds(rows)
+    fits = said_of(rows, folds.folds)
+    before = trials.to_trial(fits, folds)
+    labels = rows.labels.copy()
+    changed = folds.folds[1].validation
+    labels[changed] = 1 - labels[changed]
+    flipped = Folds(LIGHTGBM, Rows(rows.matrix, labels, rows.weights, [2]), folds.folds, None, [None] * 3)
+    with training.quiet():
+        after = trials.to_trial(fits, flipped)
+    np.testing.assert_array_equal(after.calibrated[1], before.calibrated[1])
+    for other in (0, 2):
+        assert np.abs(after.calibrated[other] - before.calibrated[other]).max() > 0.05
+
+
+def test_a_model_that_ranks_backwards_is_no_trouble() -> None:
+    """Its probabilities come out as one number, and nothing is printed: warnings are errors here."""
+    rows = made_rows()
+    folds = made_folds(rows)
+    fits = [FoldFit(LOGISTIC, fit.fold, 1, -fit.logits, {}, {}) for fit in said_of(rows, folds.folds)]
+    (trial,) = trials.to_trials(fits, folds)
+    assert all(np.ptp(said) < 1e-12 for said in trial.calibrated)
+    blocks = np.arange(len(folds.folds[2].validation))
+    last = rows.without_matrix(folds.folds[2].validation)
+    assert trials.in_the_race([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
+
+
+# -- choosing --------------------------------------------------------------------------------------
+
+
+def trial_of(candidate: Candidate, *values: float) -> Trial:
+    """With these losses on the folds."""
+    fits = [FoldFit(candidate, fold, 1, np.zeros(1), {}, {}) for fold in range(len(values))]
+    return Trial(candidate, fits, [], [{"log_loss": value, "average_precision": value} for value in values])
+
+
+def test_the_simplest_within_one_standard_error_of_the_best() -> None:
+    best = trial_of(FOCAL, 0.30, 0.40, 0.50)
+    # The differences 0.00, 0.01, 0.02: mean 0.0100, standard error 0.01 / sqrt(3) = 0.0058.
+    outside = trial_of(CROSS_ENTROPY, 0.30, 0.41, 0.52)
+    # -0.01, 0.01, 0.02: mean 0.0067, standard error 0.0153 / sqrt(3) = 0.0088.
+    within = trial_of(CROSS_ENTROPY, 0.29, 0.41, 0.52)
+    assert choose([outside, best], Metric.log_loss) is best
+    assert choose([within, best], Metric.log_loss) is within
+    assert choose([best, within], Metric.log_loss) is within
+    # By average precision the greater is the better.
+    assert (
+        choose([trial_of(CROSS_ENTROPY, 0.50, 0.38, 0.29), best], Metric.average_precision).candidate == CROSS_ENTROPY
+    )
+    assert choose([trial_of(CROSS_ENTROPY, 0.29, 0.385, 0.48), best], Metric.average_precision) is best
+
+
+def test_the_order_of_simplicity_and_of_equals_the_better() -> None:
+    noisy = [0.2, 0.5, 0.3]
+    unweighted, weighted = trial_of(Candidate(1.0), 0.299, 0.31, 0.4), trial_of(BALANCED, 0.302, 0.299, 0.4)
+    best = trial_of(FOCAL, 0.3, 0.3, 0.4)
+    assert choose([best, weighted, unweighted], Metric.log_loss) is unweighted
+    assert choose([weighted, best], Metric.log_loss) is best
+    assert choose([best, weighted, trial_of(LOGISTIC, *noisy), unweighted], Metric.log_loss).candidate == LOGISTIC
+    # Within one standard error of each other, trees and a linear model are equally simple.
+    trees, line = trial_of(CROSS_ENTROPY, 0.3, 0.31, 0.4), trial_of(LOGISTIC, 0.31, 0.3, 0.401)
+    assert choose([trees, line], Metric.log_loss) is trees
+    assert choose([line, trees], Metric.log_loss) is trees
+    # Two of equal simplicity near a third: the better of both, not the first.
+    near = [trial_of(LOGISTIC, 0.2, 0.5, 0.35), trial_of(CROSS_ENTROPY, 0.2, 0.5, 0.32)]
+    assert choose([*near, best], Metric.log_loss) is near[1]
+    # Ties: the first.
+    same = [trial_of(Candidate(1.0), 0.3, 0.4), trial_of(Candidate(2.0), 0.3, 0.4)]
+    assert choose(same, Metric.log_loss) is same[0]
+
+
+def test_one_trial_of_each_loss_with_its_best_settings() -> None:
+    weak, strong = (Candidate(0.0, linear=True, settings=Settings(inverse_penalty=c)) for c in (1.0, 0.01))
+    some = [
+        trial_of(CROSS_ENTROPY, 0.5, 0.5),
+        trial_of(weak, 0.4, 0.6),
+        trial_of(strong, 0.4, 0.5),
+        trial_of(FOCAL, 0.3, 0.3),
+    ]
+    assert trials.best_of_each(some, Metric.log_loss) == [some[0], some[2], some[3]]
+    assert trials.best_of_each(some, Metric.average_precision) == [some[0], some[1], some[3]]
+
+
+def test_the_best_of_each_kind_meets_on_the_final_test() -> None:
+    """A tuned focal loss against the best tuned cross-entropy, not against the first."""
+    tuned = Settings(leaves=7)
+    plain = [trial_of(CROSS_ENTROPY, 0.5), trial_of(Candidate(0.0, settings=tuned), 0.4)]
+    focal = [trial_of(Candidate(2.0, 0.25), 0.45), trial_of(Candidate(1.0, 0.25, settings=tuned), 0.42)]
+    balanced, line = trial_of(BALANCED, 0.3), trial_of(LOGISTIC, 0.2)
+    assert choose_finalists([*plain, *focal], plain[1], Metric.log_loss) == [plain[1], focal[1]]
+    assert choose_finalists([*plain, balanced, *focal], balanced, Metric.log_loss) == [plain[1], focal[1], balanced]
+    assert choose_finalists([*plain, balanced], balanced, Metric.log_loss) == [plain[1], balanced]
+    assert choose_finalists([*plain, *focal, line], line, Metric.log_loss) == [plain[1], focal[1], line]
+    assert choose_finalists([*plain, *focal, line], plain[0], Metric.log_loss) == [plain[0], focal[1]]  # the simplest
+
+
+# -- the race --------------------------------------------------------------------------------------
+
+
+def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[FoldFit]:
+    """What knows more of the truth has more of it in its logits; names are of candidates."""
+    known = {
+        "plain": CROSS_ENTROPY,
+        "balanced": BALANCED,
+        "line": LOGISTIC,
+        "focal": FOCAL,
+        "other_focal": Candidate(1.0),
+    }
+    generator = np.random.default_rng(8)
+    noise = generator.normal(size=len(rows.labels))
+    return [
+        FoldFit(known[name], number, 1, (2 * rows.labels - 1) * share + noise, {}, {})
+        for number in numbers
+        for name, share in quality.items()
+    ]
+
+
+def test_the_race_drops_who_is_far_behind_and_keeps_who_is_near() -> None:
+    rows = made_rows()
+    blocks = np.arange(600)
+
+    def kept(select: Metric = Metric.log_loss, **quality: float) -> list[str]:
+        fits = fits_by_quality(rows, [0], **quality)
+        return [candidate.name for candidate in trials.in_the_race(fits, rows, select, blocks, 0)]
+
+    for select in Metric:
+        assert kept(select, plain=1.0, balanced=0.2, line=1.01, focal=0.99) == [
+            "cross-entropy",
+            "logistic regression",
+            "focal (gamma 2, alpha 0.25)",
+        ]
+    # Cross-entropy and one focal loss, the better, stay in any case.
+    assert kept(plain=0.1, balanced=1.0, line=0.1, focal=0.2, other_focal=0.1) == [
+        "cross-entropy",
+        "balanced cross-entropy",
+        "focal (gamma 2, alpha 0.25)",
+    ]
+    assert kept(plain=0.1, focal=0.1, other_focal=1.0) == ["cross-entropy", "focal (gamma 1)"]
+    assert kept(plain=1.0, line=0.2) == ["cross-entropy"]
+
+
+def test_two_standard_errors_of_the_bootstrap_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, blocks = made_rows(weighted=False), np.arange(600)
+    fits = fits_by_quality(rows, [0], plain=1.0, line=0.8)
+    losses = []
+    for fit in fits:
+        calibrated = Calibrator(plain_loss(2)).fit(rows.labels, fit.logits).posterior(fit.logits)
+        losses.append(-np.log(np.where(rows.labels == 1, calibrated, 1 - calibrated)))
+    differences = losses[1] - losses[0]
+    behind = differences.mean() / (differences.std() / np.sqrt(600))
+    assert behind > 2  # in standard errors
+    for errors, stays in ((2.0, False), (behind * 0.7, False), (behind * 1.5, True)):
+        monkeypatch.setattr(trials, "RACE_ERRORS", errors)
+        kept = trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
+        assert (LOGISTIC in kept) == stays
+    monkeypatch.setattr(trials, "RACE_ERRORS", 2.0)
+    # Where all that differs is one storm of six, the rows of one storm fall together, and the rest is luck.
+    fits[1].logits[:] = np.where(blocks < 100, 0.0, fits[0].logits)
+    assert LOGISTIC not in trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
+    assert LOGISTIC in trials.in_the_race(fits, rows, Metric.log_loss, blocks // 100, 0)
+
+
+def test_the_race_is_on_the_last_fold_and_the_others_are_for_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made_rows()
+    split = split_by_time(np.arange(600), rows.labels, ("a", "b"))
+    ran: list[tuple[list[Candidate], list[int]]] = []
+
+    class FakeFolds:
+        def __init__(self) -> None:
+            self.rows, self.folds = rows, split.folds
+
+        def fit(self, tried: list[Candidate], numbers: Any) -> list[FoldFit]:
+            ran.append((list(tried), list(numbers)))
+            return [FoldFit(candidate, number, 1, np.zeros(0), {}, {}) for number in numbers for candidate in tried]
+
+    seen: list[Any] = []
+
+    def in_the_race(fits: list[FoldFit], part: Rows, *_: Any) -> list[Candidate]:
+        seen.append(part)
+        return [CROSS_ENTROPY, FOCAL]
+
+    monkeypatch.setattr(trials, "in_the_race", in_the_race)
+    folds: Any = FakeFolds()
+    blocks = [np.arange(len(fold.validation)) for fold in split.folds]
+    expected: list[int] = []
+    found = trials.race(folds, [CROSS_ENTROPY, BALANCED, FOCAL], Metric.log_loss, blocks, 0, expected.append)
+    assert ran == [([CROSS_ENTROPY, BALANCED, FOCAL], [2]), ([CROSS_ENTROPY, FOCAL], [0, 1])]
+    np.testing.assert_array_equal(seen[0].labels, rows.labels[split.folds[2].validation])
+    assert len(split.folds[2].training) > len(split.folds[0].training)  # it has the most to train with
+    assert expected == [3 + 2 * 2]
+    assert found.dropped == [BALANCED]
+    assert {(fit.candidate, fit.fold) for fit in found.fits} == {
+        (c, k) for c in (CROSS_ENTROPY, FOCAL) for k in range(3)
+    }
+
+
+# -- folds, and the final test ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_parts_of_a_binned_table_train_what_copies_of_the_rows_would(classes: int) -> None:
+    rows = made_rows(classes)
+    split = split_by_class(rows.labels, 0, fast=True)
+    rows = rows.part(split.training)
+    folds = Folds.of(LIGHTGBM, rows, split.inner_folds)
+    candidate = Candidate(2.0, balance=1.0)
+    for fit, fold in zip(sorted(folds.fit([candidate]), key=lambda fit: fit.fold), split.inner_folds, strict=True):
+        trained, validation = rows.part(fold.training), rows.part(fold.validation)
+        more = {"held_out": validation.of_engine(), "every": training.SCORED_EVERY}
+        task = LIGHTGBM.task(candidate, trained, training.MOST_ROUNDS, **more)
+        tables = tuple(lightgbm_table(part, folds.whole, task) for part in (task.rows, task.held_out))
+        found = LIGHTGBM.train(
+            candidate, LIGHTGBM.task(candidate, trained, training.MOST_ROUNDS, **more, tables=tables)
+        )
+        assert fit.rounds == found.rounds
+        margins = LIGHTGBM.engine.margins(found.booster, found.objective.start_, validation.matrix)
+        np.testing.assert_allclose(found.held_out, margins, rtol=1e-12, atol=1e-12)
+        logits = candidate.loss(trained.prior).posterior_logit(margins)
+        np.testing.assert_allclose(fit.logits, logits, rtol=1e-9, atol=1e-9)
+        recovered = np.asarray(candidate.loss(trained.prior).posterior(margins))
+        assert fit.recovered_scores == pytest.approx(training.scores(validation.labels, recovered, validation.weights))
+
+
+@pytest.mark.parametrize("engine", ["xgboost", "catboost", "linear"])
+def test_folds_of_the_other_engines_are_judged_by_their_margins(engine: str) -> None:
+    rows = made_rows()
+    trainer = training.Training(ENGINES[engine], seed=0)
+    folds = Folds.of(trainer, rows, split_by_class(rows.labels, 0, fast=True).folds)
+    assert folds.tables == [None] * 3
+    (fit,) = folds.fit([FOCAL], [1])
+    trained, validation = rows.part(folds.folds[1].training), rows.part(folds.folds[1].validation)
+    more = {"held_out": validation.of_engine(), "every": training.SCORED_EVERY}
+    found = trainer.train(FOCAL, trainer.task(FOCAL, trained, training.MOST_ROUNDS, **more))
+    margins = trainer.engine.margins(found.booster, found.objective.start_, validation.matrix)
+    np.testing.assert_allclose(fit.logits, FOCAL.loss(trained.prior).posterior_logit(margins), rtol=1e-6, atol=1e-6)
+    assert (fit.fold, fit.rounds) == (1, found.rounds)
+
+
+def test_trees_copy_no_rows_for_their_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made_rows()
+    folds = Folds.of(LIGHTGBM, rows, split_by_class(rows.labels, 0, fast=True).folds)
+
+    def refuse(*_: Any) -> Rows:
+        raise AssertionError("the matrix is copied")
+
+    monkeypatch.setattr(Rows, "part", refuse)
+    assert len(folds.fit([CROSS_ENTROPY], [0, 2])) == 2
+    with pytest.raises(AssertionError, match="copied"):
+        folds.fit([LOGISTIC], [0])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(classes: int) -> None:
+    everything = made_rows(classes)
+    assert everything.weights is not None
+    everything.weights[everything.labels == 0] *= 4
+    split = split_by_class(everything.labels, 0, fast=True)
+    rows, test = everything.part(split.training), everything.part(split.test)
+    folds = Folds.of(LIGHTGBM, rows, split.inner_folds)
+    (trial,) = trials.to_trials(folds.fit([Candidate(2.0)]), folds)
+    (final,) = training.fit_finally(LIGHTGBM, [(trial.candidate, 5)], rows, folds.whole)
+    finalist = study.judge(trial, final, folds, test)
+    validation = np.concatenate([fold.validation for fold in split.inner_folds])
+    labels, weights = rows.labels[validation], rows.weights_of(validation)
+    assert weights is not None
+    logits = np.concatenate([fit.logits for fit in trial.fits])
+    expected = Calibrator(plain_loss(classes)).fit(labels, logits, weights / weights.mean())
+    assert finalist.calibrator.temperature_ == pytest.approx(expected.temperature_, rel=1e-9)
+    np.testing.assert_allclose(finalist.calibrator.bias_, expected.bias_, rtol=1e-9, atol=1e-12)
+    of_test = expected.posterior(np.asarray(final.loss.posterior_logit(final.margins(test.matrix))))
+    np.testing.assert_allclose(finalist.probabilities, of_test, rtol=1e-9)
+    assert list(finalist.curves) == ["raw", "recovered", "calibrated"]
+    if classes == 3:
+        assert finalist.threshold is None
+        return
+    calibrated = np.concatenate(trial.calibrated)
+    assert finalist.threshold == best_f1_threshold(labels, calibrated, weights) != best_f1_threshold(labels, calibrated)
+    assert finalist.threshold in calibrated
+    assert finalist.threshold not in expected.posterior(logits)  # no row helps to calibrate itself
+
+
+def test_a_forgotten_trial_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be within a standard error of the best, where the best that is remembered is not."""
+    best, better = trial_of(FOCAL, 0.30, 0.30, 0.30), trial_of(CROSS_ENTROPY, 0.31, 0.31, 0.31)
+    forgotten = trial_of(Candidate(0.0, settings=Settings(leaves=7)), 0.20, 0.30, 0.50)
+    assert choose([best, better, forgotten], Metric.log_loss) is forgotten
+    contest: list[Trial] = []
+
+    class Ended(Exception):
+        pass
+
+    def end(some: list[Trial], select: Metric) -> Trial:
+        contest.extend(some)
+        raise Ended
+
+    remembered = [Trial(t.candidate, t.fits, [np.zeros(1)], t.calibrated_scores) for t in (best, better)]
+    monkeypatch.setattr(study, "searched", lambda *_: [*remembered, forgotten.forgotten()])
+    monkeypatch.setattr(study, "choose", end)
+    run_study(budget=60.0, expected=Ended)
+    assert contest == remembered
+
+
+def run_study(expected: type[Exception], **given: Any) -> None:
+    rows = made_rows(weighted=False)
+    sample = Sample(Target("y", ("a", "b"), 0, 0, False), rows.labels, None, None, {}, (), {}, [])
+    watch: Any = type("Watch", (), dict.fromkeys(("stage", "advance", "expect"), lambda *_: None))()
+    options = Options(Path("t"), Path("o"), Roles("y"), **given)
+    split = split_by_class(rows.labels, 0)
+    with pytest.raises(expected):
+        study.study(options, sample, split, rows.part(split.training), rows.part(split.test), 0.0, watch)
