@@ -116,8 +116,8 @@ class Study:
         rare, rare_tested = self.training_rarest, self.test.of_rarest_class
         if rare < FEW_TO_LEARN:
             said.append(
-                f"Only {counted(rare, 'row')} of the rarest class to learn from: which loss is better, and the "
-                "threshold, rest on them."
+                f"Only {counted(rare, 'row')} of the rarest class to learn from, on which it rests which loss is better"
+                f"{'' if self.winner.threshold is None else ', and the threshold'}."
             )
         if rare_tested < FEW_TO_JUDGE:
             error = 100 / np.sqrt(rare_tested)
