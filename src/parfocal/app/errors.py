@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from parfocal.checks import counted
 
-__all__ = ["BadInput", "counted", "listed", "nearest", "one_line"]
+__all__ = ["BadInput", "counted", "listed", "nearest", "one_line", "shown"]
 
 SHOWN = 8  # values or names listed in one line before "and N more"
 
@@ -22,6 +22,12 @@ def listed(names: Iterable[object], shown: int = SHOWN) -> str:
     if len(texts) <= shown:
         return ", ".join(texts)
     return f"{', '.join(texts[:shown])} and {len(texts) - shown:,} more"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as Python writes it, not longer than a message can hold."""
+    text = repr(value if not isinstance(value, str) else value[:most])
+    return text if len(text) <= most + 2 else f"{text[:most]} ..."
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

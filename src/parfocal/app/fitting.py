@@ -10,7 +10,7 @@ from rich.console import Console
 from parfocal.app import files, plots, record, report
 from parfocal.app.errors import BadInput
 from parfocal.app.linear import check_installed
-from parfocal.app.model import Model, calibration_of, is_model_or_empty, write_model
+from parfocal.app.model import Model, calibration_of, check_texts, is_model_or_empty, write_model
 from parfocal.app.options import Options
 from parfocal.app.progress import Watch, progress
 from parfocal.app.sample import Sample, read_sample
@@ -36,6 +36,10 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     else:
         split = split_by_time(sample.times, sample.labels, classes)
     learnt = sample.learn_categories(split.training)
+    try:
+        check_texts(learnt.target.name, classes, learnt.columns)  # what predict would refuse is better told now
+    except ValueError as error:
+        raise BadInput(f"{options.table}: {error}; leave the column out (--drop), or shorten it") from error
     report.print_sample(console, table, learnt, split, options)
     with progress(progress_console, "preparing the columns") as watch:
         found = study(options, learnt, split, learnt.matrix(), began, watch)
@@ -43,7 +47,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     report.print_study(console, found)
     sample = sample.learn_categories(np.arange(len(sample.labels))) if options.refit else learnt
     model = to_model(found, final, sample)
-    write_model(model, plots.draw_report(found), options.out)
+    write_model(model, plots.draw_report(found), options.out, options.force)
     report.print_folder(console, options, model)
 
 

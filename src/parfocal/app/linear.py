@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from parfocal import engines
 from parfocal.app.candidates import LINEAR
+from parfocal.app.columns import MOST_CATEGORIES
 from parfocal.app.errors import BadInput, one_line
 from parfocal.engines import Engine, Stopped, Task, Trained
 from parfocal.engines.task import Parameters
@@ -25,6 +25,7 @@ from parfocal.objectives import Objective
 from parfocal.sklearn import FocalLogisticRegression
 
 MOST_STEPS = 200
+LARGEST = 1e150  # of a saved number
 SPARSE_FROM = 30  # one-hot features; below, a dense matrix is faster
 
 
@@ -105,7 +106,7 @@ def train_linear(task: Task) -> Trained:
     return Trained(LinearModel(layout, model.coef_, model.intercept_), objective, int(np.max(model.n_iter_)))
 
 
-def save_linear(model: LinearModel, path: Path) -> None:
+def dump_linear(model: LinearModel) -> bytes:
     layout = model.layout
     numbers = {
         "means": layout.means,
@@ -115,15 +116,41 @@ def save_linear(model: LinearModel, path: Path) -> None:
         "coefficients": model.coefficients.tolist(),
         "intercepts": model.intercepts.tolist(),
     }
-    path.write_text(json.dumps(numbers, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+    return (json.dumps(numbers, allow_nan=False) + "\n").encode()
 
 
-def load_linear(path: Path) -> LinearModel:
-    """Raises ValueError, KeyError or TypeError for a file that `save_linear` did not write."""
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    categories = {int(place): int(codes) for place, codes in numbers["categories"].items()}
-    layout = Layout(numbers["means"], numbers["scales"], numbers["missing"], categories)
-    return LinearModel(layout, np.array(numbers["coefficients"]), np.array(numbers["intercepts"]))
+def load_linear(data: bytes) -> LinearModel:
+    """Raises ValueError, KeyError or TypeError for a file that `dump_linear` did not write."""
+    numbers = json.loads(data)
+    means, scales = (finite(name, numbers[name], 1) for name in ("means", "scales"))
+    if len(means) != len(scales) or not np.all(scales > 0):
+        raise ValueError("scales must be above 0, one for each mean")
+    places = {str(place): place for place in range(len(means))}
+    categories = {places.get(place, -1): codes for place, codes in numbers["categories"].items()}
+    missing = numbers["missing"]
+    if not all(type(codes) is int and 0 <= codes <= MOST_CATEGORIES for codes in categories.values()):
+        raise ValueError(f"categories must be 0 to {MOST_CATEGORIES:,} of a column")
+    if not all(type(place) is int and 0 <= place < len(means) for place in missing) or -1 in categories:
+        raise ValueError("a column is out of range")
+    if len({*missing, *categories}) < len(missing) + len(categories):
+        raise ValueError("a column is there twice")
+    layout = Layout(means.tolist(), scales.tolist(), missing, categories)
+    coefficients, intercepts = (
+        finite("coefficients", numbers["coefficients"], 2),
+        finite("intercepts", numbers["intercepts"], 1),
+    )
+    features = len(means) - len(categories) + len(missing) + sum(codes + 1 for codes in categories.values())
+    if coefficients.shape != (len(intercepts), features):
+        raise ValueError(f"coefficients have the shape {coefficients.shape}, not {(len(intercepts), features)}")
+    return LinearModel(layout, coefficients, intercepts)
+
+
+def finite(name: str, values: Any, dimensions: int) -> np.ndarray:
+    """An array of finite numbers, of which products stay finite too."""
+    array = np.array(values)
+    if array.dtype.kind not in "if" or array.ndim != dimensions or not np.all(np.abs(array) <= LARGEST):
+        raise ValueError(f"{name} must be finite numbers in {dimensions} dimension{'s'[: dimensions - 1]}")
+    return array.astype(np.float64)
 
 
 def importances(model: LinearModel) -> np.ndarray:
@@ -147,7 +174,7 @@ ENGINE = Engine(
     importances=importances,
     file="linear.json",
     load=load_linear,
-    save=save_linear,
+    dump=dump_linear,
     features=lambda model: model.layout.features,
     parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),
 )
