@@ -91,12 +91,14 @@ def place(new: Path, path: Path) -> bool:
         if os.name == "nt":
             os.rename(new, path)  # which replaces nothing there
         elif new.is_dir():
-            os.mkdir(path)  # fails if anything has the name, and else keeps it for us
             try:
+                os.mkdir(path)  # fails if anything has the name, and else keeps it for us
                 os.rename(new, path)  # onto an empty folder alone: it fails if something was put there
+            except FileExistsError:
+                return False
             except BaseException:
                 with suppress(OSError):
-                    os.rmdir(path)
+                    os.rmdir(path)  # if it is empty
                 raise
         else:
             place_file(new, path)
@@ -147,6 +149,9 @@ def settle(old: Path, path: Path, replaceable: Replaceable) -> None:
     """What was moved away goes if it may and another stands in its place; else it stands again, there or beside."""
     if not exists(old):
         return
+    if path.is_dir() and not path.is_symlink():
+        with suppress(OSError):
+            os.rmdir(path)  # an empty one that only keeps the name
     if exists(path) and may_go(old, replaceable):
         owners.delete(old)
     elif not (place_link(old, path) if old.is_symlink() else place(old, path)):

@@ -225,7 +225,7 @@ def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
 def check_texts(target: str, classes: Sequence[str], columns: Sequence[Column]) -> None:
     """Raise a TypeError or ValueError for names and columns with which `predict` could not work."""
     if not 2 <= len(classes) <= MOST_CLASSES or len(classes) != len(set(classes)):
-        raise ValueError(f"there must be 2 to {MOST_CLASSES} different classes")
+        raise ValueError(f"there must be two different classes at least, and {MOST_CLASSES} at most")
     if not 1 <= len(columns) <= MOST_COLUMNS:
         raise ValueError(f"there must be 1 to {MOST_COLUMNS:,} columns")
     names = [column.name for column in columns]

@@ -11,10 +11,12 @@ import numpy as np
 from parfocal.app.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 NUMBERS, ANY_NUMBERS = re.compile(r"[-+.0-9eE ]*"), re.compile(r"[-+.0-9eEinfa ]*")
+UNREAD = -1
 MOST_LINES = 22  # of a tree; LightGBM reads no more
 EACH_SPLIT = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 TOLD_OF_SPLITS = ("split_gain", "internal_value", "internal_weight", "internal_count")  # of no use for scores
 TOLD_OF_LEAVES = ("leaf_weight", "leaf_count")
+WIDER = (*TOLD_OF_SPLITS, *TOLD_OF_LEAVES, "threshold")  # a split between missing and not is at inf
 CATEGORICAL, MISSING_TYPE = 1, 12  # bits of decision_type
 
 
@@ -61,12 +63,12 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
     def column(name: str, counts: np.ndarray, kind: Callable[[str], float] = int) -> np.ndarray:
         """A line of every tree, one after the other."""
         lines = [tree.get(name, "") for tree in trees]
-        check_counts(name, lines, counts, ANY_NUMBERS if name in TOLD_OF_SPLITS + TOLD_OF_LEAVES else NUMBERS)
+        check_counts(name, lines, counts, ANY_NUMBERS if name in WIDER else NUMBERS)
         words = chain.from_iterable(line.split(" ") for line in lines if line)
         return np.fromiter(map(kind, words), np.int64 if kind is int else np.float64)
 
-    for name in (*TOLD_OF_SPLITS, *TOLD_OF_LEAVES):  # LightGBM reads as many as there should be
-        column(name, leaves if name in TOLD_OF_LEAVES else splits, float)
+    for name in (*TOLD_OF_SPLITS, *TOLD_OF_LEAVES):  # LightGBM reads as many as there should be; of a single leaf, none
+        column(name, np.where(leaves == 1, UNREAD, leaves if name in TOLD_OF_LEAVES else splits), float)
     split_feature, threshold, decision, left, right = (
         column(name, splits, float if name == "threshold" else int) for name in EACH_SPLIT
     )
@@ -77,7 +79,7 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
         of_split,
         "has a wrong decision_type",
     )
-    check_values(threshold, of_split)
+    need_all(np.isnan(threshold), of_split, "has a threshold that is no number")
     check_values(column("leaf_value", leaves, float), np.repeat(numbers, leaves), LARGEST)
     check_values(np.array([float(tree.get("shrinkage", "1")) for tree in trees]), numbers)
 
@@ -97,7 +99,9 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
     categorical = decision & CATEGORICAL == CATEGORICAL
     place, of_place = threshold[categorical], of_split[categorical]
     need_all(
-        (place < 0) | (place >= sets[of_place]) | (place % 1 != 0), of_place, "has a set of categories out of range"
+        (place < 0) | (place >= sets[of_place]) | (place != np.floor(place)),
+        of_place,
+        "has a set of categories out of range",
     )
 
     # Leaves, told as -1, -2 ..., become the nodes after the splits.
@@ -116,5 +120,6 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
 
 def check_counts(name: str, lines: list[str], counts: np.ndarray, characters: re.Pattern[str]) -> None:
     for number, (line, count) in enumerate(zip(lines, counts.tolist(), strict=True)):
-        if (line.count(" ") + 1 if line else 0) != count or not characters.fullmatch(line):
+        given = line.count(" ") + 1 if line else 0
+        if count not in (given, UNREAD) or not characters.fullmatch(line):
             raise ValueError(f"tree {number} needs {count:,} numbers as {name}")
