@@ -30,7 +30,7 @@ def check_booster(engine: str, data: bytes, features: int, scores: int) -> bytes
         if engine == "xgboost":
             check_xgboost(data, features, scores)
         elif engine == "catboost":
-            try_catboost(data, features)
+            try_catboost(data, features, scores)
     except KeyError as error:
         raise ValueError(f"it has no {error}") from error
     except (AttributeError, IndexError, OverflowError, RecursionError, TypeError, UnicodeDecodeError) as error:
@@ -40,15 +40,25 @@ def check_booster(engine: str, data: bytes, features: int, scores: int) -> bytes
 
 TRIAL = """
 import sys
-import catboost, numpy as np
+import catboost, numpy as np, pandas as pd
+features, scores = map(int, sys.argv[1:])
 model = catboost.CatBoost().load_model(blob=sys.stdin.buffer.read())
-assert len(model.feature_names_) == int(sys.argv[1]), "it has another number of features"
+assert len(model.feature_names_) == features, "it has another number of features"
+leaves = model.get_tree_leaf_counts()
+assert not (leaves & (leaves - 1)).any(), "it has a tree that is not symmetric"
+assert len(model.get_leaf_values()) == leaves.sum() * scores, "it has leaves out of range"
+draw = np.random.default_rng(0)
+rows = draw.normal(size=(256, features)) * 10.0 ** draw.integers(-3, 9, size=(256, 1))
+rows[::8] = np.nan
+codes = {place: draw.integers(-1, 50, size=256) for place in model.get_cat_feature_indices()}
+rows = pd.DataFrame({place: codes.get(place, rows[:, place]) for place in range(features)})
+assert np.isfinite(model.predict(rows, prediction_type="RawFormulaVal")).all(), "it gives scores that are not finite"
 """
 
 
-def try_catboost(data: bytes, features: int) -> None:
+def try_catboost(data: bytes, features: int, scores: int) -> None:
     """CatBoost proves the frame of its file itself; what that misses ends a process that nobody needs."""
-    command = [sys.executable, "-P", "-c", TRIAL, str(features)]
+    command = [sys.executable, "-P", "-c", TRIAL, str(features), str(scores)]
     try:
         ended = subprocess.run(command, input=data, capture_output=True, timeout=CATBOOST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
