@@ -358,15 +358,17 @@ def test_a_folder_without_a_mark_goes_after_a_day(left: Path) -> None:
     assert not left.exists()
 
 
-@pytest.mark.parametrize("placed", [False, True])
-def test_a_model_that_a_killed_process_had_moved_away_stands_again(left: Path, placed: bool) -> None:
+@pytest.mark.parametrize("there", [None, "an empty folder", "a folder"])
+def test_a_model_that_a_killed_process_had_moved_away_stands_again(left: Path, there: str | None) -> None:
     write_folder(left / owners.REPLACED)
     out = left.parent / "model"
-    if placed:
+    if there == "an empty folder":
+        out.mkdir()  # as it was killed between keeping the name and the rename
+    elif there:
         make_folder(out)
     sweep(left.parent)
     assert not left.exists()
-    assert contents(out) == ({"mine": "precious"} if placed else NEW)
+    assert contents(out) == ({"mine": "precious"} if there == "a folder" else NEW)
 
 
 def test_an_interrupt_at_any_step_loses_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
