@@ -489,3 +489,16 @@ def test_a_model_on_a_full_disk(small_disk: Path, name: str) -> None:
     with pytest.raises(BadInput, match="the disk is full"):
         write_model(model, b"x" * 20_000, small_disk / "model", False)
     assert os.listdir(small_disk) == ["filler"]
+
+
+def test_a_disk_that_is_full_elsewhere(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when standard output goes to a file there."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predicting, "print_findings", fail)
+    assert score(model, model.parent / "scores.csv") == 2
+    assert capsys.readouterr().err.startswith("parfocal: standard output: the disk is full; make room")
