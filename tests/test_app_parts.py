@@ -298,7 +298,7 @@ def test_staged_folder_keeps_the_old_one_until_the_new_one_stands(tmp_path: Path
     (out / "old").touch()
 
     def replace(fails: bool) -> None:
-        with files.staged(out) as new:
+        with files.staged(out, True, lambda _: True) as new:
             new.mkdir()
             (new / "new").touch()
             assert [path.name for path in out.iterdir()] == ["old"]
@@ -316,7 +316,7 @@ def test_staged_restores_the_old_folder_if_the_last_rename_fails(tmp_path: Path)
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
-    with pytest.raises(OSError, match="No such file"), files.staged(out):
+    with pytest.raises(OSError, match="No such file"), files.staged(out, True, lambda _: True):
         pass  # nothing was written, so there is nothing to rename
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
 

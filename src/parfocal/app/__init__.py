@@ -13,7 +13,9 @@ The rooms, in the order in which a table walks through them:
     metrics.py     how good probabilities are;  decisions.py  which class they are taken for
     verdict.py     whether one loss beats another by more than noise
     report.py      what is printed;  plots.py  what is drawn
-    model.py       the folder that a fit leaves;  names.py  its features' names;  files.py  writing all or nothing
+    model.py       the folder that a fit leaves;  names.py  its features' names
+    files.py       writing all or nothing;  owners.py  what a kill left
+    boosters.py    whether a booster's file is safe to open, with trees.py, trees_lightgbm.py and trees_xgboost.py
     errors.py      mistakes that the caller can put right;  progress.py  a bar for those who watch
 """
 

@@ -16,8 +16,10 @@ from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
 from parfocal.app.errors import BadInput, escaped, one_line
+from parfocal.app.files import is_full
 from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, Roles, reading_of, seconds
 
+LONGEST_LINE = 20_000  # characters of a message
 LARGEST_SEED = 2**31 - 1  # LightGBM's
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -208,6 +210,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         raise
     except OSError as error:
+        if is_full(error):
+            return fail(f"{error.filename or 'standard output'}: the disk is full; make room, or choose another place")
         return fail(f"{error.filename or 'the system'}: {error.strerror or one_line(error)}")
     except MemoryError:
         return fail("out of memory; use fewer rows or columns (--drop)")
@@ -228,7 +232,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    print(f"parfocal: {escaped(' '.join(message.splitlines()))}", file=sys.stderr)  # of a column's name, for example
+    line = escaped(" ".join(message.splitlines()))  # a column's name may hold a line break, or a book
+    print(f"parfocal: {line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + ' ...'}", file=sys.stderr)
     return status
 
 

@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 from parfocal.checks import counted
 
-__all__ = ["BadInput", "counted", "escaped", "listed", "nearest", "one_line", "quoted", "shown", "trimmed", "visible"]
+__all__ = [
+    "BadInput",
+    "brief",
+    "counted",
+    "escaped",
+    "listed",
+    "nearest",
+    "one_line",
+    "quoted",
+    "shown",
+    "trimmed",
+    "visible",
+]
 
 SHOWN = 8  # values or names listed in one line before "and N more"
 LONGEST_NAME = 48  # characters of a name that is shown; one with more is cut in the middle
@@ -63,6 +75,12 @@ def beginning(letters: str, longest: int, written: Callable[[str], str], directi
             pieces.pop()
             break
     return "".join(pieces[::direction])
+
+
+def brief(value: object, most: int = 60) -> str:
+    """A value as Python writes it, not longer than a message can hold."""
+    text = repr(value if not isinstance(value, str) else value[:most])
+    return text if len(text) <= most + 2 else f"{text[:most]} ..."
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

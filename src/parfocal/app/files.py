@@ -1,18 +1,34 @@
-"""Writing all or nothing: what is not complete is never seen under its final name."""
+"""Writing all or nothing: what is not complete is never seen under its final name, and nothing of the user's is lost.
+
+That `--out` is free is looked at twice: before the work, to spare it, and at the end, when the system itself decides.
+Whatever appeared there in the meantime stays, and what was written gets a name beside it.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from parfocal.app.errors import BadInput
+from polars.exceptions import PanicException
+
+from parfocal.app import owners
+from parfocal.app.errors import BadInput, one_line
+
+Replaceable = Callable[[Path], bool]
+
+TRIES = 5  # of --force, against others who write there at the same moment
+NAMES = 1000  # tried beside --out
+# What a file system says that has no hard links.
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# As libraries tell it that keep the number to themselves: POSIX's words, a quota's, and Windows's.
+FULL_WORDS = ("no space left on device", "disk quota exceeded", "not enough space on the disk", "disk is full")
 
 
-def check_free(path: Path, force: bool, replaceable: Callable[[Path], bool], allowed: str) -> None:
+def check_free(path: Path, force: bool, replaceable: Replaceable, allowed: str) -> None:
     """Refuse, before any work, an output that exists (unless forced) or that can't be written."""
     if not path.name or path.absolute() == Path.cwd():
         raise BadInput(f"--out {path}: that is the folder you are in; choose a new name")
@@ -20,7 +36,8 @@ def check_free(path: Path, force: bool, replaceable: Callable[[Path], bool], all
         raise BadInput(f"--out {path}: there is no folder {path.parent}; create it first, or choose another place")
     if not os.access(path.parent, os.W_OK):
         raise BadInput(f"--out {path}: no permission to write in {path.parent}; choose another place")
-    if not (path.exists() or path.is_symlink()):
+    owners.sweep(path.absolute().parent, lambda old, to: settle_left(old, to, replaceable))
+    if not exists(path):
         return
     if not replaceable(path):
         raise BadInput(f"--out {path} exists and is not {allowed}; parfocal won't replace it, choose another name")
@@ -28,26 +45,166 @@ def check_free(path: Path, force: bool, replaceable: Callable[[Path], bool], all
         raise BadInput(f"--out {path} exists; add --force to replace it, or choose another name")
 
 
+def exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def staged(path: Path, force: bool, replaceable: Replaceable) -> Iterator[Path]:
     """A place to write a file or folder, which takes its final name, `path`, only if the block ends well.
 
-    It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What stood
-    at `path` before is kept until the new one stands there.
+    It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What may be
+    replaced is kept until the new one stands there.
     """
-    path = path.absolute()
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", suffix=".unfinished", dir=path.parent))
+    given, path = path, path.absolute()
+    with told_if_full(given):
+        staging = owners.Staging(path)
+        new, old = staging.folder / path.name, staging.folder / owners.REPLACED
+        try:
+            yield new
+            for _ in range(TRIES):
+                if not (force and exists(path)):
+                    placed = place(new, path)
+                else:
+                    placed = replaceable(path) and replace(new, path, old, replaceable)
+                if placed:
+                    return
+                settle(old, path, replaceable)
+                if not force:
+                    break
+            beside = given.with_name(place_beside(new, path).name)
+            raise BadInput(
+                f"--out {given}: somebody else wrote there in the meantime, which is left as it is; what parfocal made "
+                f"is in {beside}"
+            )
+        finally:
+            settle(old, path, replaceable)  # if it fails, the next run tries again
+            staging.remove()
+
+
+# -- the last step ---------------------------------------------------------------------------------
+
+
+def place(new: Path, path: Path) -> bool:
+    """Give `new` the name `path` if nothing has it.  The system decides: nothing can come in between."""
     try:
-        new, old = staging / path.name, staging / "replaced"
-        yield new
-        if path.is_dir():  # a rename can't replace a folder that holds files
-            os.rename(path, old)
+        if os.name == "nt":
+            os.rename(new, path)  # which replaces nothing there
+        elif new.is_dir():
             try:
-                os.rename(new, path)
+                os.mkdir(path)  # fails if anything has the name, and else keeps it for us
+                os.rename(new, path)  # onto an empty folder alone: it fails if something was put there
+            except FileExistsError:
+                return False
             except BaseException:
-                os.rename(old, path)
+                with suppress(OSError):
+                    os.rmdir(path)  # if it is empty
                 raise
         else:
-            os.replace(new, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            place_file(new, path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
+            return False
+        raise
+    return True
+
+
+def place_file(new: Path, path: Path) -> None:
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        keep_name(path)
+        os.replace(new, path)
+
+
+def keep_name(path: Path) -> None:
+    """For a file system without hard links: an empty file of ours, which fails if anything has the name."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+
+def replace(new: Path, path: Path, old: Path, replaceable: Replaceable) -> bool:
+    """Put `new` in the place of what may be replaced."""
+    try:
+        if not new.is_dir():
+            os.replace(new, path)  # in one step; the system refuses if it has become a folder
+            return True
+        os.rename(path, old)  # a rename can't replace a folder that holds files
+    except IsADirectoryError:
+        return False
+    except FileNotFoundError:
+        if not exists(new):
+            raise
+        return place(new, path)
+    # Where it lies now nobody adds to it, so what this finds is what will be removed.
+    return may_go(old, replaceable) and place(new, path)
+
+
+def may_go(old: Path, replaceable: Replaceable) -> bool:
+    return old.is_symlink() or replaceable(old)  # what a link leads to stays
+
+
+def settle(old: Path, path: Path, replaceable: Replaceable) -> None:
+    """What was moved away goes if it may and another stands in its place; else it stands again, there or beside."""
+    if not exists(old):
+        return
+    if path.is_dir() and not path.is_symlink():
+        with suppress(OSError):
+            os.rmdir(path)  # an empty one that only keeps the name
+    if exists(path) and may_go(old, replaceable):
+        owners.delete(old)
+    elif not (place_link(old, path) if old.is_symlink() else place(old, path)):
+        place_beside(old, path)
+
+
+def settle_left(old: Path, path: Path, replaceable: Replaceable) -> bool:
+    """The same for what a killed process had moved away; whether nothing is lost with what is left."""
+    if exists(path) and not may_go(old, replaceable):
+        return False
+    settle(old, path, replaceable)
+    return True
+
+
+def place_link(old: Path, path: Path) -> bool:
+    """The same for a link to a folder."""
+    try:
+        os.symlink(os.readlink(old), path)
+    except FileExistsError:
+        return False
+    old.unlink()
+    return True
+
+
+def place_beside(new: Path, path: Path) -> Path:
+    """The first free of `model-2`, `model-3` ..., `scores-2.csv` ..."""
+    for number in range(2, NAMES):
+        beside = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if place_link(new, beside) if new.is_symlink() else place(new, beside):
+            return beside
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+# -- a full disk -----------------------------------------------------------------------------------
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full; polars and the boosters have words for it, and no number."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(words in str(error).lower() for words in FULL_WORDS)
+
+
+@contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BadInput:
+        raise
+    except (Exception, PanicException) as error:
+        if not is_full(error):
+            raise
+        raise BadInput(
+            f"--out {path}: the disk is full, or your share of it ({one_line(error)}); nothing was written. Make room "
+            f"in {path.absolute().parent}, or choose another place"
+        ) from error

@@ -11,7 +11,7 @@ from rich.console import Console
 from parfocal.app import files, plots, record, report
 from parfocal.app.errors import BadInput
 from parfocal.app.linear import check_installed
-from parfocal.app.model import Model, calibration_of, is_model_or_empty, write_model
+from parfocal.app.model import Model, calibration_of, check_texts, is_model_or_empty, write_model
 from parfocal.app.names import features_of
 from parfocal.app.options import Options
 from parfocal.app.progress import Watch, progress
@@ -38,6 +38,10 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     else:
         split = split_by_time(sample.times, sample.labels, classes)
     learnt = sample.learn_categories(split.training)
+    try:
+        check_texts(learnt.target.name, classes, learnt.columns)  # what predict would refuse is better told now
+    except ValueError as error:
+        raise BadInput(f"{options.table}: {error}; leave the column out (--drop), or shorten it") from error
     report.print_sample(console, table, learnt, split, options)
     with progress(progress_console, "preparing the columns") as watch:
         rows, test = rows_of(learnt, split)
@@ -48,7 +52,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> None:
     report.print_study(console, found)
     sample = sample.learn_categories(np.arange(len(sample.labels))) if options.refit else learnt
     model = to_model(found, final, sample)
-    write_model(model, plots.draw_report(found), options.out)
+    write_model(model, plots.draw_report(found), options.out, options.force)
     report.print_folder(console, options, model)
 
 

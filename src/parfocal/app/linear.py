@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy import sparse
 
 from parfocal import engines
 from parfocal.app.candidates import LINEAR
+from parfocal.app.columns import MOST_CATEGORIES
 from parfocal.app.errors import BadInput, one_line
 from parfocal.engines import Engine, Stopped, Task, Trained
 from parfocal.engines.task import Parameters
@@ -24,6 +24,7 @@ from parfocal.sklearn import FocalLogisticRegression
 
 MOST_STEPS = 200
 FARTHEST = 1e9  # standard deviations, so that margins are finite whatever a table holds
+LARGEST = 1e150  # of a saved coefficient or intercept
 SPARSE_FROM = 30  # one-hot features; below, a dense matrix is faster
 
 
@@ -115,7 +116,7 @@ def train_linear(task: Task) -> Trained:
     return Trained(LinearModel(layout, model.coef_, model.intercept_), objective, int(np.max(model.n_iter_)))
 
 
-def save_linear(model: LinearModel, path: Path) -> None:
+def dump_linear(model: LinearModel) -> bytes:
     layout = model.layout
     numbers = {
         "features": list(model.names),
@@ -126,30 +127,40 @@ def save_linear(model: LinearModel, path: Path) -> None:
         "coefficients": model.coefficients.tolist(),
         "intercepts": model.intercepts.tolist(),
     }
-    path.write_text(json.dumps(numbers, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+    return (json.dumps(numbers, allow_nan=False) + "\n").encode()
 
 
-def load_linear(path: Path) -> LinearModel:
-    """Raises an error for a file that `save_linear` did not write."""
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    means, scales, coefficients, intercepts = (
-        np.array(numbers[name], dtype=np.float64) for name in ("means", "scales", "coefficients", "intercepts")
-    )
-    missing = [int(place) for place in numbers["missing"]]
-    categories = {int(place): int(codes) for place, codes in numbers["categories"].items()}
+def load_linear(data: bytes) -> LinearModel:
+    """Raises ValueError, KeyError or TypeError for a file that `dump_linear` did not write."""
+    numbers = json.loads(data)
+    means, scales = (finite(name, numbers[name], 1) for name in ("means", "scales"))
+    if len(means) != len(scales) or not np.all(scales > 0):
+        raise ValueError("scales must be above 0, one for each mean")
+    places = {str(place): place for place in range(len(means))}
+    categories = {places.get(place, -1): codes for place, codes in numbers["categories"].items()}
+    missing = numbers["missing"]
+    if not all(type(codes) is int and 0 <= codes <= MOST_CATEGORIES for codes in categories.values()):
+        raise ValueError(f"categories must be 0 to {MOST_CATEGORIES:,} of a column")
+    if not all(type(place) is int and 0 <= place < len(means) for place in missing) or -1 in categories:
+        raise ValueError("a column is out of range")
+    if len({*missing, *categories}) < len(missing) + len(categories):
+        raise ValueError("a column is there twice")
     layout = Layout(means.tolist(), scales.tolist(), missing, categories)
-    if (
-        means.ndim != 1
-        or scales.shape != means.shape
-        or not (scales > 0).all()
-        or not {*missing, *categories} <= set(range(len(means)))
-        or min(categories.values(), default=0) < 0
-        or intercepts.ndim != 1
-        or coefficients.shape != (len(intercepts), layout.width)
-        or not all(np.isfinite(values).all() for values in (means, scales, coefficients, intercepts))
-    ):
-        raise ValueError(f"the numbers of {path.name} do not fit together")
+    coefficients, intercepts = (
+        finite("coefficients", numbers["coefficients"], 2),
+        finite("intercepts", numbers["intercepts"], 1),
+    )
+    if coefficients.shape != (len(intercepts), layout.width):
+        raise ValueError(f"coefficients have the shape {coefficients.shape}, not {(len(intercepts), layout.width)}")
     return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
+
+
+def finite(name: str, values: Any, dimensions: int) -> np.ndarray:
+    """An array of finite numbers, of which products stay finite too."""
+    array = np.array(values)
+    if array.dtype.kind not in "if" or array.ndim != dimensions or not np.all(np.abs(array) <= LARGEST):
+        raise ValueError(f"{name} must be finite numbers in {dimensions} dimension{'s'[: dimensions - 1]}")
+    return array.astype(np.float64)
 
 
 def importances(model: LinearModel) -> np.ndarray:
@@ -173,7 +184,7 @@ ENGINE = Engine(
     importances=importances,
     file="linear.json",
     load=load_linear,
-    save=save_linear,
+    dump=dump_linear,
     features=lambda model: model.layout.features,
     named=lambda model, names: replace(model, names=tuple(names)),
     parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),

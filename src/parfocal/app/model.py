@@ -8,21 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import polars as pl
+from polars.exceptions import PanicException
 
 import parfocal
 from parfocal import engines as boosters
-from parfocal.app.columns import Column, Kind
-from parfocal.app.errors import BadInput, counted, one_line
+from parfocal.app.boosters import MOST_BYTES, check_booster
+from parfocal.app.columns import MOST_CATEGORIES, Column, Kind, convert, encode
+from parfocal.app.errors import BadInput, brief, counted, one_line
 from parfocal.app.files import staged
 from parfocal.app.linear import ENGINES, check_installed
 from parfocal.app.names import features_of
+from parfocal.app.numerals import DECIMALS, GROUPS
+from parfocal.app.sample import MOST_CLASSES
 from parfocal.boosting import Loss
 from parfocal.calibrator import Calibrator
 from parfocal.engines import Engine
@@ -31,6 +38,13 @@ from parfocal.objectives import focal_loss
 # 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
 FORMAT = 3
 DESCRIPTION, PICTURE = "model.json", "report.png"
+
+# No fit writes more than this, so more was not written by a fit.
+MOST_DESCRIBED = 1 << 28  # bytes of model.json: 10,000 categories of each of 1,000 columns
+MOST_COLUMNS = 100_000
+LONGEST_NAME = 10_000  # characters; the terminal takes seconds to break lines of a million
+LONGEST_CATEGORY = 1_000_000
+MOST_MARKS, LONGEST_UNIT = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -94,30 +108,31 @@ def is_model_or_empty(path: Path) -> bool:
     """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
     if not path.is_dir():
         return False
-    found = {entry.name for entry in path.iterdir()}
-    if not found:
-        return True
+    ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
     try:
-        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-        ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
-        return found <= ours and {"format", "booster_sha256"} <= set(description)
-    except (OSError, ValueError, TypeError):
+        with os.scandir(path) as entries:
+            found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
+        if not found:
+            return True
+        return found <= ours and {"format", "booster_sha256"} <= set(read_description(path))
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
-def write_model(model: Model, picture: bytes, folder: Path) -> None:
+def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None:
     """Write the folder, all or nothing."""
     engine = ENGINES[model.engine]
     named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "fit")}
-    with staged(folder) as new:
+    booster = engine.dump(model.booster)
+    with staged(folder, force, is_model_or_empty) as new:
         new.mkdir()
-        engine.save(model.booster, new / engine.file)
+        (new / engine.file).write_bytes(booster)
         description = {
             "format": FORMAT,
             **named,
             "columns": [asdict(column) for column in model.columns],
             "features": [asdict(feature) for feature in features_of(model.columns)],  # for the booster's own tools
-            "booster_sha256": hashlib.sha256((new / engine.file).read_bytes()).hexdigest(),
+            "booster_sha256": hashlib.sha256(booster).hexdigest(),
             "fit": model.fit,
             "versions": versions(),
         }
@@ -140,11 +155,11 @@ def read_model(folder: Path) -> Model:
     if not (folder / DESCRIPTION).is_file():
         raise BadInput(f"{folder} is no parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_description(folder)
         written = description["format"]
         if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= FORMAT:
             raise BadInput(
-                f"{folder} has the model format {written!r}, this parfocal reads 1 to {FORMAT}; if it is newer, "
+                f"{folder} has the model format {brief(written)}, this parfocal reads 1 to {FORMAT}; if it is newer, "
                 'run: python -m pip install --upgrade "parfocal[app]"'
             )
         if written == 1:
@@ -152,57 +167,115 @@ def read_model(folder: Path) -> Model:
         if written <= 2:
             description |= {"calibration": None}
         if description["engine"] not in list(ENGINES):
-            raise ValueError(f"engine is {description['engine']!r}; it must be one of {', '.join(ENGINES)}")
+            raise ValueError(f"engine is {brief(description['engine'])}; it must be one of {', '.join(ENGINES)}")
         engine = ENGINES[description["engine"]]
-        booster = (folder / engine.file).read_bytes()
+        booster = read_bytes(folder / engine.file, MOST_BYTES)
         if hashlib.sha256(booster).hexdigest() != description["booster_sha256"]:
-            raise BadInput(f"{folder} is damaged: {engine.file} is not the one that {DESCRIPTION} describes; fit again")
-        columns = [Column(**{**column, "categories": tuple(column["categories"])}) for column in description["columns"]]
+            raise damaged(folder, f"{engine.file} is not the one that {DESCRIPTION} describes")
+        columns = [
+            Column(**{**column, **{name: tuple(column.get(name, ())) for name in ("categories", "missing")}})
+            for column in description["columns"]
+        ]
         names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns", "classes")]
         model = Model(
-            booster=load(engine, folder),
+            booster=None,  # until all else is checked
             columns=tuple(columns),
             classes=tuple(description["classes"]) if isinstance(description["classes"], list) else (),
             **{name: description[name] for name in names},
         )
-        check_texts(model)
+        check_texts(model.target, model.classes, model.columns)
         check_numbers(model)
         check_calibration(model)
+        model = replace(model, booster=load(engine, folder, booster, model))
         check_features(model, engine)
         return model
     except BadInput:
         raise
     except KeyError as error:
-        raise BadInput(f"{folder} is a damaged parfocal model ({DESCRIPTION} has no {error}); fit again") from error
-    except (OSError, ValueError, TypeError, RecursionError, AttributeError) as error:
-        raise BadInput(f"{folder} is a damaged parfocal model ({one_line(error)}); fit again") from error
+        raise damaged(folder, f"{DESCRIPTION} has no {brief(error.args[0])}") from error
+    except (OSError, ValueError, TypeError, RecursionError, AttributeError, OverflowError) as error:
+        raise damaged(folder, f"{DESCRIPTION}: {one_line(error)}") from error
 
 
-def load(engine: Engine, folder: Path) -> Any:
-    """The booster; what its library says against it becomes a ValueError."""
+def damaged(folder: Path, what: str) -> BadInput:
+    return BadInput(f"{folder} is damaged or was changed ({what}); fit again")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    description = json.loads(read_bytes(folder / DESCRIPTION, MOST_DESCRIBED))
+    if not isinstance(description, dict):
+        raise ValueError("it is no JSON object")
+    return description
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """A file of ours, no longer than any of ours."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path.name} is missing, or is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path.name} has more than {most:,} bytes")
+    return data
+
+
+def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
+    """The booster; what speaks against it is told as damage."""
     check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
+    features = sum(len(column.parts) for column in model.columns)
     try:
-        return engine.load(folder / engine.file)
+        return engine.load(check_booster(engine.name, data, features, len(np.atleast_1d(model.init_score))))
     except Exception as error:
-        raise ValueError(one_line(error)) from error
+        raise damaged(folder, f"{engine.file}: {one_line(error)}") from error
 
 
-def check_texts(model: Model) -> None:
+def check_texts(target: str, classes: Sequence[str], columns: Sequence[Column]) -> None:
     """Raise a TypeError or ValueError for names and columns with which `predict` could not work."""
-    if len(model.classes) != len(set(model.classes)) or len(model.classes) < 2:
-        raise ValueError("there must be two different classes at least")
-    if not all(isinstance(name, str) for name in (model.target, *model.classes)):
-        raise ValueError("the target and its classes must be text")
-    names = [column.name for column in model.columns]
-    if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
-        raise ValueError("column names must be different texts")
-    for column in model.columns:
-        if column.kind not in get_args(Kind):
-            raise ValueError(f"column {column.name!r} is a {column.kind!r}")
-        if len(set(column.categories)) < len(column.categories) or not all(
-            isinstance(category, str) for category in column.categories
-        ):
-            raise ValueError(f"the categories of column {column.name!r} must be different texts")
+    if not 2 <= len(classes) <= MOST_CLASSES or len(classes) != len(set(classes)):
+        raise ValueError(f"there must be two different classes at least, and {MOST_CLASSES} at most")
+    if not 1 <= len(columns) <= MOST_COLUMNS:
+        raise ValueError(f"there must be 1 to {MOST_COLUMNS:,} columns")
+    names = [column.name for column in columns]
+    if not all(isinstance(name, str) for name in (target, *classes, *names)):
+        raise ValueError("the names of the target, its classes and the columns must be text")
+    if len(set(names)) < len(names):
+        raise ValueError("column names must differ")
+    longest = max((target, *classes, *names), key=len)
+    if len(longest) > LONGEST_NAME:
+        raise ValueError(f"{brief(longest)} has {len(longest):,} characters; a name has {LONGEST_NAME:,} at most")
+    for column in columns:
+        check_column(column)
+
+
+def check_column(column: Column) -> None:
+    name = f"column {brief(column.name)}"
+    if column.kind not in get_args(Kind):
+        raise ValueError(f"{name} is a {brief(column.kind)}")
+    if len(column.categories) > MOST_CATEGORIES or not all(
+        isinstance(category, str) and len(category) <= LONGEST_CATEGORY for category in column.categories
+    ):
+        most = f"{MOST_CATEGORIES:,} texts of {LONGEST_CATEGORY:,} characters"
+        raise ValueError(f"the categories of {name} must be {most} at most")
+    if len(set(column.categories)) < len(column.categories):
+        raise ValueError(f"the categories of {name} must differ")
+    for text in (column.date_format, column.zone):
+        if text is not None and (not isinstance(text, str) or len(text) > LONGEST_NAME):
+            raise ValueError(f"{name} reads dates as {brief(text)}")
+    if not isinstance(column.days, bool):
+        raise ValueError(f"{name} has the days {brief(column.days)}")
+    marks = column.missing
+    if len(marks) > MOST_MARKS or not all(isinstance(mark, str) and len(mark) <= LONGEST_NAME for mark in marks):
+        raise ValueError(f"the marks of {name} for missing values must be {MOST_MARKS:,} texts at most")
+    if column.decimal not in DECIMALS or column.thousands not in GROUPS or column.decimal == column.thousands:
+        raise ValueError(f"{name} has numbers with {brief(column.decimal)} and {brief(column.thousands)}")
+    if not isinstance(column.unit, str) or len(column.unit) > LONGEST_UNIT:
+        raise ValueError(f"{name} has the unit {brief(column.unit)}")
+    if column.kind in ("date", "datetime"):
+        try:
+            for given in (pl.Series(["1990-01-31"]), pl.Series([0]).cast(pl.Datetime("us", "UTC"))):
+                encode(convert(given, column).values, column)
+        except (Exception, PanicException) as error:
+            raise ValueError(f"{name} has no dates as {brief(column.date_format)} in {brief(column.zone)}") from error
 
 
 def check_numbers(model: Model) -> None:
@@ -217,7 +290,7 @@ def check_numbers(model: Model) -> None:
             check_number(name, value)
     prior = np.array(model.prior)
     if not (prior > 0).all() or not (prior < 1).all() or (classes is not None and abs(prior.sum() - 1) > 1e-6):
-        raise ValueError(f"prior {model.prior!r} holds no shares of classes")
+        raise ValueError(f"prior {brief(model.prior)} holds no shares of classes")
     if (model.threshold is None) != (classes is not None):
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:
@@ -225,7 +298,7 @@ def check_numbers(model: Model) -> None:
         if not 0 <= model.threshold <= 1:
             raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
     if not np.all(np.abs(model.init_score) < 1e6) or not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
-        raise ValueError(f"init_score {model.init_score!r} has no posterior")
+        raise ValueError(f"init_score {brief(model.init_score)} has no posterior")
 
 
 def check_calibration(model: Model) -> None:
@@ -245,7 +318,7 @@ def check_calibration(model: Model) -> None:
 
 def check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, not a number")
+        raise ValueError(f"{name} is {brief(value)}, not a number")
 
 
 def check_features(model: Model, engine: Engine) -> None:
@@ -253,7 +326,10 @@ def check_features(model: Model, engine: Engine) -> None:
     if engine.features(model.booster) != features:
         has = counted(engine.features(model.booster), "feature")
         raise ValueError(f"{engine.file} has {has}, {DESCRIPTION} {features}")
-    scores = engine.raw_scores(model.booster, np.full((1, features), np.nan)).shape[1:]
+    row = np.full((1, features), np.nan)
+    scores = engine.raw_scores(model.booster, row).shape[1:]
     if scores != np.shape(model.init_score):
         classes = counted(len(model.classes), "class")
         raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {classes}")
+    if not np.isfinite(model.probabilities(row)).all():
+        raise ValueError("a row without any value has no finite probability")

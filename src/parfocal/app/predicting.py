@@ -60,7 +60,7 @@ def predict(
     check_keep(keep, table, out, model)
     findings = Findings(problems=list(problems_of_types(model, table)))
 
-    with files.staged(out) as new:
+    with files.staged(out, force, Path.is_file) as new:
         parts: list[Path] = []
         with progress(progress_console, "scoring chunks") as watch:
             for scored in score_chunks(model, decided, table, keep, findings):

@@ -117,7 +117,7 @@ class Study:
         if rare < FEW_TO_LEARN:
             said.append(
                 f"Only {counted(rare, 'row')} of the rarest class to learn from, on which it rests which loss is better"
-                f"{'' if self.winner.threshold is None else ', and the threshold'}."
+                f"{', and the threshold' if len(self.sample.target.classes) == 2 else ''}."
             )
         if rare_tested < FEW_TO_JUDGE:
             error = 100 / np.sqrt(rare_tested)

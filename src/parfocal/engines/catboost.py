@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,10 +149,10 @@ def catboost_scores(booster: Any, features: Any) -> np.ndarray:
     return np.asarray(booster.predict(features, prediction_type="RawFormulaVal"), dtype=np.float64)
 
 
-def load_catboost(path: Path) -> Any:
+def load_catboost(data: bytes) -> Any:
     import catboost
 
-    return catboost.CatBoost().load_model(str(path))
+    return catboost.CatBoost().load_model(blob=data)
 
 
 def named_catboost(booster: Any, names: Sequence[str]) -> Any:
@@ -170,7 +169,7 @@ ENGINE = Engine(
     importances=lambda booster: np.asarray(booster.get_feature_importance()),
     file="booster.cbm",
     load=load_catboost,
-    save=lambda booster, path: booster.save_model(str(path)),
+    dump=lambda booster: booster._serialize_model(),
     features=lambda booster: len(booster.feature_names_),
     named=named_catboost,
     parameters=Parameters(catboost_names, REFUSED, "iterations", lambda given, early_stopping: ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,10 +174,10 @@ def lightgbm_scores(booster: Any, features: Any) -> np.ndarray:
     return np.asarray(booster.predict(readable(features), raw_score=True), dtype=np.float64)
 
 
-def load_lightgbm(path: Path) -> Any:
+def load_lightgbm(data: bytes) -> Any:
     import lightgbm as lgb
 
-    return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+    return lgb.Booster(model_str=data.decode())
 
 
 def named_lightgbm(booster: Any, names: Sequence[str]) -> Any:
@@ -189,10 +188,6 @@ def named_lightgbm(booster: Any, names: Sequence[str]) -> Any:
     return lgb.Booster(model_str=f"{head}{line}{' '.join(names)}\n{trees.partition(chr(10))[2]}")
 
 
-def save_lightgbm(booster: Any, path: Path) -> None:
-    path.write_text(booster.model_to_string(), encoding="utf-8", newline="\n")
-
-
 ENGINE = Engine(
     "lightgbm",
     train_lightgbm,
@@ -201,7 +196,7 @@ ENGINE = Engine(
     importances=lambda booster: np.asarray(booster.feature_importance("gain")),
     file="model.txt",
     load=load_lightgbm,
-    save=save_lightgbm,
+    dump=lambda booster: booster.model_to_string().encode(),
     features=lambda booster: int(booster.num_feature()),
     named=named_lightgbm,
     parameters=Parameters(lightgbm_names, REFUSED, "num_iterations", lightgbm_impossible),

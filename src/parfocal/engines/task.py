@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,8 +72,9 @@ class Engine:
     starts_at_zero: bool  # then the start is to be added to raw scores
     importances: Callable[[Any], np.ndarray]
     file: str  # what a saved booster is called
-    load: Callable[[Path], Any]
-    save: Callable[[Any, Path], Any]
+    load: Callable[[bytes], Any]
+    # What the file holds.  The libraries could write it themselves, but XGBoost and LightGBM hide why they could not.
+    dump: Callable[[Any], bytes]
     features: Callable[[Any], int]
     named: Callable[[Any, Sequence[str]], Any]  # the booster with these names of its features; it predicts the same
     parameters: Parameters

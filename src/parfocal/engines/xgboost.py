@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,10 +176,10 @@ def named_xgboost(booster: Any, names: Sequence[str]) -> Any:
     return booster
 
 
-def load_xgboost(path: Path) -> Any:
+def load_xgboost(data: bytes) -> Any:
     import xgboost as xgb
 
-    return xgb.Booster(model_file=str(path))
+    return xgb.Booster(model_file=bytearray(data))
 
 
 ENGINE = Engine(
@@ -191,7 +190,7 @@ ENGINE = Engine(
     importances=xgboost_importances,
     file="booster.json",
     load=load_xgboost,
-    save=lambda booster, path: booster.save_model(str(path)),
+    dump=lambda booster: bytes(booster.save_raw("json")),
     features=lambda booster: int(booster.num_features()),
     named=named_xgboost,
     parameters=Parameters(xgboost_names, REFUSED, "n_estimators", xgboost_impossible),

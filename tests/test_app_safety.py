@@ -1,0 +1,504 @@
+"""Nothing of the user's is lost, and nothing of ours stays: outputs that appear meanwhile, kills, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from parfocal.app import files, main, owners, predicting
+from parfocal.app.errors import BadInput
+from parfocal.app.model import is_model_or_empty
+
+SAVED = Path(__file__).parent / "saved"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAVED / "fit-lightgbm", tmp_path / "model"))
+
+
+def score(model: Path, out: Path, *more: str) -> int:
+    return main(["predict", str(model), str(SAVED / "table.csv"), "--out", str(out), *more])
+
+
+def write_folder(path: Path, force: bool = False, meanwhile: Callable[[], Any] = lambda: None) -> None:
+    """As `write_model` does."""
+    with files.staged(path, force, is_model_or_empty) as new:
+        new.mkdir()
+        (new / "model.json").write_text('{"format": 3, "booster_sha256": "new"}')
+        meanwhile()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+NEW = {"model.json": '{"format": 3, "booster_sha256": "new"}'}
+
+# -- what appeared meanwhile -----------------------------------------------------------------------
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "mine").write_text("precious")
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [make_folder, Path.mkdir, lambda path: path.write_text("precious"), make_link])
+def test_a_folder_never_replaces_what_appeared(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    out = tmp_path / "model"
+    with pytest.raises(BadInput, match=r"somebody else wrote there .* left as it is; .* is in .*model-2"):
+        write_folder(out, meanwhile=lambda: make(out))
+    assert contents(tmp_path / "model-2") == NEW
+    assert "model.json" not in os.listdir(out) if out.is_dir() else (out.is_symlink() or out.read_text() == "precious")
+    assert sorted(os.listdir(tmp_path)) == ["model", "model-2"]
+
+
+@pytest.mark.parametrize("make", [make_folder, lambda path: path.write_text("precious"), make_link])
+def test_a_forced_folder_neither(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    out = tmp_path / "model"
+    write_folder(out)
+
+    def swap() -> None:
+        shutil.rmtree(out)
+        make(out)
+
+    with pytest.raises(BadInput, match="model-2"):
+        write_folder(out, force=True, meanwhile=swap)
+    assert contents(tmp_path / "model-2") == NEW
+    assert sorted(os.listdir(tmp_path)) == ["model", "model-2"]
+
+
+def test_a_forced_folder_replaces_models_and_empty_ones(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    out.mkdir()
+    write_folder(out, force=True)
+    (out / "report.png").write_text("old")
+    write_folder(out, force=True)
+    assert contents(tmp_path) == {"model/model.json": NEW["model.json"]}
+    with pytest.raises(BadInput, match="model-2"):  # a file of the user's came into the model that is to be replaced
+        write_folder(out, force=True, meanwhile=lambda: (out / "notes.txt").write_text("precious"))
+    assert (out / "notes.txt").read_text() == "precious"
+
+
+def test_a_file_that_comes_while_the_model_is_moved_away_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    write_folder(out)
+    rename = os.rename
+
+    def slow_rename(source: Path, target: Path) -> None:
+        if Path(source) == out:
+            (out / "notes.txt").write_text("precious")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", slow_rename)
+    with pytest.raises(BadInput, match="model-2"):
+        write_folder(out, force=True)
+    assert (out / "notes.txt").read_text() == "precious"
+    assert contents(tmp_path / "model-2") == NEW
+
+
+@pytest.mark.parametrize("name", ["report.png", "model.txt"])
+def test_a_folder_by_the_name_of_a_file_of_ours_is_the_users(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path / "model")
+    assert is_model_or_empty(tmp_path / "model")
+    (tmp_path / "model" / name).mkdir()
+    assert not is_model_or_empty(tmp_path / "model")
+
+
+def test_a_link_to_a_model_is_replaced_and_the_model_stays(tmp_path: Path) -> None:
+    write_folder(tmp_path / "real")
+    (tmp_path / "model").symlink_to("real")
+    write_folder(tmp_path / "model", force=True)
+    assert sorted(os.listdir(tmp_path)) == ["model", "real"]
+    assert not (tmp_path / "model").is_symlink()
+    assert contents(tmp_path / "real") == NEW
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+@pytest.mark.parametrize("make", [make_folder, lambda path: path.write_text("precious"), make_link])
+def test_scores_never_replace_what_appeared(
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], Any],
+    hard_links: bool,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refuse)
+    out, write_parts = model.parent / "scores.csv", predicting.write_parts
+    assert score(model, model.parent / "free.csv") == 0
+
+    def meanwhile(*given: Any) -> None:
+        write_parts(*given)
+        make(out)
+
+    monkeypatch.setattr(predicting, "write_parts", meanwhile)
+    assert score(model, out) == 2
+    said = capsys.readouterr()
+    assert f"Wrote {out}" not in said.out
+    assert said.err.count("\n") == 1
+    assert "scores-2.csv" in said.err
+    assert (model.parent / "scores-2.csv").read_text() == (model.parent / "free.csv").read_text()
+    assert out.is_dir() or out.is_symlink() or out.read_text() == "precious"
+    assert sorted(os.listdir(model.parent)) == ["free.csv", "model", "scores-2.csv", "scores.csv"]
+
+
+def test_forced_scores_replace_a_file_and_no_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = model.parent / "scores.csv"
+    out.write_text("old")
+    assert score(model, out, "--force") == 0
+    assert out.read_text().startswith("probability,decision")
+    write_parts = predicting.write_parts
+
+    def meanwhile(*given: Any) -> None:
+        write_parts(*given)
+        out.unlink()
+        make_folder(out)
+
+    monkeypatch.setattr(predicting, "write_parts", meanwhile)
+    assert score(model, out, "--force") == 2
+    assert (out / "mine").read_text() == "precious"
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from parfocal.app import files
+from parfocal.app.model import is_model_or_empty
+from parfocal.app.errors import BadInput
+try:
+    with files.staged(Path(sys.argv[1]), False, is_model_or_empty) as new:
+        new.mkdir()
+        (new / "who").write_text(sys.argv[2])
+        Path(sys.argv[1] + ".ready" + sys.argv[2]).touch()
+        while not Path(sys.argv[1] + ".go").exists():
+            time.sleep(0.0002)
+    print("Wrote")
+except BadInput as error:
+    print(error)
+"""
+
+
+@pytest.mark.full
+def test_of_several_processes_one_writes(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    many = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(out), str(who)], stdout=subprocess.PIPE, text=True)
+        for who in range(4)
+    ]
+    wait_for(lambda: len(list(tmp_path.glob("*.ready*"))) == 4)
+    Path(f"{out}.go").touch()
+    said = [process.communicate()[0] for process in many]
+    assert sum(text == "Wrote\n" for text in said) == 1
+    assert sum("somebody else wrote there" in text and text.count("\n") == 1 for text in said) == 3
+    folders = [out, *(out.with_name(f"model-{number}") for number in (2, 3, 4))]
+    assert sorted((folder / "who").read_text() for folder in folders) == ["0", "1", "2", "3"]
+    assert (out / "who").read_text() == str(next(who for who, text in enumerate(said) if text == "Wrote\n"))
+
+
+# -- what a kill leaves ----------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from parfocal.app import owners
+staging = owners.Staging(Path(sys.argv[1]))
+(staging.folder / "part-000000.parquet").touch()
+print("there", flush=True)
+time.sleep(60)
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun to write `model`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "model")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process
+        process.kill()
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return sorted(folder.glob(".*.unfinished"))
+
+
+def sweep(folder: Path) -> None:
+    """As a run that would write another name."""
+    files.check_free(folder / "other", False, is_model_or_empty, "")
+
+
+def killed(holder: subprocess.Popen[str], folder: Path) -> Path:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    return unfinished(folder)[0]
+
+
+@pytest.mark.full
+def test_a_live_process_keeps_its_folder_and_a_killed_one_does_not(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    sweep(tmp_path)
+    assert len(unfinished(tmp_path)) == 1
+    killed(holder, tmp_path)
+    assert len(unfinished(tmp_path)) == 1
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a killed process leaves: its lock is gone, nothing else."""
+    staging = owners.Staging(tmp_path / "model")
+    (staging.folder / "part-000000.parquet").touch()
+    assert staging.mark is not None
+    sweep(tmp_path)
+    assert unfinished(tmp_path) == [staging.folder]  # while the lock is held
+    staging.mark.close()
+    return staging.folder
+
+
+def edit(left: Path, **changes: Any) -> None:
+    mark = left / owners.MARK
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), **changes}))
+
+
+def age(left: Path, seconds: float) -> None:
+    for path in (*left.iterdir(), left):
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_what_nobody_owns_is_swept(left: Path) -> None:
+    sweep(left.parent)
+    assert not left.exists()
+
+
+def nothing(_: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "old", "swept"),
+    [
+        (lambda left: edit(left, host="another", started="another"), True, False),
+        (lambda left: edit(left, host="another", started=""), True, False),
+        (lambda left: edit(left, host="a container's"), False, True),  # of this kernel, which knows all locks
+        (lambda left: edit(left, started="before"), False, False),
+        (lambda left: edit(left, started="before"), True, True),
+        (lambda left: edit(left, locked=False), True, False),
+        (lambda left: edit(left, name="../model"), False, False),
+        (lambda left: edit(left, parfocal="x"), False, False),
+        (lambda left: (left / owners.MARK).write_text("[" * 5000), True, False),
+        (lambda left: (left / owners.MARK).unlink(), True, False),
+        (lambda left: (left / "notes.txt").touch(), True, False),
+        (lambda left: left.chmod(0o755), False, True),
+    ],
+)
+def test_what_is_swept(left: Path, change: Callable[[Path], Any], old: bool, swept: bool) -> None:
+    change(left)
+    if old:
+        age(left, owners.QUIET + 60)
+    sweep(left.parent)
+    assert left.exists() != swept
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such users")
+def test_the_folder_of_another_user_stays(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
+    sweep(left.parent)
+    assert left.exists()
+
+
+def test_folders_that_look_like_ours_stay(tmp_path: Path) -> None:
+    for name in (".model.unfinished", "model.abcdefgh.unfinished", ".model.abcdefgh.unfinished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("precious")
+        age(tmp_path / name, owners.QUIET + 60)
+    (tmp_path / ".link.abcdefgh.unfinished").symlink_to(".model.unfinished")
+    sweep(tmp_path)
+    assert len(list(tmp_path.glob("*/mine"))) == 4
+
+
+def test_a_folder_without_a_mark_goes_after_a_day(left: Path) -> None:
+    for path in left.iterdir():
+        path.unlink()
+    sweep(left.parent)
+    assert left.exists()
+    age(left, owners.QUIET + 60)
+    sweep(left.parent)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("there", [None, "an empty folder", "a folder"])
+def test_a_model_that_a_killed_process_had_moved_away_stands_again(left: Path, there: str | None) -> None:
+    write_folder(left / owners.REPLACED)
+    out = left.parent / "model"
+    if there == "an empty folder":
+        out.mkdir()  # as it was killed between keeping the name and the rename
+    elif there:
+        make_folder(out)
+    sweep(left.parent)
+    assert not left.exists()
+    assert contents(out) == ({"mine": "precious"} if there == "a folder" else NEW)
+
+
+def test_an_interrupt_at_any_step_loses_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C or SIGTERM after each rename in turn: the old or the new model stands there, whole."""
+    rename, mkdir, steps = os.rename, os.mkdir, 0
+    for stop in range(1, 10):
+        out = tmp_path / f"model{stop}"
+        write_folder(out)
+        (out / "report.png").write_text("old")
+        steps = 0
+
+        def counted(do: Callable[..., None], stop: int = stop, out: Path = out) -> Callable[..., None]:
+            def step(*given: Any) -> None:
+                nonlocal steps
+                do(*given)
+                if out in given:
+                    steps += 1
+                    if steps == stop:
+                        raise KeyboardInterrupt
+
+            return step
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", counted(rename))
+            patched.setattr(os, "mkdir", counted(mkdir))
+            try:
+                write_folder(out, force=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        assert contents(out) in (NEW, {**NEW, "report.png": "old"}), stop
+        assert unfinished(tmp_path) == []
+    assert stop == 4  # moved away, its name kept, placed
+
+
+PREDICT = "import sys; from parfocal.app import main, predicting; predicting.CHUNK = 1; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.full
+def test_kill_9_in_predict(model: Path) -> None:
+    table = pl.read_csv(SAVED / "table.csv")
+    pl.concat([table] * 40).write_csv(model.parent / "t.csv")
+    out = model.parent / "scores.csv"
+    arguments = ["predict", str(model), str(model.parent / "t.csv"), "--out", str(out)]
+    with subprocess.Popen([sys.executable, "-c", PREDICT, *arguments]) as process:
+        wait_for(lambda: any(model.parent.glob(".*.unfinished/part-*")) or process.poll() is not None)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert len(unfinished(model.parent)) == 1
+    assert not out.exists()
+    assert score(model, model.parent / "else.csv") == 0
+    assert sorted(os.listdir(model.parent)) == ["else.csv", "model", "t.csv"]
+
+
+# -- a full disk -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError("No space left on device (os error 28)"), True),  # polars' sink_csv, without a number
+        (pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (pl.exceptions.ComputeError("could not parse"), False),
+    ],
+)
+def test_a_full_disk_is_told_as_one(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, full: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(predicting, "write_parts", fail)
+    out = model.parent / "scores.csv"
+    assert score(model, out) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"parfocal: --out {out}: the disk is full") == full
+    assert (f"Make room in {model.parent}, or choose another place" in said) == full
+    assert os.listdir(model.parent) == ["model"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "none", place], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_disk_that_is_full(
+    model: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    table = pl.read_csv(SAVED / "table.csv")
+    pl.concat([table] * 400).with_columns(n=pl.int_range(pl.len()).hash()).write_csv(model.parent / "t.csv")
+    out = small_disk / f"scores.{ending}"
+    assert main(["predict", str(model), str(model.parent / "t.csv"), "--out", str(out), "--keep", "n"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"parfocal: --out {out}: the disk is full")
+    assert said.count("\n") == 1
+    assert os.listdir(small_disk) == []
+
+
+@pytest.mark.parametrize("name", ["fit-lightgbm", "fit-xgboost", "fit-catboost"])
+def test_a_model_on_a_full_disk(small_disk: Path, name: str) -> None:
+    """No booster writes its file itself: XGBoost's and LightGBM's libraries don't say why they could not."""
+    from parfocal.app.model import read_model, write_model
+
+    model = read_model(SAVED / name)
+    (small_disk / "filler").write_bytes(b"x" * (64 * 1024 - 12 * 1024))
+    with pytest.raises(BadInput, match="the disk is full"):
+        write_model(model, b"x" * 20_000, small_disk / "model", False)
+    assert os.listdir(small_disk) == ["filler"]
+
+
+def test_a_disk_that_is_full_elsewhere(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when standard output goes to a file there."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predicting, "print_findings", fail)
+    assert score(model, model.parent / "scores.csv") == 2
+    assert capsys.readouterr().err.startswith("parfocal: standard output: the disk is full; make room")
