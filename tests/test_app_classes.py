@@ -173,7 +173,7 @@ def test_classes_may_have_any_name(
                 "alpha": None,
                 "calibration": None,
             },
-            "4 classes",
+            "num_class is '3', and must be 4",
         ),
         ({"calibration": {"temperature": 1.0, "bias": [0.0] * 2}}, "bias must be 3 numbers"),
         ({"calibration": {"temperature": 1.0, "bias": 0.0}}, "bias must be 3 numbers"),

@@ -286,7 +286,7 @@ def test_a_linear_model_loads() -> None:
         ({"means": [0.5, 1.0]}, "scales must be above 0, one for each mean"),
         ({"means": "abc"}, "means must be finite"),
         ({"scales": [1.0, 0.0, 1.0]}, "scales must be above 0"),
-        ({"scales": [1.0, 1e300, 1.0]}, "scales must be finite"),
+        ({"scales": [1.0, float("inf"), 1.0]}, "scales must be finite"),
         ({"missing": [3]}, "a column is out of range"),
         ({"missing": [-1]}, "a column is out of range"),
         ({"missing": [0, 0]}, "a column is there twice"),

@@ -133,7 +133,7 @@ def dump_linear(model: LinearModel) -> bytes:
 def load_linear(data: bytes) -> LinearModel:
     """Raises ValueError, KeyError or TypeError for a file that `dump_linear` did not write."""
     numbers = json.loads(data)
-    means, scales = (finite(name, numbers[name], 1) for name in ("means", "scales"))
+    means, scales = (finite(name, numbers[name], 1, np.finfo(float).max) for name in ("means", "scales"))
     if len(means) != len(scales) or not np.all(scales > 0):
         raise ValueError("scales must be above 0, one for each mean")
     places = {str(place): place for place in range(len(means))}
@@ -155,10 +155,10 @@ def load_linear(data: bytes) -> LinearModel:
     return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
 
 
-def finite(name: str, values: Any, dimensions: int) -> np.ndarray:
-    """An array of finite numbers, of which products stay finite too."""
+def finite(name: str, values: Any, dimensions: int, largest: float = LARGEST) -> np.ndarray:
+    """An array of finite numbers; products with features, which are FARTHEST at most, stay finite too."""
     array = np.array(values)
-    if array.dtype.kind not in "if" or array.ndim != dimensions or not np.all(np.abs(array) <= LARGEST):
+    if array.dtype.kind not in "if" or array.ndim != dimensions or not np.all(np.abs(array) <= largest):
         raise ValueError(f"{name} must be finite numbers in {dimensions} dimension{'s'[: dimensions - 1]}")
     return array.astype(np.float64)
 

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 
+from parfocal.app.errors import counted
 from parfocal.app.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 NUMBERS, ANY_NUMBERS = re.compile(r"[-+.0-9eE ]*"), re.compile(r"[-+.0-9eEinfa ]*")
@@ -122,4 +123,4 @@ def check_counts(name: str, lines: list[str], counts: np.ndarray, characters: re
     for number, (line, count) in enumerate(zip(lines, counts.tolist(), strict=True)):
         given = line.count(" ") + 1 if line else 0
         if count not in (given, UNREAD) or not characters.fullmatch(line):
-            raise ValueError(f"tree {number} needs {count:,} numbers as {name}")
+            raise ValueError(f"tree {number} needs {counted(count, 'number')} as {name}")

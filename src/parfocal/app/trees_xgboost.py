@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parfocal.app.columns import MOST_CATEGORIES
+from parfocal.app.errors import counted
 from parfocal.app.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 MOST_NESTED = 50  # XGBoost reads JSON within JSON by calling itself
@@ -100,7 +101,7 @@ def joined(name: str, lists: Iterable[Sequence[Any]], counts: np.ndarray, types:
     """A list of every tree, one after the other."""
     for number, (values, count) in enumerate(zip(lists, counts.tolist(), strict=True)):
         right = isinstance(values, list) and len(values) == count and set(map(type, values)) <= set(types)
-        need(right, f"tree {number} needs {count:,} numbers as {name}")
+        need(right, f"tree {number} needs {counted(count, 'number')} as {name}")
     return np.fromiter(chain.from_iterable(lists), np.float64 if float in types else np.int64)
 
 
