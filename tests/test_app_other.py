@@ -278,3 +278,11 @@ def test_too_small_numbers_are_refused(folder: Path, tmp_path: Path, capsys: pyt
     assert main([*given, "many"]) == 2
     assert "--other" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_may_be_called_rows() -> None:
+    """As the column of counts is."""
+    named = pl.Series("rows", ["a"] * 20 + ["b"] * 20 + ["c"] * 5 + ["d"] * 4)
+    joined, what = join_rare(named, 10, 8, "--target rows")
+    assert what.rows == {"c": 5, "d": 4}
+    assert joined.value_counts(name="n").sort("rows")["n"].to_list() == [20, 20, 9]

@@ -257,3 +257,28 @@ def test_large_integers_are_classes_of_their_own(tmp_path: Path, ending: str) ->
 
 def test_large_integers_as_a_feature_are_told(tmp_path: Path) -> None:
     assert "16 digits or more, which merge" in notes(sample_of(tmp_path, {"id": 2**60 + np.arange(ROWS) * 7, "x": X}))
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs" / "tables.md"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"x": ["?" if k % 10 == 0 else f"{x:.4f}" for k, x in enumerate(X)]},
+        {"x": ["broken" if k % 10 == 0 else f"{x:.4f}" for k, x in enumerate(X)]},
+        {"x": [f"{1000 * k},{k % 10} EUR" if k < 2 else f"{k}.000,5 EUR" for k in range(ROWS)]},
+        {"x": ["1,234", "5,678"] * (ROWS // 2)},
+        {"t": [f"{1 + k % 12}/{1 + k % 11}/2013" for k in range(ROWS)]},
+        {"id": np.arange(ROWS)},
+        {"x": np.where(EVENT, 2.0, 1.0) + np.arange(ROWS) / 1000},
+    ],
+    ids=["mark", "word", "notation", "ambiguous", "dates", "number", "leak"],
+)
+def test_the_page_has_the_sentences_that_are_printed(tmp_path: Path, values: dict[str, Any]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    told = sample_of(tmp_path, {**values, "other": X}).notes
+    assert len(told) == 1
+    assert f"`{told[0]}`" in page

@@ -41,8 +41,8 @@ def join_rare(named: pl.Series, fewest: int, enough: int, where: str) -> tuple[p
     if fewest < enough:
         needed = counted(enough, "row")
         raise BadInput(f"--other {fewest}: parfocal needs at least {needed} of each class; give {enough} or more")
-    counts = named.value_counts(name="rows").sort(["rows", named.name], descending=[True, False])
-    rows = dict(zip(counts[named.name], counts["rows"], strict=True))
+    counts = named.alias("class").value_counts(name="rows").sort(["rows", "class"], descending=[True, False])
+    rows = dict(zip(counts["class"], counts["rows"], strict=True))
     rare = {name: count for name, count in rows.items() if count < fewest}
     if not rare:
         return named, Joined(fewest, None, {}, left_out=False)
