@@ -32,6 +32,9 @@ def written(path: Path, text: str | bytes) -> Path:
     [
         ('a,b\n"5\\" pipe",2\n"p",3\n', ["a", "b"], [('5" pipe', "2"), ("p", "3")], "backslash"),
         ('a,b\n"x \\\\",1\n"a \\"b\\"",2\n', ["a", "b"], [("x \\", "1"), ('a "b"', "2")], "backslash"),
+        ('a,b\n"5\\" x",\\N\nC:\\new,2\n', ["a", "b"], [('5" x', "\\N"), ("C:\\new", "2")], "backslash"),
+        ('a,b\n"D:\\new \\"y\\"",1\nC:\\,2\n', ["a", "b"], [('D:\\new "y"', "1"), ("C:\\", "2")], "backslash"),
+        ('a,b\n"x\n\\"y\\"",\n"p",3\r\n', ["a", "b"], [('x\n"y"', None), ("p", "3")], "backslash"),
         ('a,b\n"C:\\",1\n"D:\\",2\n', ["a", "b"], [("C:\\", "1"), ("D:\\", "2")], ""),  # RFC 4180, and no escape
         ('a,b\n"5"" pipe",2\n', ["a", "b"], [('5" pipe', "2")], ""),
         ("a,b\n1,2\n\n3,4\n\n\n", ["a", "b"], [("1", "2"), ("3", "4")], "3 blank lines skipped"),
@@ -70,6 +73,7 @@ def test_read_right(
         ('a,b\n1,2\n"x,2\n6,3\n', "line 3: a quote is opened there and never closed"),
         ("sep=ab\na;b\n", "a separator is one character"),
         (b"a,b\n\xe9,1\n", "save it as UTF-8"),
+        ("a,y,,\n1,2,,\n", "columns 3, 4 have no names"),
     ],
 )
 def test_refused_with_the_line(tmp_path: Path, text: str | bytes, says: str) -> None:
@@ -121,6 +125,27 @@ def test_what_was_written_with_backslashes_is_surveyed_right(
         found = csv_files.survey(path, ",", backslash=True)
     assert found.clean
     assert found.records == len(rows) + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.lists(FIELDS, min_size=2, max_size=2), min_size=1, max_size=6), separator=st.sampled_from(",;"))
+def test_what_was_written_with_backslashes_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], separator: str
+) -> None:
+    def field(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    lines = [separator.join(map(field, row)) for row in [["first", '"second"'], ["\\", '\\"'], *rows]]
+    path = written(tmp_path_factory.mktemp("csv") / "t.csv", "\n".join(lines).replace('\\"second\\"', "second") + "\n")
+    with path.open(encoding="utf-8", newline="") as text:
+        read = list(csv_files.records_with_backslashes(text, separator))
+    assert read == [["first", "second"], ["\\", '\\"'], *rows]
+
+
+def test_late_bytes_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", b"a,b\n" + b"1,2\n" * 40_000 + b"\xe9,3\n")
+    with pytest.raises(BadInput, match="save it as UTF-8"):
+        rows_of(path)
 
 
 def test_lines_are_told_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,35 @@ def test_decimal_says_which(tmp_path: Path) -> None:
         assert "may be" not in notes(sample)
 
 
+def test_decimal_comma_leaves_what_can_be_read_in_one_way(tmp_path: Path) -> None:
+    values = {"d": [f"{0.5 + k / 1000:.4f}" for k in range(ROWS)], "b": [f"{k},5" for k in range(ROWS)]}
+    for decimal in (",", ".", None):
+        sample = sample_of(tmp_path, values, decimal=decimal)
+        assert sample.values["d"][1] == 0.501
+        assert sample.values["b"][1] == 1.5
+
+
+def test_thousands_without_a_fraction_beside_decimal_commas(tmp_path: Path) -> None:
+    values = {"u": ["271", "3.361", "640"] * (ROWS // 3), "p": [f"{k},97" for k in range(ROWS)]}
+    sample = sample_of(tmp_path, values)
+    assert sample.values["u"][1] == 3.361
+    assert "u: '3.361' is read as 3.361; --decimal comma makes it 3361" in notes(sample)
+    assert sample_of(tmp_path, values, decimal=",").values["u"].to_list()[:3] == [271, 3361, 640]
+    assert "makes it" not in notes(sample_of(tmp_path, {"u": values["u"], "x": X}))
+
+
+def test_other_ways_to_write_a_minus_are_told(tmp_path: Path) -> None:
+    texts = [f"({k})" if k % 2 else str(k) for k in range(ROWS)]
+    sample = sample_of(tmp_path, {"x": texts, "z": [text.strip("()") + "-" for text in texts], "m": -X})
+    assert notes(sample) == "x: '(1)' is read as -1\nz: '0-' is read as -0"
+    assert sample.values["x"][1] == -1
+
+
+def test_an_ambiguous_zero_is_no_example(tmp_path: Path) -> None:
+    told = notes(sample_of(tmp_path, {"x": ["0,000", "1,500"] * (ROWS // 2), "z": X}))
+    assert "'1,500' may be 1.5 or 1500" in told
+
+
 def test_how_numbers_were_read_is_told(tmp_path: Path) -> None:
     sample = sample_of(tmp_path, {"x": [f"{1000 * abs(x):,.2f} EUR" for x in X], "z": [f"{x:.3f}" for x in X]})
     assert "x: read as numbers that are written like 1,234.5 EUR" in notes(sample)
@@ -253,6 +282,47 @@ def test_large_integers_are_classes_of_their_own(tmp_path: Path, ending: str) ->
     ids = np.where(EVENT, 2**53 + 1, 2**53)
     sample = sample_of(tmp_path, {"id": ids, "x": X}, Roles("id"), ending=ending)
     assert set(sample.target.classes) == {str(2**53), str(2**53 + 1)}
+
+
+def test_large_integers_that_become_one_number(tmp_path: Path) -> None:
+    for ending in ("csv", "parquet"):
+        sample = sample_of(tmp_path, {"id": 10**18 + np.arange(ROWS) % 7, "x": X}, ending=ending)
+        assert sample.left_out == {"its values are one number, once they are floats": ["id"]}
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"),
+    [
+        (pl.Series(np.where(EVENT, 0.5, 2.0)).cast(pl.Decimal(9, 2)), {"0.5", "2"}),
+        (pl.Series(np.where(EVENT, 0.1, 2.0)).cast(pl.Float32), {"0.1", "2"}),
+        (pl.Series(np.where(EVENT, 1, 0)).cast(pl.UInt8), {"0", "1"}),
+    ],
+)
+def test_numbers_of_any_type_as_classes(tmp_path: Path, target: pl.Series, classes: set[str]) -> None:
+    sample = sample_of(tmp_path, {"kind": target, "x": X}, Roles("kind"), ending="parquet")
+    assert set(sample.target.classes) == classes
+
+
+def test_a_time_of_day_is_no_class(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="must be true/false, numbers or text"):
+        sample_of(tmp_path, {"at": [dt.time(k % 3) for k in range(ROWS)], "x": X}, Roles("at"), ending="parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (columns.Column("c", "number"), "a number"),
+        (columns.Column("c", "number", decimal=",", thousands=".", unit="EUR"), "a number written like 1.234,5 EUR"),
+        (columns.Column("c", "date", date_format="%d.%m.%Y"), "a date written like 31.01.2013"),
+        (
+            columns.Column("c", "datetime", date_format="%Y-%m-%d %H:%M:%S%.f%#z"),
+            "a datetime written like 2013-01-31 17:05:01Z",
+        ),
+        (columns.Column("c", "boolean"), "a boolean"),
+    ],
+)
+def test_what_predict_asks_for(column: columns.Column, says: str) -> None:
+    assert columns.described(column) == says
 
 
 def test_large_integers_as_a_feature_are_told(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ rows = draw.normal(size=(256, features)) * 10.0 ** draw.integers(-3, 9, size=(25
 rows[::8] = np.nan
 codes = {place: draw.integers(-1, 50, size=256) for place in model.get_cat_feature_indices()}
 rows = pd.DataFrame({place: codes.get(place, rows[:, place]) for place in range(features)})
+rows.columns = model.feature_names_
 assert np.isfinite(model.predict(rows, prediction_type="RawFormulaVal")).all(), "it gives scores that are not finite"
 """
 

@@ -1,7 +1,7 @@
 """What a column is, and how its values become numbers.
 
     kind        from                                             becomes
-    number      numbers; durations and times of day as seconds   itself
+    number      numbers; in Parquet durations, and times of day  itself, or seconds
     boolean     true and false                                   1 and 0
     category    text                                             a code, the place in the list of categories
     date        dates                                            month, weekday, days since 1970
@@ -129,19 +129,29 @@ def recognise(values: pl.Series, as_text: bool, reading: Reading = AS_IT_IS) -> 
 
 def recognise_text(values: pl.Series, reading: Reading = AS_IT_IS) -> Column:
     blank = Column(values.name, "category", missing=reading.missing)
-    plain = replace(blank, kind="number", decimal=reading.decimal or ".")
-    for column in (plain, replace(blank, kind="boolean")):
-        if convert(values.head(1000), column).clean and convert(values, column).clean:
-            return column
+    plain, boolean = replace(blank, kind="number"), replace(blank, kind="boolean")
     texts = tidy(values, missing=(*reading.missing, *MARKS)).drop_nulls()
-    written = numerals.recognise(texts, reading.decimal)
-    if len(written) == 1:
-        return replace(plain, **asdict(written[0]))
+    if all(convert(some, plain).clean for some in (values.head(1000), values)):
+        chosen = chosen_notation(numerals.recognise(texts), reading) if reading.decimal == "," else None
+        return plain if chosen is None else replace(plain, **asdict(chosen))
+    if all(convert(some, boolean).clean for some in (values.head(1000), values)):
+        return boolean
+    chosen = chosen_notation(numerals.recognise(texts), reading)
+    if chosen is not None:
+        return replace(plain, **asdict(chosen))
     date_format = recognise_date_format(texts, reading.date_formats)
     if date_format is None:
         return blank
     kind: Kind = "datetime" if "%H" in date_format or "%I" in date_format else "date"
     return replace(blank, kind=kind, date_format=date_format, zone="UTC" if "%#z" in date_format else None)
+
+
+def chosen_notation(written: list[Notation], reading: Reading) -> Notation | None:
+    """The only way in which numbers can be read, or the one that --decimal asks for."""
+    asked = [notation for notation in written if notation.decimal == reading.decimal]
+    if len(written) == 1 or not asked:
+        return written[0] if len(written) == 1 else None
+    return asked[0]
 
 
 def recognise_date_format(texts: pl.Series, date_formats: tuple[str, ...]) -> str | None:
@@ -151,6 +161,16 @@ def recognise_date_format(texts: pl.Series, date_formats: tuple[str, ...]) -> st
         if all(parse_dates(some, date_format).null_count() == 0 < len(some) for some in (sample, texts)):
             return date_format
     return None
+
+
+def described(column: Column) -> str:
+    """What its values must be, for a sentence."""
+    if column.kind == "number" and not column.notation.plain:
+        return f"a number written like {column.notation.words}"
+    if column.date_format is not None:
+        example = dt.datetime(2013, 1, 31, 17, 5, 1).strftime(column.date_format.replace("%.f", "").replace("%#z", "Z"))
+        return f"a {column.kind} written like {example}"
+    return f"a {column.kind}"
 
 
 def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:
@@ -163,6 +183,10 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
         given = given.filter(~given.is_in(MARKS))
     if column.kind == "number" and not column.notation.plain:
         yield f"read as numbers that are written like {column.notation.words}"
+    if column.kind == "number":
+        negative = given.filter(given.str.contains(r"^[^-]*\(|\d\s*-$"))
+        if len(negative):
+            yield f"{quoted(negative[0])} is read as {convert(negative.head(1), column).values[0]:.15g}"
     if column.kind == "number" and column.notation.plain and given.str.contains(r"^[+-]?\d{16,}$").any():
         yield "holds integers of 16 digits or more, which merge as numbers; if they are names of something, --drop it"
     if column.kind in ("date", "datetime") and column.date_format is not None and reading.month_first is None:
@@ -172,18 +196,30 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
             yield "read with the day first; --dates month-first says otherwise"
     if column.kind == "category":
         numbers = given.filter(~given.is_in(MARKS))
-        written = numerals.recognise(numbers, reading.decimal)
+        written = numerals.recognise(numbers)
         if len(written) > 1:
-            ways = " or ".join(f"{notation.read(numbers.head(1))[0]:.15g}" for notation in written)
-            yield f"taken for text: {quoted(numbers[0])} may be {ways}; --decimal point or --decimal comma says which"
+            text, may_be = numerals.told_apart(numbers, written)
+            ways = " or ".join(f"{number:.15g}" for number in may_be)
+            yield f"taken for text: {quoted(text)} may be {ways}; --decimal point or --decimal comma says which"
         elif not written:
             yield from because_of_words(numbers, reading)
+
+
+def thousands_or_not(values: pl.Series, column: Column) -> Iterator[str]:
+    """For a table with decimal commas: what `3.361` was taken for in a column that has none."""
+    if column.kind != "number" or not column.notation.plain:
+        return
+    texts = tidy(values, missing=(*column.missing, *MARKS)).drop_nulls()
+    written = [way for way in numerals.recognise(texts) if way.plain or way.thousands == "."]
+    if len(written) > 1:
+        text, (taken, other) = numerals.told_apart(texts, written[:2])
+        yield f"{quoted(text)} is read as {taken:.15g}; --decimal comma makes it {other:.15g}"
 
 
 def because_of_words(texts: pl.Series, reading: Reading) -> Iterator[str]:
     """What keeps a column from being numbers, where that is a few words."""
     numeric = texts.filter(texts.str.contains(r"^[^A-Za-z]*\d[^A-Za-z]*$"))
-    written = numerals.recognise(numeric.head(1000), reading.decimal)
+    written = numerals.recognise(numeric.head(1000))
     words = texts if not written else texts.filter(written[0].read(texts).is_null())
     if not len(texts) or len(words) * 2 > len(texts) or not len(words):
         return

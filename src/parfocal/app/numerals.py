@@ -78,38 +78,29 @@ def without_unit(texts: pl.Series, unit: str) -> pl.Series:
 
 def unit_of(texts: pl.Series) -> str:
     """What stands before or behind the number of the first text."""
-    for text in texts.head(1):
-        before = re.match(rf"^{SIGN}\(?\s*({BEFORE})\s*[\d.,(+-]", text)
-        behind = re.search(rf"\d[\d.,]*\s*({BEHIND})\)?$", text)
-        for found in (before, behind):
-            if found:
-                return str(found[1].strip())
-    return ""
+    if not len(texts):
+        return ""
+    before = re.match(rf"^{SIGN}\(?\s*({BEFORE})\s*[\d.,(+-]", texts[0])
+    behind = re.search(rf"\d[\d.,]*\s*({BEHIND})\)?$", texts[0])
+    found = before or behind
+    return found[1].strip() if found else ""
 
 
-def notations(unit: str, decimal: str | None) -> Iterator[Notation]:
-    """The simpler first; `decimal` says which marks are asked for."""
-    for point, thousands in (
-        (".", ""),
-        (",", ""),
-        (".", ","),
-        (",", "."),
-        (".", " "),
-        (",", " "),
-        (".", "'"),
-        (",", "'"),
-    ):
-        if decimal is None or point == decimal:
-            yield Notation(point, thousands, unit)
+def notations(unit: str) -> Iterator[Notation]:
+    """The simpler first."""
+    for thousands in ("", ",", ".", " ", "'"):
+        for point in ".,":
+            if point != thousands:
+                yield Notation(point, thousands, unit)
 
 
-def recognise(texts: pl.Series, decimal: str | None = None) -> list[Notation]:
-    """The ways in which all texts can be numbers: none, one, or two that read them differently."""
+def recognise(texts: pl.Series) -> list[Notation]:
+    """The ways in which all texts can be numbers, each of which reads them differently."""
     if not len(texts):
         return []
     unit = unit_of(texts)
     found: list[tuple[Notation, pl.Series]] = []
-    for notation in notations(unit, decimal):
+    for notation in notations(unit):
         if notation.read(texts.head(100)).null_count():
             continue
         numbers = notation.read(texts)
@@ -117,4 +108,12 @@ def recognise(texts: pl.Series, decimal: str | None = None) -> list[Notation]:
             continue
         if not any(numbers.equals(other) for _, other in found):
             found.append((notation, numbers))
-    return [notation for notation, _ in found[:2]]
+    return [notation for notation, _ in found]
+
+
+def told_apart(texts: pl.Series, ways: list[Notation]) -> tuple[str, list[float]]:
+    """The first text that the ways read differently, and what they make of it."""
+    read = [way.read(texts) for way in ways]
+    differs = pl.select(pl.any_horizontal([read[0] != other for other in read[1:]])).to_series()
+    place = int(differs.arg_max() or 0)
+    return str(texts[place]), [float(numbers[place]) for numbers in read]

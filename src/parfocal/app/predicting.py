@@ -145,9 +145,9 @@ def score_chunk(
 
 
 def raise_problems(findings: Findings, table: Table, model: Model) -> None:
-    kinds = {column.name: column.kind for column in model.columns}
+    kinds = {column.name: columns.described(column) for column in model.columns}
     problems = findings.problems + [
-        f"column {quoted(name)} must be a {kinds[name]}, but in {counted(count, 'row')} it is not "
+        f"column {quoted(name)} must be {kinds[name]}, but in {counted(count, 'row')} it is not "
         f"(first: {quoted(findings.first_wrong[name])})"
         for name, count in findings.wrong.items()
     ]

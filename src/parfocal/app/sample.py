@@ -144,8 +144,10 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
         column = replace(column, days=name != roles.time, zone=table.offsets.get(name, column.zone))
         values = columns.convert(frame[name], column).values
         reason = why_useless(values, column, is_time=name == roles.time)
-        if reason is None and name != roles.time and is_index(name, place, values, column):
+        if name != roles.time and is_index(name, place, values, column):
             reason = "the index that pandas or R writes"
+        if reason == "constant" and frame[name].drop_nulls().n_unique() > 1:
+            reason = "its values are one number, once they are floats"
         if table.as_text and reason != "constant":
             features.notes += [
                 f"{shown(name)}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)
@@ -155,6 +157,10 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
             continue
         features.values[name] = values
         features.columns += (column,)
+    if table.as_text and any(column.decimal == "," for column in features.columns):
+        for column in features.columns:
+            told = columns.thousands_or_not(frame[column.name], column)
+            features.notes += [f"{shown(column.name)}: {sentence}" for sentence in told]
     if not features.columns:
         raise BadInput(
             f"{table.path}: no column is left to learn from; left out: {left_out_in_words(features.left_out)}"
@@ -210,7 +216,7 @@ def read_classes(
 ) -> tuple[pl.Series, np.ndarray, tuple[str, ...]]:
     """The name of each row's class, the same for CSV and Parquet; which rows have one; what stands in the others."""
     column = columns.recognise(values, table.as_text, reading)
-    if column is None:
+    if column is None or values.dtype in (pl.Duration, pl.Time):
         raise BadInput(f"--target {values.name} holds {values.dtype}; it must be true/false, numbers or text")
     if column.kind in ("date", "datetime"):
         column = replace(column, kind="category")
@@ -224,7 +230,11 @@ def read_classes(
         left = texts.filter(given.is_null() & texts.is_not_null()).unique().sort()
         marks = tuple(mark for mark in left if mark)
     else:
-        given = columns.convert(values, column).values if values.dtype.is_float() else values
+        given = values
+        if values.dtype == pl.Float32:
+            given = values.cast(pl.String)  # 0.1 and not 0.10000000149011612
+        elif not values.dtype.is_integer():
+            given = columns.convert(values, column).values
     if column.kind == "number":
         names = {value: class_name(value, column) for value in given.drop_nulls().unique()}
         named = given.replace_strict(names, default=None, return_dtype=pl.String)

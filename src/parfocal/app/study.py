@@ -33,8 +33,8 @@ from parfocal.calibrator import Calibrator
 
 FEW_TO_LEARN, FEW_TO_JUDGE = 100, 50  # rows of the rarest class; from 50 on, their number is certain to 14 %
 
-# Inverse penalties of linear models, for features of variance 1.  Above 1 nothing was gained: 1.131 at 10 for 1.133, in
-# the unit of the table above FEW_LEAVES.
+# Inverse penalties of linear models, for features of variance 1.  Above 1 little was gained: 1.131 at 10 for 1.133, in
+# the unit of the table above FEW_LEAVES in candidates.py.
 PENALTIES = (0.01, 0.1, 1.0)
 
 

@@ -87,7 +87,8 @@ class Table:
 
     def unreadable(self, error: Exception) -> BadInput:
         kind = "CSV" if self.as_text else "Parquet"
-        return BadInput(f"{self.path} can't be read as {kind}: {one_line(error)}")
+        cure = "; save it as UTF-8" if "utf-8" in str(error).lower() else ""
+        return BadInput(f"{self.path} can't be read as {kind}: {one_line(error)}{cure}")
 
 
 def is_csv(path: Path) -> bool:
@@ -136,6 +137,9 @@ def open_parquet(path: Path) -> Table:
 def open_csv(path: Path) -> Table:
     layout = layout_of(path)
     twice = [name for name, count in Counter(layout.names).items() if count > 1]
+    if "" in twice:
+        nameless = [place for place, name in enumerate(layout.names, 1) if not name]
+        raise BadInput(f"{path}: columns {listed(nameless)} have no names; name them in the first line, or remove them")
     if twice:  # polars would rename the second one in silence
         raise BadInput(f"{path}: column names must differ; {listed(map(repr, twice))} is there more than once")
     types: dict[str, pl.DataType] = dict.fromkeys(layout.names, pl.String())

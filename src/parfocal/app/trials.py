@@ -2,7 +2,8 @@
 
 (a) Probabilities are calibrated before they are compared, because calibrated ones are what a model delivers.  Each
     fold's are by a `Calibrator` of the other folds, so no row calibrates itself.
-(b) In a race all candidates train on one fold.  Those that lose there by more than two standard errors are dropped.
+(b) In a race all candidates train on one fold.  Those that lose there by more than two standard errors are dropped;
+    there, and there alone, each is calibrated by the rows that judge it.
 (c) What is best among many looks better than it is.  So of the candidates within one standard error of the best, by
     the paired differences over folds, the simplest is chosen.
 """
