@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from parfocal.app import columns, numerals, suspicions
 from parfocal.app.columns import Reading, convert, encode
@@ -241,6 +242,12 @@ def test_what_gives_the_target_away_is_told(tmp_path: Path) -> None:
     assert "it counts the rows" in told[0]
     assert "alone tells the target (ROC AUC 1.000)" in told[1]
     assert "its categories alone tell the target" in told[2]
+
+
+@pytest.mark.parametrize("digits", [0, 1, 8])
+def test_roc_auc_is_scikit_learn_s(digits: int) -> None:
+    numbers = X.round(digits)  # with ties
+    assert suspicions.roc_auc(EVENT, numbers) == pytest.approx(roc_auc_score(EVENT, numbers), rel=1e-12)
 
 
 def test_numbers_by_which_the_target_comes_in_blocks() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from parfocal.app.columns import Column
 
@@ -35,7 +35,7 @@ def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.nd
         known = ~np.isnan(numbers)
         if event[known].all() or not event[known].any():
             continue
-        alone = roc_auc_score(event[known], numbers[known])
+        alone = roc_auc(event[known], numbers[known])
         if known.mean() > NEARLY_ALL and max(alone, 1 - alone) >= GIVES_AWAY:
             auc = f"ROC AUC {max(alone, 1 - alone):.3f}"
             yield column, f"this column alone tells the target ({auc}); is it known before? --drop leaves it out"
@@ -52,6 +52,13 @@ def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.nd
 def order_of(values: pl.Series) -> np.ndarray:
     numbers = values.dt.epoch("us") if isinstance(values.dtype, pl.Datetime) else values
     return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def roc_auc(event: np.ndarray, numbers: np.ndarray) -> float:
+    """By ranks (Mann and Whitney 1947): scikit-learn's checks of its arguments took 30 s for 20,000 columns."""
+    positives = int(event.sum())
+    above = rankdata(numbers)[event].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (len(event) - positives)))
 
 
 def is_row_number(numbers: np.ndarray) -> bool:
