@@ -359,3 +359,27 @@ def test_the_page_has_the_sentences_that_are_printed(tmp_path: Path, values: dic
     told = sample_of(tmp_path, {**values, "other": X}).notes
     assert len(told) == 1
     assert f"`{told[0]}`" in page
+
+
+def test_plain_numbers_are_what_one_by_one_finds() -> None:
+    frame = pl.DataFrame(
+        {
+            "plain": [" 1", "-2.5e3", "NA", None],
+            "infinite": ["inf", "nan", "3", "-inf"],
+            "mark": ["?", "1", "2", "3"],
+            "long": ["1234567890123456", "1", "2", "3"],
+            "word": ["one", "1", "2", "3"],
+            "minus": ["(1)", "1", "2", "3"],
+            "empty": [None, "", "NA", None],
+            "user's": ["x", "1", "2", "3"],
+        },
+        schema_overrides={"empty": pl.String},
+    )
+    found = columns.plain_numbers(frame, Reading(missing=("x",)))
+    assert list(found) == ["plain", "infinite", "empty", "user's"]
+    for name, values in found.items():
+        column = columns.recognise(frame[name], as_text=True, reading=Reading(missing=("x",)))
+        assert column == columns.Column(name, "number", missing=("x",))
+        assert values.to_list() == convert(frame[name], column).values.to_list()
+        assert not list(columns.how_it_was_read(frame[name], column, Reading()))
+    assert columns.plain_numbers(frame, Reading(decimal=",")) == {}

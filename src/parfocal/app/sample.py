@@ -133,22 +133,26 @@ class Features:
 
 def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Reading) -> Features:
     features = Features({}, (), {"--drop": list(roles.drop)} if roles.drop else {}, list(table.notes))
+    elsewhere = {roles.target, roles.weight, *roles.drop}
+    features_only = frame.select(name for name in frame.columns if name not in elsewhere)
+    plain = columns.plain_numbers(features_only, reading) if table.as_text else {}
     for place, name in enumerate(frame.columns):
-        if name in (roles.target, roles.weight, *roles.drop):
+        if name in elsewhere:
             continue
-        column = columns.recognise(frame[name], table.as_text, reading)
+        column = Column(name, "number", missing=reading.missing) if name in plain else None
+        column = column or columns.recognise(frame[name], table.as_text, reading)
         if column is None:
             features.left_out.setdefault(f"of type {frame[name].dtype.base_type()}", []).append(name)
             continue
         # Time itself can't tell a booster about a later time than it has seen; its calendar can.
         column = replace(column, days=name != roles.time, zone=table.offsets.get(name, column.zone))
-        values = columns.convert(frame[name], column).values
+        values = plain[name] if name in plain else columns.convert(frame[name], column).values
         reason = why_useless(values, column, is_time=name == roles.time)
         if name != roles.time and is_index(name, place, values, column):
             reason = "the index that pandas or R writes"
         if reason == "constant" and frame[name].drop_nulls().n_unique() > 1:
             reason = "its values are one number, once they are floats"
-        if table.as_text and reason != "constant":
+        if table.as_text and name not in plain and reason != "constant":
             features.notes += [
                 f"{shown(name)}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)
             ]
