@@ -253,21 +253,25 @@ def made(tables: dict[str, Results]) -> str:
     ])  # fmt: skip
 
 
+def keep_page(page: Path, start: str, end: str, block: str, check: bool) -> int:
+    """Put the block between the two marks of a page, or say whether it stands there; the exit status."""
+    text = page.read_text(encoding="utf-8")
+    begin, stop = text.index(start) + len(start), text.index(end)
+    if check:
+        same = text[begin:stop] == block
+        print(f"the page {'says what' if same else 'says something else than'} docs/{page.stem}.csv")
+        return 0 if same else 1
+    page.write_text(text[:begin] + block + text[stop:], encoding="utf-8")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     if not arguments:
         print(__doc__)
         return 2
     if "--page" not in arguments and "--check" not in arguments:
         run_all(every(Path(arguments[0])), RESULTS)
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(START) + len(START), text.index(END)
-    block = f"\n\n{made(read(RESULTS))}\n\n"
-    if "--check" in arguments:
-        same = text[start:end] == block
-        print(f"the page {'says what' if same else 'says something else than'} docs/does-it-help.csv")
-        return 0 if same else 1
-    PAGE.write_text(text[:start] + block + text[end:], encoding="utf-8")
-    return 0
+    return keep_page(PAGE, START, END, f"\n\n{made(read(RESULTS))}\n\n", "--check" in arguments)
 
 
 if __name__ == "__main__":

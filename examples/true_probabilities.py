@@ -24,7 +24,7 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import polars as pl
-from does_it_help import grid, standard_error
+from does_it_help import grid, keep_page, standard_error
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import train_test_split
@@ -270,15 +270,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if "--page" not in arguments and "--check" not in arguments:
         run_all(frames(Path(arguments[0])), RESULTS)
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(START) + len(START), text.index(END)
-    block = f"\n\n{made(*read(RESULTS))}\n\n"
-    if "--check" in arguments:
-        same = text[start:end] == block
-        print(f"the page {'says what' if same else 'says something else than'} docs/true-probabilities.csv")
-        return 0 if same else 1
-    PAGE.write_text(text[:start] + block + text[end:], encoding="utf-8")
-    return 0
+    return keep_page(PAGE, START, END, f"\n\n{made(*read(RESULTS))}\n\n", "--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -315,12 +315,16 @@ def test_bootstrap_interval_is_that_of_a_mean() -> None:
     baseline = np.full(4000, 0.5)
     rival = np.where(generator.random(4000) < 0.5, 0.4, 0.7)
     rows = np.arange(4000)
-    low, high = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, rows, seed=0)
+    low, high = verdict.interval_of(
+        verdict.bootstrap_differences(Metric.brier, labels, rival, baseline, None, rows, seed=0)
+    )
     differences = (rival - 1) ** 2 - 0.25
     mean, error = verdict.mean_and_error(differences)
     assert low == pytest.approx(mean - 1.96 * error, abs=0.4 * error)
     assert high == pytest.approx(mean + 1.96 * error, abs=0.4 * error)
-    again = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, rows, seed=0)
+    again = verdict.interval_of(
+        verdict.bootstrap_differences(Metric.brier, labels, rival, baseline, None, rows, seed=0)
+    )
     assert again == (low, high)
 
 
@@ -331,6 +335,8 @@ def test_blocks_widen_the_interval_where_neighbours_agree() -> None:
     widths = []
     for by_time in (False, True):
         blocks = verdict.resampling_blocks(5000, by_time)
-        low, high = verdict.bootstrap_interval(Metric.brier, labels, rival, baseline, None, blocks, seed=0)
+        low, high = verdict.interval_of(
+            verdict.bootstrap_differences(Metric.brier, labels, rival, baseline, None, blocks, seed=0)
+        )
         widths.append(high - low)
     assert widths[1] == pytest.approx(widths[0] * 10, rel=0.3)  # sqrt(5000 rows / 50 blocks)

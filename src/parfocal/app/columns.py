@@ -224,7 +224,7 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
             ways = " or ".join(f"{number:.15g}" for number in may_be)
             yield f"taken for text: {quoted(text)} may be {ways}; --decimal point or --decimal comma says which"
         elif not written:
-            yield from because_of_words(numbers, reading)
+            yield from because_of_words(numbers)
 
 
 def thousands_or_not(values: pl.Series, column: Column) -> Iterator[str]:
@@ -238,7 +238,7 @@ def thousands_or_not(values: pl.Series, column: Column) -> Iterator[str]:
         yield f"{quoted(text)} is read as {taken:.15g}; --decimal comma makes it {other:.15g}"
 
 
-def because_of_words(texts: pl.Series, reading: Reading) -> Iterator[str]:
+def because_of_words(texts: pl.Series) -> Iterator[str]:
     """What keeps a column from being numbers, where that is a few words."""
     numeric = texts.filter(texts.str.contains(r"^[^A-Za-z]*\d[^A-Za-z]*$"))
     written = numerals.recognise(numeric.head(1000))

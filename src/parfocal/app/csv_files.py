@@ -187,7 +187,7 @@ def after_odd_backslashes(text: np.ndarray) -> np.ndarray:
     """Which bytes follow an odd number of backslashes, so that they are escaped."""
     slashes = text == BACKSLASH
     places = np.arange(len(text))
-    last_other = np.maximum.accumulate(np.where(slashes, -1, places))  # the last byte that is none
+    last_other = np.maximum.accumulate(np.where(slashes, -1, places))  # the last byte that is not a backslash
     run = np.append(0, (places - last_other)[:-1])
     return (run & 1).astype(bool)
 
@@ -210,9 +210,9 @@ def layout_of(path: Path) -> Layout:
         separator = declared or separator_of(path, head)
         names, head_lines = head_of(path, separator, skip)
     except UNREADABLE as error:
-        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
+        raise BadInput(f"{path} is not a CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
     if not names or any("\0" in name for name in names):
-        raise BadInput(f"{path} is no CSV file with a line of column names at its head")
+        raise BadInput(f"{path} is not a CSV file with a line of column names at its head")
     try:
         found = survey(path, separator, backslash=False, skip=skip)
         backslash = False
@@ -335,7 +335,7 @@ def plain_copy(path: Path, layout: Layout, to: Path) -> None:
                 writer.writerow(row)
             text.detach()
     except UNREADABLE as error:
-        raise BadInput(f"{path} is no CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
+        raise BadInput(f"{path} is not a CSV file in UTF-8: {one_line(error)}; save it as UTF-8") from error
     finally:
         csv.field_size_limit(limit)
 

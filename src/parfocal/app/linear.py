@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Of the design: numbers, what is missing, and of each category its codes and what is none of them."""
+        """Of the design: numbers, what is missing, and of each category its codes and one for all other values."""
         codes = sum(number + 1 for number in self.categories.values())
         return self.features - len(self.categories) + len(self.missing) + codes
 

@@ -153,7 +153,9 @@ def versions() -> dict[str, str]:
 def read_model(folder: Path) -> Model:
     """Read and check a folder that `parfocal fit` wrote."""
     if not (folder / DESCRIPTION).is_file():
-        raise BadInput(f"{folder} is no parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit")
+        raise BadInput(
+            f"{folder} is not a parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit"
+        )
     try:
         description = read_description(folder)
         written = description["format"]

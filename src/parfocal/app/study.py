@@ -28,7 +28,14 @@ from parfocal.app.trials import (
     race,
     to_trials,
 )
-from parfocal.app.verdict import FEWEST_FOR_INTERVAL, Comparison, bootstrap_interval, decimals, resampling_blocks
+from parfocal.app.verdict import (
+    FEWEST_FOR_INTERVAL,
+    Comparison,
+    bootstrap_differences,
+    decimals,
+    interval_of,
+    resampling_blocks,
+)
 from parfocal.calibrator import Calibrator
 
 FEW_TO_LEARN, FEW_TO_JUDGE = 100, 50  # rows of the rarest class; from 50 on, their number is certain to 14 %
@@ -88,9 +95,7 @@ class Study:
     winner: Finalist
     finalists: list[Finalist]  # cross-entropy first; the winner is among them
     comparisons: list[Comparison]  # each of the other finalists with cross-entropy, the winner first
-    calibration_harm: (
-        tuple[float, float] | None
-    )  # the interval of what calibrating added to the log loss, if beyond noise
+    calibration_harm: tuple[float, float] | None  # what calibrating added to the log loss, where beyond noise
     test: Rows
 
     @property
@@ -241,7 +246,7 @@ def interval(
     if test.of_rarest_class < FEWEST_FOR_INTERVAL:
         return None
     blocks = resampling_blocks(len(test.labels), split.by_time)
-    return bootstrap_interval(metric, test.labels, rival, baseline, test.weights, blocks, options.seed)
+    return interval_of(bootstrap_differences(metric, test.labels, rival, baseline, test.weights, blocks, options.seed))
 
 
 def compare(

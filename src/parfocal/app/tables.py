@@ -115,7 +115,7 @@ def open_table(path: Path) -> Table:
         raise
     except READ_ERRORS as error:
         kind = "CSV" if is_csv(path) else "Parquet"
-        raise BadInput(f"{path} is no {kind} file: {one_line(error)}") from error
+        raise BadInput(f"{path} is not a {kind} file: {one_line(error)}") from error
 
 
 def open_parquet(path: Path) -> Table:

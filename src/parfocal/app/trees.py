@@ -54,6 +54,7 @@ def check_values(values: np.ndarray, tree: np.ndarray, limit: float = np.inf) ->
 
 def whole(text: str, most: int = 2**31 - 1) -> int:
     need(
-        re.fullmatch(r"\d{1,10}", text) is not None and int(text) <= most, f"{text[:20]!r} is no number up to {most:,}"
+        re.fullmatch(r"\d{1,10}", text) is not None and int(text) <= most,
+        f"{text[:20]!r} is not a whole number up to {most:,}",
     )
     return int(text)

@@ -80,7 +80,7 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
         of_split,
         "has a wrong decision_type",
     )
-    need_all(np.isnan(threshold), of_split, "has a threshold that is no number")
+    need_all(np.isnan(threshold), of_split, "has a threshold that is not a number")
     check_values(column("leaf_value", leaves, float), np.repeat(numbers, leaves), LARGEST)
     check_values(np.array([float(tree.get("shrinkage", "1")) for tree in trees]), numbers)
 

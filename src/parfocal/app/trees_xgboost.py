@@ -88,7 +88,7 @@ def check_xgboost_trees(trees: list[dict[str, Any]], features: int) -> None:
     default = column("default_left", int, bool)
     need_all((default < 0) | (default > 1), tree, "has a wrong default_left")
     conditions = column("split_conditions", int, float)
-    need_all(np.isnan(conditions) & inner & (categorical == 0), tree, "has a split by no number")
+    need_all(np.isnan(conditions) & inner & (categorical == 0), tree, "has a split whose threshold is not a number")
     check_values(conditions[~inner], tree[~inner], LARGEST)
     for name in ("base_weights", "loss_changes", "sum_hessian"):
         column(name, int, float)
