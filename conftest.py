@@ -23,7 +23,7 @@ import pytest
 from hypothesis import settings
 
 import parfocal
-from parfocal import kernel
+from parfocal.backends import kernel
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

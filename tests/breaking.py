@@ -16,7 +16,8 @@ from types import CodeType, FunctionType
 import pytest
 
 import parfocal
-from parfocal import kernel, parameters
+from parfocal.backends import kernel
+from parfocal.core import parameters
 
 SOURCE = Path(parfocal.__file__).parent
 TESTS = Path(__file__).parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parfocal import kernel
+from parfocal.backends import kernel
 
 FASTEST, *OTHERS = kernel.available()
 

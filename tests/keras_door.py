@@ -14,8 +14,8 @@ import pytest
 from keras.src.backend import set_keras_mask
 
 import parfocal
+import parfocal.core.parameters
 import parfocal.keras
-import parfocal.parameters
 from parfocal.keras import batches
 
 Losses, Metrics = parfocal.keras, parfocal.keras.metrics
@@ -392,7 +392,7 @@ def test_a_broken_door_turns_them_red(
 
 
 def test_swapped_class_weights_turn_them_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = parfocal.parameters.Binary.weights.fget
-    monkeypatch.setattr(parfocal.parameters.Binary, "weights", property(lambda self: right(self)[::-1]))
+    right = parfocal.core.parameters.Binary.weights.fget
+    monkeypatch.setattr(parfocal.core.parameters.Binary, "weights", property(lambda self: right(self)[::-1]))
     with pytest.raises(AssertionError):
         test_the_examples_on_kerass_pages_run_with_only_the_import_exchanged()

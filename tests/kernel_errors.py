@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import parfocal
-from parfocal import formula, kernel
+from parfocal.backends import kernel
+from parfocal.core import formula
 
 GAMMAS = (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 3.0, 4.4, 5.0, 10.0)
 PROMISED = {"float32": 1e-6, "float64": 1e-14}

@@ -23,7 +23,8 @@ import parfocal
 import parfocal.keras
 import parfocal.torch
 from libraries import Library, dtype_name, numpys, precision
-from parfocal import Calibrator, calibration
+from parfocal import Calibrator
+from parfocal.core import calibration
 
 Binary, Dense = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 Sparse = parfocal.SparseCategoricalFocalCrossentropy

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import parfocal
-from parfocal import formula, probability, softmax
+from parfocal.core import formula, probability, softmax
 
 pytestmark = pytest.mark.usefixtures("two_kernels")
 

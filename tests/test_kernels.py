@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import kernel_errors
 import parfocal
-from parfocal import kernel
+from parfocal.backends import kernel
 from parfocal.boosting import gradient_and_curvature
 
 NATIVE = [name for name in kernel.available() if name != "numpy"]

@@ -10,7 +10,7 @@ from mpmath import mp, mpf
 
 import oracle
 import parfocal
-from parfocal import posterior
+from parfocal.core import posterior
 
 Binary, Categorical = parfocal.BinaryFocalCrossentropy, parfocal.CategoricalFocalCrossentropy
 

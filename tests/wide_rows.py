@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from parfocal import formula
+from parfocal.core import formula
 
 CLASSES = (2, 3, 10, 100, 1000, 100_000)
 GAMMAS = (0.0, 2.0, 10.0)

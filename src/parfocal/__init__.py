@@ -1,20 +1,20 @@
 """Focal losses: one definition, exact numbers and gradients, and the way back to probabilities."""
 
 from parfocal import config, metrics
+from parfocal.backends.kernel import kernel_info, set_num_threads
 from parfocal.calibrator import Calibrator
+from parfocal.core.parameters import FLSD53, GammaSchedule
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
-from parfocal.kernel import kernel_info, set_num_threads
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
     Loss,
     SparseCategoricalFocalCrossentropy,
 )
-from parfocal.parameters import FLSD53, GammaSchedule
 from parfocal.weights import class_weights
 
 __version__ = "0.1.0"

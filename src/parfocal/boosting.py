@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import checks
 from parfocal.backends import numpy
+from parfocal.core import validation
+from parfocal.core.batch import broadcast_weight
 from parfocal.losses import BinaryFocalCrossentropy, SparseCategoricalFocalCrossentropy
-from parfocal.reduction import broadcast_weight
 
 Loss = BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy
 Pair = tuple[np.ndarray, np.ndarray]
@@ -60,7 +60,9 @@ def gradient_and_curvature(
     >>> print(gradient.round(3), curvature.round(3))
     [-1.086 -0.298 -0.   ] [0.09  0.486 0.   ]
     """
-    return derivatives(loss, margins, labels, sample_weight, checks.one_of("curvature", curvature, CURVATURES), dtype)
+    return derivatives(
+        loss, margins, labels, sample_weight, validation.one_of("curvature", curvature, CURVATURES), dtype
+    )
 
 
 def derivatives(
@@ -104,7 +106,7 @@ def check(loss: Any, margins: np.ndarray, labels: np.ndarray) -> None:
     if isinstance(loss, BinaryFocalCrossentropy):
         if margins.ndim != 1:
             raise ValueError(f"margins must have one axis, one margin per sample; got shape {margins.shape}")
-        checks.one_shape(labels.shape, margins.shape, "gradient_and_curvature")
+        validation.one_shape(labels.shape, margins.shape, "gradient_and_curvature")
     elif margins.ndim != 2:
         raise ValueError(f"margins must have the shape (samples, classes); got {margins.shape}")
     elif loss.parameters.axis not in (-1, 1):

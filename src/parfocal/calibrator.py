@@ -9,17 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import backends, calibration, checks, formula, posterior
+from parfocal import backends
 from parfocal.backends import numpy
-from parfocal.formula import Array
+from parfocal.core import calibration, formula, posterior, validation
+from parfocal.core.batch import broadcast_weight
+from parfocal.core.formula import Array
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
     FocalLoss,
     SparseCategoricalFocalCrossentropy,
 )
-from parfocal.parameters import Binary, Categorical, SparseCategorical
-from parfocal.reduction import broadcast_weight
 
 __all__ = ["Calibrator"]
 
@@ -112,8 +113,8 @@ class Calibrator:
 
     def __init__(self, loss: Any, bias: bool = True, prior_weight: float = 1.0, class_weight: Any = None) -> None:
         self.loss = core_loss(loss)
-        self.bias = checks.flag("bias", bias)
-        weight = checks.number_or_list("prior_weight", prior_weight)
+        self.bias = validation.flag("bias", bias)
+        weight = validation.number_or_list("prior_weight", prior_weight)
         if isinstance(weight, tuple) or not 0 <= weight < math.inf:
             raise ValueError(f"prior_weight must be one number >= 0, and 0 for no prior; got {prior_weight!r}")
         self.prior_weight = weight
@@ -121,7 +122,7 @@ class Calibrator:
         if self._binary:
             posterior.binary_posterior_logit(np, self.loss.parameters, np.zeros(1), class_weight)  # raises its errors
         else:
-            checks.smoothing_below_one(self.loss.parameters.label_smoothing)
+            validation.smoothing_below_one(self.loss.parameters.label_smoothing)
         self._fit: calibration.Fit | None = None
 
     @property
@@ -219,7 +220,7 @@ class Calibrator:
         """
         kinds = {kind.__name__: kind for kind in LOSSES}
         loss, weight, fitted = config["loss"], config["class_weight"], config["fitted"]
-        kind = kinds[checks.one_of("the class_name of the loss", loss["class_name"], tuple(kinds))]
+        kind = kinds[validation.one_of("the class_name of the loss", loss["class_name"], tuple(kinds))]
         if isinstance(weight, Mapping):
             weight = {int(key): value for key, value in weight.items()}
         made = cls(kind.from_config(loss["config"]), config["bias"], config["prior_weight"], weight)
@@ -279,10 +280,11 @@ class Calibrator:
         given, xp = backend.float_array("y_pred", y_pred), backend.xp
         if isinstance(fit.bias, tuple):
             shape = backend.shape(given)
-            classes = shape[checks.class_axis(parameters, shape, "posterior")]
+            classes = shape[validation.class_axis(parameters, shape, "posterior")]
             if classes != len(fit.bias):
                 raise ValueError(
-                    f"y_pred has {checks.counted(classes, 'class')}, and this Calibrator was fitted to {len(fit.bias)}"
+                    f"y_pred has {validation.counted(classes, 'class')}, and this Calibrator was fitted to "
+                    f"{len(fit.bias)}"
                 )
         with backend.quiet():
             logits = backend.logits(parameters, backend.stopped(given))
@@ -300,14 +302,16 @@ class Calibrator:
         labels, given = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
         scores = numpy.binary_scores(labels, given)
         labels = numpy.binary_labels(labels, scores)
-        axis = checks.axis_in_range(self.loss.parameters.axis, scores.ndim, "Calibrator.fit")
+        axis = validation.axis_in_range(self.loss.parameters.axis, scores.ndim, "Calibrator.fit")
         counted = weights = None
         if sample_weight is not None:
             weights, per_element = host_weights(sample_weight, scores, axis, scores.shape)
             weights = np.broadcast_to(weights if per_element else np.expand_dims(weights, axis), scores.shape)
             counted = weights > 0
         looked_at = scores if counted is None else np.where(counted, scores, scores.dtype.type(0))
-        checks.labels_in_unit_interval(labels if counted is None else np.where(counted, labels, labels.dtype.type(0)))
+        validation.labels_in_unit_interval(
+            labels if counted is None else np.where(counted, labels, labels.dtype.type(0))
+        )
         self._check_scores(looked_at)
         self._check_infinite(looked_at, lambda: np.where(looked_at > 0, labels < 1, labels > 0))
         if counted is None or weights is None:
@@ -329,9 +333,9 @@ class Calibrator:
             looked_at = np.where(counted[..., None], scores, scores.dtype.type(1))
             read = np.where(counted if sparse else counted[..., None], labels, labels.dtype.type(0))
         if isinstance(parameters, SparseCategorical):
-            checks.class_indices(read, scores.shape[-1], parameters.ignore_class)
+            validation.class_indices(read, scores.shape[-1], parameters.ignore_class)
         else:
-            checks.labels_in_unit_interval(read)
+            validation.labels_in_unit_interval(read)
         self._check_scores(np.moveaxis(looked_at, -1, axis))
 
         def wrong() -> np.ndarray:
@@ -342,7 +346,7 @@ class Calibrator:
 
         self._check_infinite(np.moveaxis(looked_at, -1, axis), wrong)
         if not parameters.from_logits:
-            checks.rows_have_a_sum(looked_at.sum(axis=-1, keepdims=True))
+            validation.rows_have_a_sum(looked_at.sum(axis=-1, keepdims=True))
         counted = np.ones(scores.shape[:-1], bool) if counted is None else counted
         return Samples(
             scores[counted],
@@ -354,11 +358,11 @@ class Calibrator:
         bad = np.isnan(scores)
         if bad.any():
             raise ValueError(
-                f"y_pred holds {checks.first_bad(bad, scores)}, from which nothing can be fitted; leave such samples "
-                "out, or give them sample_weight=0"
+                f"y_pred holds {validation.first_bad(bad, scores)}, from which nothing can be fitted; leave such "
+                "samples out, or give them sample_weight=0"
             )
         if not self.loss.parameters.from_logits:
-            checks.probabilities_in_unit_interval(scores)
+            validation.probabilities_in_unit_interval(scores)
 
     def _check_infinite(self, scores: np.ndarray, wrong: Callable[[], np.ndarray]) -> None:
         """Refuses logits that are infinite and wrong; label smoothing bounds them, and so do probabilities."""
@@ -370,8 +374,8 @@ class Calibrator:
         if bad.any():
             # An error, and no bound: one such sample would decide everything, and the bound how.
             raise ValueError(
-                f"y_pred holds {checks.first_bad(bad, scores)}, which y_true contradicts: the loss of that sample is "
-                "infinite at every finite temperature. Leave such samples out, give them sample_weight=0, or clip "
+                f"y_pred holds {validation.first_bad(bad, scores)}, which y_true contradicts: the loss of that sample "
+                "is infinite at every finite temperature. Leave such samples out, give them sample_weight=0, or clip "
                 "y_pred to finite scores"
             )
 
@@ -426,6 +430,6 @@ def host_weights(
     weights = numpy.weights(host_array("sample_weight", sample_weight), scores)
     bad = ~((weights >= 0) & (weights < np.inf))
     if bad.any():
-        raise ValueError(f"a sample_weight must be finite and >= 0 here; got {checks.first_bad(bad, weights)}")
+        raise ValueError(f"a sample_weight must be finite and >= 0 here; got {validation.first_bad(bad, weights)}")
     lengths = numpy.lengths_without(scores, axis)
     return broadcast_weight(numpy, weights, lengths, lengths, elements)

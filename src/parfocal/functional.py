@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from parfocal import backends, checks
-from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
+from parfocal import backends
+from parfocal.core import validation
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 
 __all__ = [
     "binary_focal_crossentropy",
@@ -69,7 +70,7 @@ def binary_focal_crossentropy(
     parameters = checked(Binary, apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
     backend = backends.find(y_pred, y_true)
     y_pred = backend.binary_scores(y_true, y_pred)
-    axis = checks.axis_in_range(parameters.axis, len(y_pred.shape), "binary_focal_crossentropy")
+    axis = validation.axis_in_range(parameters.axis, len(y_pred.shape), "binary_focal_crossentropy")
     if len(y_pred.shape) == 1:  # one loss: summed in the same pass
         (loss,) = backend.binary(parameters, y_true, y_pred, 0, by=backend.length(y_pred, 0) or 1, total=True)
         return backend.cast(loss, y_pred.dtype)

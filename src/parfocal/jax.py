@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from parfocal import checks
 from parfocal.backends.jax import BACKEND
-from parfocal.backends.laws import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
-from parfocal.parameters import Binary, Categorical, SparseCategorical, checked
+from parfocal.core import validation
+from parfocal.core.laws import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 
 __all__ = ["sigmoid_focal_loss", "softmax_focal_loss"]
 
@@ -134,7 +134,7 @@ def softmax_focal_loss(
             kept = jnp.moveaxis(broadcast("where", where, logits.shape), batch.axis, -1)
             scores, rows = jnp.where(kept, scores, -jnp.inf), kept.any(axis=-1)
         else:
-            rows = broadcast("where", where, checks.without(logits.shape, batch.axis))
+            rows = broadcast("where", where, validation.without(logits.shape, batch.axis))
         scores = jnp.where(rows[..., None], scores, 0.0)
     law, constants = BACKEND.softmax_law(parameters, batch, scores)
     if kept is not None:

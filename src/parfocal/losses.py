@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import backends, checks, config, formula, functional, posterior
-from parfocal.parameters import Binary, Categorical, SparseCategorical
-from parfocal.reduction import BINARY_REDUCTIONS, REDUCTIONS, broadcast_weight, divisor
+from parfocal import backends, config, functional
+from parfocal.core import formula, posterior, validation
+from parfocal.core.batch import BINARY_REDUCTIONS, REDUCTIONS, broadcast_weight, divisor
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 
 __all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
 
@@ -57,7 +58,7 @@ class Loss:
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
     ) -> None:
         self.name = name or type(self).__name__
-        self.reduction = checks.one_of("reduction", reduction, self.reductions)
+        self.reduction = validation.one_of("reduction", reduction, self.reductions)
         self.dtype = config.dtype_name(dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -259,8 +260,8 @@ class FocalLoss(Loss):
     def _reduced(self, backend: Any, losses: Any, batch: Batch) -> Any:
         """Losses of samples, weighted and reduced; those that do not count are left out."""
         xp, scores = backend.xp, batch.backend.shape(batch.scores)
-        wanted, given = checks.without(scores, self.parameters.axis % len(scores)), backend.shape(losses)
-        if not checks.fits(given, wanted):
+        wanted, given = validation.without(scores, self.parameters.axis % len(scores)), backend.shape(losses)
+        if not validation.fits(given, wanted):
             raise ValueError(
                 f"call must return one loss per sample, of shape {wanted} for y_pred of shape {scores}; it returned "
                 f"shape {given}"
@@ -342,7 +343,7 @@ class BinaryFocalCrossentropy(FocalLoss):
         backend = backends.find(y_pred, y_true, sample_weight)
         given = backend.binary_scores(y_true, y_pred)
         shape = backend.shape(given)
-        axis = checks.axis_in_range(self.parameters.axis, len(shape), "binary_focal_crossentropy")
+        axis = validation.axis_in_range(self.parameters.axis, len(shape), "binary_focal_crossentropy")
         count, elements = backend.count_without(given, axis), backend.at_least_one(backend.length(given, axis))
         scores = self._scores(backend, given)
         weights = factors = None
@@ -350,7 +351,7 @@ class BinaryFocalCrossentropy(FocalLoss):
             weights, per_element = broadcast_weight(
                 backend,
                 backend.weights(sample_weight, scores),
-                checks.without(shape, axis),
+                validation.without(shape, axis),
                 backend.lengths_without(given, axis),
                 shape,
             )
@@ -411,7 +412,7 @@ class CategoricalFocalCrossentropy(FocalLoss):
         count, scores, weights = backend.count_without(given, rows.axis), self._scores(backend, given), None
         if sample_weight is not None:
             weights = backend.weights(sample_weight, scores)
-            shape = checks.without(backend.shape(given), rows.axis)
+            shape = validation.without(backend.shape(given), rows.axis)
             weights, _ = broadcast_weight(backend, weights, shape, backend.lengths_without(given, rows.axis))
             if rows.valid is not None:
                 weights = backend.xp.where(rows.valid, weights, backend.xp.zeros_like(weights))

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from parfocal import losses
+from parfocal.core.batch import total_weight
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
-from parfocal.reduction import total_weight
 
 __all__ = [
     "BinaryFocalCrossentropy",

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import checks
 from parfocal.backends import numpy
 from parfocal.boosting import CURVATURES, Loss, Pair, derivatives
+from parfocal.core import validation
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -39,8 +39,8 @@ def focal_loss(classes: int | None, gamma: Any, alpha: Any, soft_labels: str = "
     for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
         if isinstance(values, tuple) and len(values) != classes:
             raise ValueError(
-                f"{name} has {checks.counted(len(values), 'number')}, and there are "
-                f"{checks.counted(classes, 'class')}; give one number, or one for each class in sorted order"
+                f"{name} has {validation.counted(len(values), 'number')}, and there are "
+                f"{validation.counted(classes, 'class')}; give one number, or one for each class in sorted order"
             )
     return loss
 
@@ -85,13 +85,13 @@ class Objective:
         prior: Any = None,
         labels: Any = None,
     ) -> None:
-        self.gamma = checks.gamma(gamma)
-        self.alpha = None if alpha is None else checks.categorical_alpha(alpha)
-        self.multi_label = checks.flag("multi_label", multi_label)
-        self.label_smoothing = checks.label_smoothing(label_smoothing)
-        checks.smoothing_below_one(self.label_smoothing)
+        self.gamma = validation.gamma(gamma)
+        self.alpha = None if alpha is None else validation.categorical_alpha(alpha)
+        self.multi_label = validation.flag("multi_label", multi_label)
+        self.label_smoothing = validation.label_smoothing(label_smoothing)
+        validation.smoothing_below_one(self.label_smoothing)
         self.soft_labels = soft_labels
-        self.curvature = checks.one_of("curvature", curvature, CURVATURES)
+        self.curvature = validation.one_of("curvature", curvature, CURVATURES)
         self.prior = None if prior is None else np.asarray(prior, dtype=np.float64)
         self.labels = None if labels is None else np.asarray(numpy.as_array("labels", labels))
         self._losses: dict[Any, Loss] = {}
@@ -130,7 +130,7 @@ class Objective:
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if num_class is None and labels.ndim == 1 and labels.size and np.nanmax(labels) > 1:
-            checks.class_indices(labels, int(np.nanmax(labels)) + 1, None)
+            validation.class_indices(labels, int(np.nanmax(labels)) + 1, None)
             num_class = int(labels.max()) + 1
         before = self.start_, self.scale_
         now = self.begin_with(labels, sample_weight, num_class)
@@ -174,10 +174,10 @@ class Objective:
             raise ValueError("there are no labels to find the prior of; give the objective a prior")
         weight = weights_of(labels, sample_weight)
         if classes is None or labels.ndim == 2:
-            checks.labels_in_unit_interval(labels)
+            validation.labels_in_unit_interval(labels)
             prior = np.average(labels, axis=0, weights=weight)
         else:
-            checks.class_indices(labels, classes, None)
+            validation.class_indices(labels, classes, None)
             prior = np.bincount(labels.astype(np.int64), weights=weight, minlength=classes) / weight.sum()
             if not prior.all():
                 warnings.warn(
@@ -214,7 +214,7 @@ class Objective:
             return derivatives(self.loss(None), margins, labels, sample_weight, self.curvature, dtype, by)
         labels = np.asarray(labels)
         if self.multi_label:
-            checks.one_shape(labels.shape, margins.shape, type(self).__name__)
+            validation.one_shape(labels.shape, margins.shape, type(self).__name__)
             each = None if sample_weight is None else np.repeat(np.asarray(sample_weight), margins.shape[1])
             loss = self.loss(None)
             flat = derivatives(loss, margins.ravel(), labels.ravel(), each, self.curvature, dtype, by)
@@ -232,9 +232,9 @@ class Objective:
         if labels.ndim == 1 and not smoothing:
             return derivatives(hard, margins, labels, sample_weight, self.curvature, dtype, by)
         if labels.ndim == 1:
-            checks.class_indices(labels, classes, None)
+            validation.class_indices(labels, classes, None)
             labels = np.eye(classes)[labels.astype(np.int64)]
-        checks.dense_labels(labels.shape, margins.shape, 1)
+        validation.dense_labels(labels.shape, margins.shape, 1)
         shares = labels * (1 - smoothing) + smoothing / classes
         weight = shares if sample_weight is None else shares * np.asarray(sample_weight)[:, None]
         gradient, curvature = np.zeros_like(margins, np.float64), np.zeros_like(margins, np.float64)
@@ -275,7 +275,7 @@ class Metric:
     NAMES = ("focal_loss", "log_loss")
 
     def __init__(self, objective: Objective, of: str = "focal_loss", *, labels: Any = None) -> None:
-        self.objective, self.of = objective, checks.one_of("of", of, self.NAMES)
+        self.objective, self.of = objective, validation.one_of("of", of, self.NAMES)
         if labels is None and objective.labels is not None:
             raise ValueError("the objective has labels of its own, so the metric needs those of its rows: labels=...")
         self.labels = None if labels is None else np.asarray(labels)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import checks
+from parfocal.core import validation
 
 SCHEMES = ("inverse_frequency", "effective_number")
 
@@ -76,7 +76,7 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     >>> class_weights(dict(enumerate(np.bincount([0] * 90 + [1] * 10))))
     array([0.55555556, 5.        ])
     """
-    checks.one_of("scheme", scheme, SCHEMES)
+    validation.one_of("scheme", scheme, SCHEMES)
     if beta is not None and (scheme != "effective_number" or not isinstance(beta, Real) or not 0 <= beta < 1):
         raise ValueError(f"beta must be a number in [0, 1), with scheme='effective_number'; got {beta!r}, {scheme!r}")
     counts = count_classes(labels_or_counts)
@@ -231,7 +231,7 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
         example = dict(enumerate(numbers.tolist())) if len(numbers) <= 6 else {0: 990, 1: 10}
         cure = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
     labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
-    numbers_given = checks.counted(len(numbers), "number")
+    numbers_given = validation.counted(len(numbers), "number")
     return (
         f"{numbers_given}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
         f"counts, pass them as a mapping from class to count, e.g. {cure}; if they are labels, "
@@ -264,7 +264,7 @@ def labels_as_array(given: Any) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         if np.isnan(labels).any():
             missing(np.isnan(labels), labels)
-        raise ValueError(f"labels must not be infinite; got {checks.first_bad(np.isinf(labels), labels)}")
+        raise ValueError(f"labels must not be infinite; got {validation.first_bad(np.isinf(labels), labels)}")
     return labels
 
 
@@ -278,7 +278,7 @@ def labels_of_objects(labels: list[Any]) -> np.ndarray:
         numbers = np.asarray(labels)
         if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
             return numbers
-        raise ValueError(f"labels must not be infinite; got {checks.first_bad(np.isinf(numbers), numbers)}")
+        raise ValueError(f"labels must not be infinite; got {validation.first_bad(np.isinf(numbers), numbers)}")
     if len(set(kinds.values())) <= 1 and None not in kinds.values():
         return np.asarray(labels, dtype=object)
     first = kinds[type(labels[0])]

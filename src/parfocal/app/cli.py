@@ -57,7 +57,7 @@ def info() -> None:
     import platform
 
     from parfocal.app.model import versions
-    from parfocal.kernel import kernel_info
+    from parfocal.backends.kernel import kernel_info
 
     found = kernel_info()
     print(f"kernel     {found['kernel']} (of {', '.join(found['available'])})")

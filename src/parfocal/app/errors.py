@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 
-from parfocal.checks import counted
+from parfocal.core.validation import counted
 
 __all__ = [
     "BadInput",

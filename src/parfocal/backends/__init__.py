@@ -1,7 +1,7 @@
 """Which array library an array belongs to, found without importing any.
 
 The type of `y_pred` decides: the first part of the module that defines it, or a base of it, names its library.  There
-is no global switch.  Each library has a file here; what a backend must have is written down in `tensors.Tensors`.
+is no global switch.  Each library has a file here; what a backend must have is written down in `base.Tensors`.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def load(library: str) -> Any:
 
         module = tensorflow
     else:
-        from parfocal.backends import tensors
+        from parfocal.backends import base
 
-        module = tensors
+        module = base
     loaded[library] = module
     return module

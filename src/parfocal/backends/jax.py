@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parfocal.backends.laws import Law
-from parfocal.backends.tensors import Tensors
-from parfocal.formula import Array
+from parfocal.backends.base import Tensors
+from parfocal.core.formula import Array
+from parfocal.core.laws import Law
 
 
 class Namespace:

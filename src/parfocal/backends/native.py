@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import checks
-from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core import validation
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 
 Results = tuple[Any, ...]
 
@@ -98,9 +98,9 @@ def binary(
         threads,
     )
     if bad_label >= 0:
-        checks.labels_in_unit_interval(labels)
+        validation.labels_in_unit_interval(labels)
     if soft_label:
-        checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
+        validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     return finished(value / by if total else loss, gradient, curvature, factor, dtype)[: order + 1]
 
 
@@ -216,7 +216,7 @@ def categorical(
         threads,
     )
     if bad_label >= 0 and isinstance(parameters, SparseCategorical):
-        checks.class_indices(given, z.shape[axis], parameters.ignore_class)
+        validation.class_indices(given, z.shape[axis], parameters.ignore_class)
     elif bad_label >= 0:
-        checks.labels_in_unit_interval(labels)
+        validation.labels_in_unit_interval(labels)
     return finished(value / by if total else loss, gradient, curvature, factor, dtype)[: order + 1]

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula, kernel, probability, softmax
-from parfocal.backends import native
-from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal import config
+from parfocal.backends import kernel, native
+from parfocal.core import formula, probability, softmax, validation
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 
 Terms = tuple[np.ndarray, ...]
 Results = tuple[Any, ...]  # terms, or the sum of the first and the others
@@ -44,7 +45,7 @@ def as_array(name: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
-    checks.is_real(name, array)
+    validation.is_real(name, array)
     return array
 
 
@@ -168,14 +169,14 @@ def cast(values: Any, dtype: str | np.dtype) -> Any:
 def logits(parameters: Binary | Categorical, y_pred: np.ndarray) -> np.ndarray:
     """Scores as float64 logits.  Probabilities are treated as the loss treats them; a softmax's logits are log p."""
     if isinstance(parameters, Categorical):
-        checks.class_axis(parameters, y_pred.shape, "posterior")
+        validation.class_axis(parameters, y_pred.shape, "posterior")
     if parameters.from_logits:
         return y_pred.astype(np.float64)
-    checks.probabilities_in_unit_interval(y_pred)
+    validation.probabilities_in_unit_interval(y_pred)
     scores = working(y_pred)
     if isinstance(parameters, Categorical):
         sums = scores.sum(axis=parameters.axis, keepdims=True)
-        checks.rows_have_a_sum(sums)
+        validation.rows_have_a_sum(sums)
         return np.log(clipped(scores / sums)[0])
     p, q = clipped(scores)
     return np.log(p) - np.log(q)
@@ -243,9 +244,9 @@ def binary(
             module, parameters, labels, y_pred, order, weights, by, total, dtype, positive, cotangent, threads
         )
     labels = labels.astype(np.float64)
-    checks.labels_in_unit_interval(labels)
+    validation.labels_in_unit_interval(labels)
     if not parameters.from_logits:
-        checks.probabilities_in_unit_interval(y_pred)
+        validation.probabilities_in_unit_interval(y_pred)
     compute = partial(binary_from_logits, positive) if parameters.from_logits else binary_from_probabilities
     terms = blockwise(partial(compute, parameters, order), y_pred.reshape(-1), labels.reshape(-1))
     terms = tuple(term.reshape(y_pred.shape) for term in terms)
@@ -262,7 +263,7 @@ def binary_labels(y_true: Any, y_pred: Any) -> np.ndarray:
     shape = tuple(y_pred.shape)
     if labels.shape == (*shape, 1) or (*labels.shape, 1) == shape:
         return labels.reshape(shape)
-    checks.one_shape(labels.shape, shape, "binary_focal_crossentropy")
+    validation.one_shape(labels.shape, shape, "binary_focal_crossentropy")
     return labels
 
 
@@ -276,7 +277,7 @@ def binary_from_logits(positive: bool, parameters: Binary, order: int, y_pred: n
     y_1, y_0 = formula.shares(y, parameters.label_smoothing)
     if parameters.soft_labels == "expected":
         return formula.binary_expected(np, x, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order, positive)
-    checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
+    validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     terms = formula.binary_linear(np, x, y_1, y_0, gamma_1, w_1, w_0, order)
     if positive:  # the rule "linear" has no positive part of its own
         terms = (*terms[:2], formula.binary_expected(np, x, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order, positive)[2])
@@ -291,7 +292,7 @@ def binary_from_probabilities(parameters: Binary, order: int, y_pred: np.ndarray
     if parameters.soft_labels == "linear" and gamma_0 == gamma_1:
         return probability.binary_linear(np, p, q, y_1, y_0, gamma_1, w_1, w_0, order)
     if (y_1 * y_0 != 0).any():
-        checks.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
+        validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     return probability.binary_expected(np, p, q, y_1, y_0, gamma_1, gamma_0, w_1, w_0, order)
 
 
@@ -309,12 +310,12 @@ class Rows(NamedTuple):
 
 def rows(parameters: Categorical, y_true: Any, y_pred: Any, given: Any = None) -> Rows:
     """The labels of a batch, once shapes and types have been checked."""
-    axis = checks.class_axis(parameters, y_pred.shape, parameters.function)
+    axis = validation.class_axis(parameters, y_pred.shape, parameters.function)
     labels = as_array("y_true", y_true)
     if not isinstance(parameters, SparseCategorical):
-        checks.dense_labels(labels.shape, y_pred.shape, axis)
+        validation.dense_labels(labels.shape, y_pred.shape, axis)
         return Rows(labels, axis, None, given)
-    if checks.sparse_labels(labels.shape, y_pred.shape, axis) is not None:
+    if validation.sparse_labels(labels.shape, y_pred.shape, axis) is not None:
         labels = labels.reshape(lengths_without(y_pred, axis))
     ignore = parameters.ignore_class
     return Rows(labels, axis, None if ignore is None else labels != ignore, given)
@@ -360,8 +361,8 @@ def categorical(
     if not parameters.from_logits:
         if valid is not None:  # whatever an ignored row holds, it is no mistake
             scores = np.where(valid[..., None], scores, scores.dtype.type(1))
-        checks.probabilities_in_unit_interval(scores)
-        checks.rows_have_a_sum(working(scores).sum(axis=-1))
+        validation.probabilities_in_unit_interval(scores)
+        validation.rows_have_a_sum(working(scores).sum(axis=-1))
     compute = partial(rows_from_logits, positive) if parameters.from_logits else rows_from_probabilities
     arrays = [scores.reshape(-1, classes), label_weights.reshape(-1, classes)]
     if target is not None:
@@ -381,9 +382,9 @@ def one_hot(parameters: Categorical, batch: Rows, classes: int) -> np.ndarray:
     """The labels as rows of numbers in [0, 1], classes on the last axis."""
     if not isinstance(parameters, SparseCategorical):
         labels = np.moveaxis(batch.labels, batch.axis, -1).astype(np.float64)
-        checks.labels_in_unit_interval(labels)
+        validation.labels_in_unit_interval(labels)
         return labels
-    checks.class_indices(batch.labels, classes, parameters.ignore_class)
+    validation.class_indices(batch.labels, classes, parameters.ignore_class)
     target = batch.labels[..., None] == np.arange(classes)
     return (target if batch.valid is None else target & batch.valid[..., None]).astype(np.float64)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from parfocal.backends.laws import Law
-from parfocal.backends.tensors import Tensors
-from parfocal.formula import Array
+from parfocal.backends.base import Tensors
+from parfocal.core.formula import Array
+from parfocal.core.laws import Law
 
 # The most numbers of a row that are added up one after the other.  Of 100,000 equal ones that cost a softmax 2.5e-6.
 BLOCK = 512

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from parfocal import kernel, parameters
-from parfocal.backends import numpy
-from parfocal.backends.laws import Law
-from parfocal.backends.tensors import Rows, Tensors
-from parfocal.parameters import Binary, Categorical
+from parfocal.backends import kernel, numpy
+from parfocal.backends.base import Rows, Tensors
+from parfocal.core import parameters
+from parfocal.core.laws import Law
+from parfocal.core.parameters import Binary, Categorical
 
 # -- torch operations under the array API's names
 

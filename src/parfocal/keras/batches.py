@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import keras
 from keras.src.backend import get_keras_mask  # Keras's losses and metrics read masks so; there is no public name
 
-from parfocal import backends, checks
+from parfocal import backends
+from parfocal.core import validation
+from parfocal.core.batch import broadcast_weight, divisor
+from parfocal.core.parameters import Binary, SparseCategorical
 from parfocal.losses import Batch, FocalLoss
-from parfocal.parameters import Binary, SparseCategorical
-from parfocal.reduction import broadcast_weight, divisor
 
 # In place of a masked score: any number that is a logit and a probability, and no row of which sums to 0.
 HARMLESS = 0.5
@@ -50,8 +51,8 @@ def without_masked(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any
     else:
         y_true = backend.rows(parameters, y_true, y_pred).labels
     shape = backend.shape(y_pred)
-    axis = checks.axis_in_range(parameters.axis, len(shape), parameters.function)
-    losses, lengths = checks.without(shape, axis), backend.lengths_without(y_pred, axis)
+    axis = validation.axis_in_range(parameters.axis, len(shape), parameters.function)
+    losses, lengths = validation.without(shape, axis), backend.lengths_without(y_pred, axis)
 
     kept = backend.xp.broadcast_to(leading(mask, losses), lengths)
     elements = keras.ops.expand_dims(kept, axis)
@@ -79,7 +80,7 @@ def batch_of(loss: FocalLoss, arguments: Given) -> Batch:
     return batch._replace(valid=valid, divisor=by)
 
 
-def leading(mask: Any, losses: checks.Shape) -> Any:
+def leading(mask: Any, losses: validation.Shape) -> Any:
     """The mask as booleans that broadcast to the losses; one of steps covers all losses of a step."""
     kept = keras.ops.cast(mask, "bool")
     given = tuple(kept.shape)
@@ -88,6 +89,6 @@ def leading(mask: Any, losses: checks.Shape) -> Any:
     while len(kept.shape) < len(losses):
         kept = keras.ops.expand_dims(kept, axis=-1)
     ones = tuple(b if a == 1 else a for a, b in zip(kept.shape, losses, strict=False))
-    if len(kept.shape) != len(losses) or not checks.fits(ones, losses):
+    if len(kept.shape) != len(losses) or not validation.fits(ones, losses):
         raise ValueError(f"the mask of y_pred has shape {given}, and the losses have {losses}: one entry for each loss")
     return kept

@@ -11,13 +11,13 @@ from typing import Any
 import keras
 
 from parfocal import losses as core
+from parfocal.core.batch import total_weight
 from parfocal.keras.batches import batch_of, given
 from parfocal.keras.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
-from parfocal.reduction import total_weight
 
 __all__ = [
     "BinaryFocalCrossentropy",

@@ -12,9 +12,9 @@ from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from parfocal import checks
+from parfocal.core import validation
+from parfocal.core.formula import Schedule
 from parfocal.engines import ENGINES, Rows, Task, Trained, engine_parameters
-from parfocal.formula import Schedule
 from parfocal.sklearn import features
 
 # What features may be: NaN is a missing value.
@@ -141,7 +141,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
 
         Missing values are NaN, or what the frame has for them.
         """
-        engine = ENGINES[checks.one_of("engine", self.engine, tuple(ENGINES))]
+        engine = ENGINES[validation.one_of("engine", self.engine, tuple(ENGINES))]
         self._check_parameters()
         more = engine_parameters(
             engine,
@@ -163,7 +163,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         if weight is not None and np.count_nonzero(np.bincount(labels, weights=weight)) < 2:
             raise ValueError("a classifier needs at least 2 classes; sample_weight leaves fewer with a weight above 0")
         self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
-        checks.class_weight_values(self.class_weight_.tolist(), "class_weight")
+        validation.class_weight_values(self.class_weight_.tolist(), "class_weight")
         if self.class_weight is not None:
             weight = self.class_weight_[labels] * (1.0 if weight is None else weight)
         random = check_random_state(self.random_state)
@@ -198,7 +198,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Those that neither the loss nor every engine checks."""
-        checks.one_of("validation", self.validation, ("random", "last"))
+        validation.one_of("validation", self.validation, ("random", "last"))
         for name in ("n_estimators", "early_stopping_rounds"):
             value = getattr(self, name)
             if value is not None:
@@ -207,12 +207,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     def _longest_step(self) -> float:
         """In margins, which move slower than logits of the posterior by 1 + gamma where samples are easy."""
         if isinstance(self.max_delta_step, str):
-            checks.one_of("max_delta_step", self.max_delta_step, ("auto",))
-            gamma = checks.gamma(self.gamma)
+            validation.one_of("max_delta_step", self.max_delta_step, ("auto",))
+            gamma = validation.gamma(self.gamma)
             return LONGEST_STEP / (
                 1 + float(np.max(np.asarray(gamma.gammas if isinstance(gamma, Schedule) else gamma)))
             )
-        step = checks.number_or_list("max_delta_step", self.max_delta_step or 0.0)
+        step = validation.number_or_list("max_delta_step", self.max_delta_step or 0.0)
         if isinstance(step, tuple) or not 0 <= step < float("inf"):
             raise ValueError(f"max_delta_step must be 'auto', None or a number >= 0; got {self.max_delta_step!r}")
         return step
@@ -236,7 +236,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         if len(lacking) and not at_random:
             held = len(held_out.labels)
             raise ValueError(
-                f"validation='last' holds out the last {checks.counted(held, 'row')}, and only "
+                f"validation='last' holds out the last {validation.counted(held, 'row')}, and only "
                 f"{'it has' if held == 1 else 'they have'} the class {self.classes_[lacking].tolist()[0]!r}; use a "
                 "smaller validation_fraction, or validation='random'"
             )
@@ -281,7 +281,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
 
 
 def at_least_1(name: str, value: Any) -> int:
-    if checks.whole_number(name, value) < 1:
+    if validation.whole_number(name, value) < 1:
         raise ValueError(f"{name} must be at least 1; got {value!r}")
     return int(value)
 

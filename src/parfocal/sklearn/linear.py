@@ -16,9 +16,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from parfocal import checks
+from parfocal.core import validation
+from parfocal.core.parameters import GammaSchedule
 from parfocal.objectives import focal_loss
-from parfocal.parameters import GammaSchedule
 from parfocal.sklearn import features
 from parfocal.sklearn.solvers import SOLVERS, Problem, start_and_scale
 
@@ -155,7 +155,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         solution = SOLVERS[self.solver](problem, problem.start(start), int(self.max_iter), float(self.tol))
         if solution.failure:
             warnings.warn(
-                f"{type(self).__name__} stopped after {checks.counted(solution.iterations, 'step')} of "
+                f"{type(self).__name__} stopped after {validation.counted(solution.iterations, 'step')} of "
                 f"solver={self.solver!r} with max_iter={self.max_iter} and tol={self.tol}: {solution.failure}. Scale "
                 "the features (sklearn.preprocessing.StandardScaler), or raise max_iter or tol.",
                 ConvergenceWarning,
@@ -168,8 +168,8 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Those that the loss does not check."""
-        checks.one_of("solver", self.solver, tuple(SOLVERS))
-        checks.flag("fit_intercept", self.fit_intercept)
+        validation.one_of("solver", self.solver, tuple(SOLVERS))
+        validation.flag("fit_intercept", self.fit_intercept)
         if isinstance(self.gamma, GammaSchedule):
             raise ValueError(
                 f"gamma={self.gamma!r} has jumps, where no solver finds a minimum; give a number, or one per class"
@@ -178,9 +178,9 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
             raise ValueError(f"C must be a number > 0, the inverse strength of the penalty; got {self.C!r}")
         if not isinstance(self.tol, Real) or not 0 <= self.tol < math.inf:
             raise ValueError(f"tol must be a number >= 0; got {self.tol!r}")
-        if checks.whole_number("max_iter", self.max_iter) < 1:
+        if validation.whole_number("max_iter", self.max_iter) < 1:
             raise ValueError(f"max_iter must be at least 1; got {self.max_iter!r}")
-        checks.smoothing_below_one(checks.label_smoothing(self.label_smoothing))
+        validation.smoothing_below_one(validation.label_smoothing(self.label_smoothing))
         known = self.class_weight is None or isinstance(self.class_weight, Mapping)
         if not known and not (isinstance(self.class_weight, str) and self.class_weight == "balanced"):
             raise ValueError(
@@ -201,7 +201,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
                     "out, or give some of them a weight above 0"
                 )
         class_weight = compute_class_weight(self.class_weight, classes=names, y=names[labels], sample_weight=weights)
-        checks.class_weight_values(class_weight.tolist(), "class_weight")
+        validation.class_weight_values(class_weight.tolist(), "class_weight")
         if self.class_weight is not None:
             weights = class_weight[labels] * (1.0 if weights is None else weights)
         return class_weight, weights

@@ -12,7 +12,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
-from parfocal import checks
+from parfocal.core import validation
 from parfocal.objectives import focal_loss
 
 
@@ -64,13 +64,13 @@ def focal_loss_score(
     >>> print(round(focal_loss_score(y_true, y_proba, gamma=0), 5))  # the log loss
     0.21616
     """
-    checks.flag("normalize", normalize)
+    validation.flag("normalize", normalize)
     given = check_array(y_proba, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y_proba")
     check_consistent_length(given, y_true, sample_weight)
     bad = (given < 0) | (given > 1)
     if bad.any():
         raise ValueError(
-            f"y_proba must hold probabilities in [0, 1]; it holds {checks.first_bad(bad, given)}. Pass what "
+            f"y_proba must hold probabilities in [0, 1]; it holds {validation.first_bad(bad, given)}. Pass what "
             "predict_proba returns, not decision_function."
         )
     classes, indices = class_indices(y_true, labels)
@@ -137,7 +137,7 @@ def class_indices(y_true: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     unknown = ~np.isin(y_true, classes)
     if unknown.any():
         raise ValueError(
-            f"y_true must hold labels among {classes.tolist()}; it holds {checks.first_bad(unknown, y_true)}"
+            f"y_true must hold labels among {classes.tolist()}; it holds {validation.first_bad(unknown, y_true)}"
         )
     return classes, np.searchsorted(classes, y_true)
 
@@ -158,10 +158,12 @@ def of_classes(given: np.ndarray, classes: np.ndarray) -> np.ndarray:
     off = ~(np.abs(sums - 1) <= tolerance)
     if off.any():
         if (sums == 0).any():
-            raise ValueError(f"each row of y_proba must sum to 1; a row sums to {checks.first_bad(sums == 0, sums)}")
+            raise ValueError(
+                f"each row of y_proba must sum to 1; a row sums to {validation.first_bad(sums == 0, sums)}"
+            )
         warnings.warn(
-            f"the rows of y_proba must sum to 1, and one sums to {checks.first_bad(off, sums)}; they are divided by "
-            "their sum. Pass what predict_proba returns.",
+            f"the rows of y_proba must sum to 1, and one sums to {validation.first_bad(off, sums)}; they are divided "
+            "by their sum. Pass what predict_proba returns.",
             UserWarning,
             stacklevel=3,
         )

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parfocal import checks
-from parfocal.parameters import Numbers
+from parfocal.core import validation
+from parfocal.core.parameters import Numbers
 
 # -- numbers
 
@@ -26,8 +26,8 @@ def numbers(name: str, value: Any) -> Any:
 
 
 def class_weights(value: Any) -> tuple[float, ...]:
-    weights = checks.number_or_list("weight", numbers("weight", value))
-    checks.at_least_one("weight", weights)
+    weights = validation.number_or_list("weight", numbers("weight", value))
+    validation.at_least_one("weight", weights)
     if not isinstance(weights, tuple) or not all(0 <= item < float("inf") for item in weights):
         raise ValueError(f"weight must be one number >= 0 for each class, in a tensor or a list; got {value!r}")
     return weights
@@ -41,7 +41,7 @@ def product(alpha: Numbers | None, weight: tuple[float, ...] | None) -> Numbers:
         return weight if alpha is None else tuple(alpha * item for item in weight)
     if len(alpha) != len(weight):
         raise ValueError(
-            f"alpha has {checks.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
+            f"alpha has {validation.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
             "one per class in both"
         )
     return tuple(a * b for a, b in zip(alpha, weight, strict=True))
@@ -75,7 +75,7 @@ def given_divisor(backend: Any, normalizer: Any) -> Any:
             return divisor
     elif not isinstance(normalizer, int | float):
         try:
-            divisor = checks.number_or_list("normalizer", normalizer)
+            divisor = validation.number_or_list("normalizer", normalizer)
         except TypeError:
             raise TypeError(f"{NORMALIZER}; got {normalizer!r}") from None
     if isinstance(divisor, tuple) or not 0 <= divisor < float("inf"):
@@ -117,7 +117,7 @@ def element_weights(weight: Any, inputs: Tensor | None = None) -> Tensor:
 
 
 def index(name: str, value: Any) -> int:
-    number = checks.whole_number(name, value)
+    number = validation.whole_number(name, value)
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{name} must be a whole number of at most 64 bits; got {value!r}")
     return number

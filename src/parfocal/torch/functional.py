@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from parfocal.parameters import checked
+from parfocal.core.parameters import checked
 from parfocal.torch.rules import SigmoidRule, SoftmaxRule
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parfocal import backends, checks, losses
-from parfocal.parameters import Numbers
-from parfocal.reduction import total_weight
+from parfocal import backends, losses
+from parfocal.core import validation
+from parfocal.core.batch import total_weight
+from parfocal.core.parameters import Numbers
 from parfocal.torch.arguments import (
     check_tensor,
     class_weights,
@@ -116,13 +117,13 @@ class SigmoidRule(Rule):
         label_smoothing: float,
         soft_labels: str,
     ) -> None:
-        self.reduction = checks.one_of("reduction", reduction, SIGMOID_REDUCTIONS)
+        self.reduction = validation.one_of("reduction", reduction, SIGMOID_REDUCTIONS)
         self.ignore_index = None if ignore_index is None else index("ignore_index", ignore_index)
         alpha = numbers("alpha", alpha)
         if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
             self.alpha = None
         else:
-            self.alpha = checks.binary_alpha(alpha)
+            self.alpha = validation.binary_alpha(alpha)
         self.loss = losses.BinaryFocalCrossentropy(
             self.alpha is not None,
             0.25 if self.alpha is None else self.alpha,
@@ -184,9 +185,9 @@ class SoftmaxRule(Rule):
     def __init__(
         self, alpha: Any, gamma: Any, reduction: str, weight: Any, ignore_index: int, label_smoothing: float
     ) -> None:
-        self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        self.reduction = validation.one_of("reduction", reduction, REDUCTIONS)
         self.ignore_index = index("ignore_index", ignore_index)
-        self.alpha = None if alpha is None else checks.categorical_alpha(numbers("alpha", alpha))
+        self.alpha = None if alpha is None else validation.categorical_alpha(numbers("alpha", alpha))
         self.weight = None if weight is None else class_weights(weight)
         factors, gamma = product(self.alpha, self.weight), numbers("gamma", gamma)
         # Classes lie on axis 1, as in cross_entropy; a single sample gets a batch axis.
@@ -213,8 +214,8 @@ class SoftmaxRule(Rule):
             )
         if self.weight is not None and len(self.weight) != inputs.shape[1]:
             raise ValueError(
-                f"weight has {checks.counted(len(self.weight), 'number')} and input has "
-                f"{checks.counted(inputs.shape[1], 'class')} on axis 1; give one number for each class"
+                f"weight has {validation.counted(len(self.weight), 'number')} and input has "
+                f"{validation.counted(inputs.shape[1], 'class')} on axis 1; give one number for each class"
             )
         if dense and self.ignore_index >= 0:
             raise ValueError(

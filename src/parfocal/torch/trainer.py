@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parfocal import checks
+from parfocal.core import validation
 from parfocal.torch.arguments import NORMALIZER
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
 
@@ -68,7 +68,7 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
             "trainer_loss needs a SigmoidFocalLoss or a SoftmaxFocalLoss, with a reduction other than 'none'; got "
             f"{loss!r}"
         )
-    causal = checks.flag("causal", causal)
+    causal = validation.flag("causal", causal)
     if causal and not isinstance(loss, SoftmaxFocalLoss):
         raise ValueError(f"causal=True is for next tokens, class indices, and needs a SoftmaxFocalLoss; got {loss!r}")
     if divides_by_items(loss):
@@ -145,7 +145,7 @@ def logits_of(outputs: Any) -> Tensor:
     elif not isinstance(outputs, Tensor) and hasattr(outputs, "logits"):
         logits = outputs.logits
     elif isinstance(outputs, tuple | list):
-        logits, got = (outputs[0] if outputs else None), f"{got} of {checks.counted(len(outputs), 'item')}"
+        logits, got = (outputs[0] if outputs else None), f"{got} of {validation.counted(len(outputs), 'item')}"
     if not isinstance(logits, Tensor):
         got += "" if logits is None or logits is outputs else f", with logits of type {type(logits).__name__}"
         raise TypeError(
@@ -186,7 +186,7 @@ def one_number(items: Any, logits: Tensor) -> Any:
         return None
     if not isinstance(items, Tensor):
         try:
-            number = checks.number_or_list("num_items_in_batch", items)
+            number = validation.number_or_list("num_items_in_batch", items)
         except TypeError:
             raise TypeError(f"{ITEMS}; got {items!r}") from None
         if isinstance(number, tuple):

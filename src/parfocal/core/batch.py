@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from parfocal import checks
-from parfocal.checks import Shape
-from parfocal.formula import Array
+from parfocal.core import validation
+from parfocal.core.formula import Array
+from parfocal.core.validation import Shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", None, "none", "mean_with_sample_weight")
 BINARY_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")
@@ -21,7 +21,7 @@ def broadcast_weight(
     then each axis is equal or 1.  The losses are never enlarged.  `lengths` is their shape as the library takes it.
     """
     xp, given = backend.xp, backend.shape(weight)
-    if elements is not None and checks.fits(given, elements) and not checks.fits(given, losses):
+    if elements is not None and validation.fits(given, elements) and not validation.fits(given, losses):
         return weight, True
     shape = given
     if len(given) == len(losses) + 1 and given[-1] == 1:
@@ -29,8 +29,8 @@ def broadcast_weight(
     elif len(given) == 1 and len(losses) == 2 and losses[-1] == 1:
         shape, weight = (*given, 1), xp.expand_dims(weight, axis=-1)
     ones = tuple(b if a == 1 else a for a, b in zip(shape, losses, strict=False))
-    if shape and (len(shape) != len(losses) or not checks.fits(ones, losses)):
-        checks.weight_shape(given, losses, elements)
+    if shape and (len(shape) != len(losses) or not validation.fits(ones, losses)):
+        validation.weight_shape(given, losses, elements)
     return xp.broadcast_to(weight, lengths), False
 
 

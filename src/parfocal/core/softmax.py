@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from parfocal.formula import (
+from parfocal.core.formula import (
     Array,
     Gamma,
     Namespace,

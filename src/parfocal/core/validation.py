@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.formula import Schedule
+from parfocal.core.formula import Schedule
 
 # q^g is computed from a pair of floats that hold g v; past this the parts overflow long after the loss is 0.
 LARGEST_GAMMA = 1e30

@@ -11,7 +11,7 @@ sigmoid has lost cannot be had back here.  Logits are better; `formula.py` is fo
 
 from __future__ import annotations
 
-from parfocal.formula import (
+from parfocal.core.formula import (
     SMALL,
     Array,
     Gamma,
@@ -23,7 +23,7 @@ from parfocal.formula import (
     times_gamma,
     weighted,
 )
-from parfocal.softmax import largest_of, sum_of_others
+from parfocal.core.softmax import largest_of, sum_of_others
 
 
 def power(xp: Namespace, base: Array, gamma: Gamma) -> Array:

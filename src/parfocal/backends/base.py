@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, config, formula
+from parfocal import config
 from parfocal.backends import numpy
-from parfocal.backends.laws import (
+from parfocal.core import formula, validation
+from parfocal.core.formula import Array, Namespace
+from parfocal.core.laws import (
     BinaryLaw,
     DenseSoftmaxLaw,
     HardSoftmaxLaw,
@@ -28,8 +30,7 @@ from parfocal.backends.laws import (
     meant,
     nan_unless,
 )
-from parfocal.formula import Array, Namespace
-from parfocal.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 
 NARROW = ("bool", "int8", "uint8", "int16", "uint16")
 
@@ -93,7 +94,7 @@ class Tensors:
 
     def lengths_without(self, array: Array, axis: int | None) -> Any:
         """The shape without an axis, as `broadcast_to` takes it."""
-        return tuple(array.shape) if axis is None else checks.without(tuple(array.shape), axis)
+        return tuple(array.shape) if axis is None else validation.without(tuple(array.shape), axis)
 
     def count_without(self, array: Array, axis: int | None) -> Any:
         """The number of losses."""
@@ -163,7 +164,9 @@ class Tensors:
         if not shape:
             return self.xp.reshape(scores, (1,))
         labels = self.shape(y_true) if self.is_ours(y_true) else np.shape(y_true)
-        return self.xp.expand_dims(scores, axis=-1) if len(shape) == 1 and checks.fits(labels, (*shape, 1)) else scores
+        return (
+            self.xp.expand_dims(scores, axis=-1) if len(shape) == 1 and validation.fits(labels, (*shape, 1)) else scores
+        )
 
     def cast(self, values: Array, dtype: Any) -> Array:
         dtype = self.dtype_named(dtype) if isinstance(dtype, str) else dtype
@@ -247,7 +250,7 @@ class Tensors:
             labels = self.xp.squeeze(labels, axis=-1)
         elif len(given) == len(shape) - 1 and shape[-1] == 1:
             labels = self.xp.expand_dims(labels, axis=-1)
-        checks.one_shape(self.shape(labels), shape, "binary_focal_crossentropy")
+        validation.one_shape(self.shape(labels), shape, "binary_focal_crossentropy")
         return labels
 
     # -- categorical
@@ -255,12 +258,12 @@ class Tensors:
     def rows(self, parameters: Categorical, y_true: Any, y_pred: Array) -> Rows:
         """The labels of a batch, once shapes and types have been checked."""
         shape = self.shape(y_pred)
-        axis = checks.class_axis(parameters, shape, parameters.function)
+        axis = validation.class_axis(parameters, shape, parameters.function)
         labels = self.companion("y_true", y_true, y_pred)
         if not isinstance(parameters, SparseCategorical):
-            checks.dense_labels(self.shape(labels), shape, axis)
+            validation.dense_labels(self.shape(labels), shape, axis)
             return Rows(labels, axis, None)
-        one = checks.sparse_labels(self.shape(labels), shape, axis)
+        one = validation.sparse_labels(self.shape(labels), shape, axis)
         labels = self.indices(labels if one is None else self.xp.squeeze(labels, axis=one))
         ignore = parameters.ignore_class
         return Rows(labels, axis, None if ignore is None else labels != ignore)
@@ -357,7 +360,7 @@ class Tensors:
         """Scores as logits.  Probabilities are treated as the loss treats them; a softmax's logits are log p."""
         xp, scores = self.xp, self.working(y_pred)
         if isinstance(parameters, Categorical):
-            checks.class_axis(parameters, self.shape(y_pred), "posterior")
+            validation.class_axis(parameters, self.shape(y_pred), "posterior")
         if parameters.from_logits:
             return scores
         scores = nan_unless(xp, meant(scores), scores)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parfocal import checks, formula, softmax
-from parfocal.formula import Array, Namespace
-from parfocal.parameters import Binary, Categorical
+from parfocal.core import formula, softmax, validation
+from parfocal.core.formula import Array, Namespace
+from parfocal.core.parameters import Binary, Categorical
 
 # Stands for an infinite logit: far beyond all others, and still finite after a difference and a product with gamma.
 INFINITE = 1e30
@@ -29,12 +29,12 @@ def class_weight_list(class_weight: Any, classes: int) -> list[float]:
     if class_weight is None:
         return [1.0] * classes
     if isinstance(class_weight, Mapping):
-        checks.class_weight_keys(class_weight, classes)
+        validation.class_weight_keys(class_weight, classes)
         class_weight = [class_weight.get(k, 1.0) for k in range(classes)]
-    weights = checks.number_or_list("class_weight", class_weight)
+    weights = validation.number_or_list("class_weight", class_weight)
     if not isinstance(weights, tuple) or len(weights) != classes:
         raise ValueError(f"class_weight must hold one number for each of the {classes} classes; got {class_weight!r}")
-    checks.class_weight_values(weights, "class_weight")
+    validation.class_weight_values(weights, "class_weight")
     return list(weights)
 
 
@@ -48,8 +48,8 @@ def binary_posterior_logit(xp: Namespace, parameters: Binary, x: Array, class_we
 
 def checked_class_weights(parameters: Binary, class_weight: Any) -> list[float]:
     """The weights of the two classes of samples, once nothing forbids a posterior."""
-    checks.smoothing_below_one(parameters.label_smoothing)
-    checks.class_weight_values(parameters.weights, "(1 - alpha, alpha)")
+    validation.smoothing_below_one(parameters.label_smoothing)
+    validation.class_weight_values(parameters.weights, "(1 - alpha, alpha)")
     return class_weight_list(class_weight, 2)
 
 
@@ -80,7 +80,7 @@ def binary_posterior(xp: Namespace, parameters: Binary, x: Array, class_weight: 
 
 def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
     """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
-    checks.prior_inside(prior)
+    validation.prior_inside(prior)
     class_weights = checked_class_weights(parameters, class_weight)
     return solve_increasing(
         lambda x: binary_log_odds(np, parameters, x, class_weights), np.log(prior) - np.log1p(-prior)
@@ -91,10 +91,10 @@ def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: An
 
 
 def alphas(parameters: Categorical, classes: int) -> list[float]:
-    checks.one_per_class("alpha", parameters.alpha, classes)
-    checks.one_per_class("gamma", parameters.gamma, classes)
+    validation.one_per_class("alpha", parameters.alpha, classes)
+    validation.one_per_class("gamma", parameters.gamma, classes)
     values = list(parameters.alpha) if isinstance(parameters.alpha, tuple) else [parameters.alpha] * classes
-    checks.class_weight_values(values, "alpha")
+    validation.class_weight_values(values, "alpha")
     return values
 
 
@@ -126,7 +126,7 @@ def log_share(
 
 def categorical_posterior_log(xp: Namespace, parameters: Categorical, z: Array, class_weight: Any = None) -> Array:
     """log eta at the logits z, classes on the loss's axis."""
-    checks.smoothing_below_one(parameters.label_smoothing)
+    validation.smoothing_below_one(parameters.label_smoothing)
     z = xp.moveaxis(z, parameters.axis, -1)
     classes, smoothing = z.shape[-1], parameters.label_smoothing
     weights = class_weight_list(class_weight, classes)
@@ -151,8 +151,8 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
     Each class's margin follows from its share up to one common factor; the factor is the one that makes the p sum to 1.
     At gamma 0 a share is p / alpha, and nothing has to be solved.
     """
-    checks.smoothing_below_one(parameters.label_smoothing)
-    checks.prior_inside(prior)
+    validation.smoothing_below_one(parameters.label_smoothing)
+    validation.prior_inside(prior)
     if prior.ndim != 1 or abs(prior.sum() - 1) > 1e-6:
         raise ValueError(f"prior must be one list of class shares that sum to 1; got {prior.tolist()}")
     classes, smoothing = len(prior), parameters.label_smoothing

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from parfocal import config, formula, probability, softmax
-from parfocal.formula import Array, Namespace
-from parfocal.parameters import Binary
+from parfocal import config
+from parfocal.core import formula, probability, softmax
+from parfocal.core.formula import Array, Namespace
+from parfocal.core.parameters import Binary
 
 # A probability outside [0, 1] by no more than this is one that was rounded, and is clipped.
 ROUNDING = 1e-3

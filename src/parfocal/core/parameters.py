@@ -1,0 +1,189 @@
+"""What a focal loss is: its parameters, checked once, and read by every backend.
+
+Plain classes: dataclasses would add a twentieth to the time of `import parfocal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from parfocal.core import validation
+from parfocal.core.formula import Schedule
+
+SOFT_LABEL_RULES = ("linear", "expected")
+Numbers = float | tuple[float, ...]
+
+
+class GammaSchedule(Schedule):
+    """A gamma that depends on how sure the model is of the true class: `gamma=GammaSchedule([0.2], [5, 3])`.
+
+    Parameters
+    ----------
+    thresholds : probabilities of the true class, in (0, 1), increasing.
+    gammas : one more than thresholds, only rising or only falling; gammas[i] holds below thresholds[i], the last one
+        from the last threshold on.
+
+    Derivatives take gamma as a constant, as Mukhoti et al. 2020 (arXiv:2002.09437) do; the loss jumps at a threshold.
+    `FLSD53` is their schedule: 5 below 0.2, else 3.  A softmax with weight on several classes asks each class for its
+    own probability.  It is computed without the native kernel.
+
+    Raises
+    ------
+    ValueError for anything else.
+
+    >>> from parfocal import binary_focal_crossentropy
+    >>> GammaSchedule([0.2], [5, 3])
+    GammaSchedule(thresholds=[0.2], gammas=[5.0, 3.0])
+    >>> print(binary_focal_crossentropy([1.0], [0.0], gamma=FLSD53, from_logits=True).round(4))  # 0.5^3 log 2
+    0.0866
+    """
+
+    def __init__(self, thresholds: Any, gammas: Any) -> None:
+        super().__init__(*validation.schedule(thresholds, gammas))
+
+    def get_config(self) -> dict[str, list[float]]:
+        return {"thresholds": list(self.thresholds), "gammas": list(self.gammas)}
+
+    def __repr__(self) -> str:
+        return f"GammaSchedule(thresholds={list(self.thresholds)}, gammas={list(self.gammas)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and (self.thresholds, self.gammas) == (other.thresholds, other.gammas)
+
+    def __hash__(self) -> int:
+        return hash((self.thresholds, self.gammas))
+
+
+FLSD53 = GammaSchedule([0.2], [5, 3])
+
+
+def known_gamma(value: Any) -> Any:
+    """A schedule that went through JSON, as a schedule again."""
+    if isinstance(value, dict) and set(value) == {"thresholds", "gammas"}:
+        return GammaSchedule(**value)
+    return value
+
+
+class Parameters:
+    """Named values, in the order of the loss's arguments.  Nothing changes them after they were checked."""
+
+    _scheduled = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def as_config(self) -> dict[str, Any]:
+        """`as_dict` as JSON has it."""
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in self.as_dict().items()}
+        return {name: v.get_config() if isinstance(v, GammaSchedule) else v for name, v in listed.items()}
+
+    @property
+    def scheduled(self) -> bool:
+        return self._scheduled
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and used as no key
+
+
+class Binary(Parameters):
+    """The parameters of `binary_focal_crossentropy`."""
+
+    function = "binary_focal_crossentropy"
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        soft_labels: str = "linear",
+    ) -> None:
+        self.apply_class_balancing = validation.flag("apply_class_balancing", apply_class_balancing)
+        self.alpha = validation.binary_alpha(alpha)
+        self.gamma: Numbers | Schedule = validation.gamma(known_gamma(gamma), classes=2)
+        self._scheduled = isinstance(self.gamma, Schedule)
+        self.from_logits = validation.flag("from_logits", from_logits)
+        self.label_smoothing = validation.label_smoothing(label_smoothing)
+        self.axis = validation.whole_number("axis", axis)
+        self.soft_labels: str = validation.one_of("soft_labels", soft_labels, SOFT_LABEL_RULES)
+        if self.label_smoothing:
+            validation.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
+        self._for_kernel = (*self.gammas, *self.weights, self.label_smoothing, self.soft_labels == "expected")
+
+    @property
+    def for_kernel(self) -> tuple[Any, Any, float, float, float, bool]:
+        """(gamma_0, gamma_1, w_0, w_1, label smoothing, is the rule "expected"?), as the native kernel takes them."""
+        return self._for_kernel
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """(w_0, w_1), the weights of the labels 0 and 1."""
+        return (1 - self.alpha, self.alpha) if self.apply_class_balancing else (1.0, 1.0)
+
+    @property
+    def gammas(self) -> tuple[Any, Any]:
+        """(gamma of the negatives, gamma of the positives)."""
+        gamma_0, gamma_1 = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        return gamma_0, gamma_1
+
+
+class Categorical(Parameters):
+    """The parameters of `categorical_focal_crossentropy`."""
+
+    function = "categorical_focal_crossentropy"
+
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+    ) -> None:
+        self.alpha: Numbers = validation.categorical_alpha(alpha)
+        self.gamma: Numbers | Schedule = validation.gamma(known_gamma(gamma))
+        self._scheduled = isinstance(self.gamma, Schedule)
+        self.from_logits = validation.flag("from_logits", from_logits)
+        self.label_smoothing = validation.label_smoothing(label_smoothing)
+        self.axis = validation.whole_number("axis", axis)
+
+
+class SparseCategorical(Categorical):
+    """The parameters of `sparse_categorical_focal_crossentropy`: those of the dense one, and a class to ignore."""
+
+    function = "sparse_categorical_focal_crossentropy"
+
+    def __init__(self, *dense: Any, ignore_class: int | None = None) -> None:
+        super().__init__(*dense)
+        self.ignore_class = None if ignore_class is None else validation.whole_number("ignore_class", ignore_class)
+
+
+known: dict[Any, Any] = {}  # not functools.cache, which torch.compile warns of
+MOST = 256
+
+# torch's own, once it is there: its compiler would guard the cache, and compile again at each new entry.
+is_compiling: Callable[[], bool] = bool
+
+
+def checked(kind: type, *arguments: Any, **named: Any) -> Any:
+    """kind(*arguments), checked once for arguments that come again and again."""
+    if is_compiling():
+        return kind(*arguments, **named)
+    key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
+    try:
+        found = known.get(key)
+    except TypeError:  # a list cannot be remembered
+        return kind(*arguments, **named)
+    if found is None:
+        found = kind(*arguments, **named)
+        if any(hasattr(value, "__array__") for value in arguments):  # a tensor has a hash, and may change all the same
+            return found
+        if len(known) >= MOST:
+            known.clear()
+        known[key] = found
+    return found
