@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.backends import numpy
+from parfocal.backends.numpy import NUMPY
 from parfocal.core import validation
-from parfocal.core.batch import broadcast_weight
+from parfocal.core.batch import weight_per_loss
+from parfocal.core.validation import Host
 from parfocal.losses import BinaryFocalCrossentropy, SparseCategoricalFocalCrossentropy
 
 Loss = BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy
 Pair = tuple[np.ndarray, np.ndarray]
+
+BOOSTERS = Host("margins", "labels", by_element=True)
 
 CURVATURES = ("positive", "exact", "absolute", "cross_entropy")
 
@@ -69,18 +72,16 @@ def derivatives(
     loss: Loss, margins: Any, labels: Any, sample_weight: Any, curvature: str, dtype: Any, by: float = 1.0
 ) -> Pair:
     """`gradient_and_curvature`, divided by `by`."""
-    margins = np.asarray(numpy.as_array("margins", margins), dtype=np.float64)
-    labels = numpy.as_array("labels", labels)
+    margins = np.asarray(validation.as_array("margins", margins), dtype=np.float64)
+    labels = validation.as_array("labels", labels)
     check(loss, margins, labels)
     weights, samples = None, margins.shape[:1]
     if sample_weight is not None:
-        weights, _ = broadcast_weight(numpy, numpy.weights(sample_weight, margins), samples, samples)
+        weights, _ = weight_per_loss(NUMPY, NUMPY.weights(sample_weight, margins), samples, samples)
 
     def terms(loss: Loss, positive: bool) -> Pair:
-        rows = labels if isinstance(loss, BinaryFocalCrossentropy) else numpy.rows(loss.parameters, labels, margins)
-        compute: Any = numpy.binary if isinstance(loss, BinaryFocalCrossentropy) else numpy.categorical
-        named = {"by": by, "total": True, "dtype": np.dtype(dtype), "positive": positive}
-        _, gradient, second = compute(loss.parameters, rows, margins, 2, weights, **named)
+        batch = NUMPY.batch(loss.parameters, labels, margins, weights, host=BOOSTERS)
+        _, gradient, second = NUMPY.terms(batch, 2, by, True, np.dtype(dtype), positive)
         if margins.flags.f_contiguous and not margins.flags.c_contiguous:
             return np.asfortranarray(gradient), np.asfortranarray(second)
         return gradient, second

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parfocal import backends
-from parfocal.backends import numpy
+from parfocal.backends.numpy import NUMPY
 from parfocal.core import calibration, formula, posterior, validation
-from parfocal.core.batch import broadcast_weight
+from parfocal.core.batch import weight_per_loss
 from parfocal.core.formula import Array
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 from parfocal.losses import (
@@ -270,13 +270,13 @@ class Calibrator:
         with np.errstate(all="ignore"):
             for start in range(0, len(scores), size):
                 rows = slice(start, start + size)
-                found[rows] = self._posterior_logit(np, parameters, numpy.logits(parameters, scores[rows]))
+                found[rows] = self._posterior_logit(np, parameters, NUMPY.logits(parameters, scores[rows]))
         return found
 
     def _calibrated(self, y_pred: Any, result: Callable[[Any, Array], Array]) -> Any:
         """`result` of the calibrated logits, in y_pred's library."""
         fit, parameters = self._fitted(), self.loss.parameters
-        backend = backends.find(y_pred, traced=True)
+        backend = backends.find(y_pred, differentiable=True)
         given, xp = backend.float_array("y_pred", y_pred), backend.xp
         if isinstance(fit.bias, tuple):
             shape = backend.shape(given)
@@ -286,11 +286,11 @@ class Calibrator:
                     f"y_pred has {validation.counted(classes, 'class')}, and this Calibrator was fitted to "
                     f"{len(fit.bias)}"
                 )
-        with backend.quiet():
-            logits = backend.logits(parameters, backend.stopped(given))
+        with backend.no_warnings():
+            logits = backend.logits(parameters, backend.detached(given))
             logits = fit.slope * self._posterior_logit(xp, parameters, logits)
             if isinstance(fit.bias, tuple):
-                logits = logits + (np.array(fit.bias) if xp is np else backend.per_class(fit.bias, logits)[0])
+                logits = logits + backend.per_class(fit.bias, logits)[0]
                 logits = xp.moveaxis(posterior.log_normalised(xp, logits), -1, parameters.axis)
             else:
                 logits = logits + fit.bias
@@ -299,10 +299,8 @@ class Calibrator:
     # -- held-out samples
 
     def _binary_samples(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
-        labels, given = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
-        scores = numpy.binary_scores(labels, given)
-        labels = numpy.binary_labels(labels, scores)
-        axis = validation.axis_in_range(self.loss.parameters.axis, scores.ndim, "Calibrator.fit")
+        batch = NUMPY.batch(self.loss.parameters, host_array("y_true", y_true), host_array("y_pred", y_pred))
+        labels, scores, axis = batch.labels, batch.scores, batch.axis
         counted = weights = None
         if sample_weight is not None:
             weights, per_element = host_weights(sample_weight, scores, axis, scores.shape)
@@ -320,8 +318,8 @@ class Calibrator:
 
     def _rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
         parameters: Categorical = self.loss.parameters
-        labels, scores = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
-        labels, axis, valid, _ = numpy.rows(parameters, labels, scores)
+        batch = NUMPY.batch(parameters, host_array("y_true", y_true), host_array("y_pred", y_pred))
+        labels, scores, axis, valid = batch.labels, batch.scores, batch.axis, batch.valid
         scores, weights, counted = np.moveaxis(scores, axis, -1), None, valid
         if sample_weight is not None:
             weights, _ = host_weights(sample_weight, scores, scores.ndim - 1, None)
@@ -420,16 +418,16 @@ def host_array(name: str, values: Any) -> np.ndarray:
             f"fit needs the numbers in {name}, and a traced array of {library} has none to "
             "read; call fit outside of jit, tf.function and torch.compile"
         ) from error
-    return numpy.as_array(name, values)
+    return validation.as_array(name, values)
 
 
 def host_weights(
     sample_weight: Any, scores: np.ndarray, axis: int, elements: tuple[int, ...] | None
 ) -> tuple[np.ndarray, bool]:
     """sample_weight, one for each loss or, where the second is True, for each element."""
-    weights = numpy.weights(host_array("sample_weight", sample_weight), scores)
+    weights = NUMPY.weights(host_array("sample_weight", sample_weight), scores)
     bad = ~((weights >= 0) & (weights < np.inf))
     if bad.any():
         raise ValueError(f"a sample_weight must be finite and >= 0 here; got {validation.first_bad(bad, weights)}")
-    lengths = numpy.lengths_without(scores, axis)
-    return broadcast_weight(numpy, weights, lengths, lengths, elements)
+    lengths = NUMPY.lengths_without(scores, axis)
+    return weight_per_loss(NUMPY, weights, lengths, lengths, elements)

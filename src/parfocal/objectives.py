@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.backends import numpy
 from parfocal.boosting import CURVATURES, Loss, Pair, derivatives
 from parfocal.core import validation
 from parfocal.losses import (
@@ -93,7 +92,7 @@ class Objective:
         self.soft_labels = soft_labels
         self.curvature = validation.one_of("curvature", curvature, CURVATURES)
         self.prior = None if prior is None else np.asarray(prior, dtype=np.float64)
-        self.labels = None if labels is None else np.asarray(numpy.as_array("labels", labels))
+        self.labels = None if labels is None else np.asarray(validation.as_array("labels", labels))
         self._losses: dict[Any, Loss] = {}
         self.start_: Any = None
         self.scale_ = 1.0
@@ -126,7 +125,7 @@ class Objective:
         labels = self.labels if labels is None else labels
         if labels is None:
             raise ValueError("give the labels of the training rows to params, or the objective a prior")
-        labels = np.asarray(numpy.as_array("labels", labels))
+        labels = np.asarray(validation.as_array("labels", labels))
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if num_class is None and labels.ndim == 1 and labels.size and np.nanmax(labels) > 1:
@@ -169,7 +168,7 @@ class Objective:
 
     def begin_with(self, labels: Any, sample_weight: Any = None, classes: int | None = None) -> Any:
         """`begin`, with the prior of labels; where all are of one class, half a sample is of another."""
-        labels = np.asarray(numpy.as_array("labels", labels), dtype=np.float64)
+        labels = np.asarray(validation.as_array("labels", labels), dtype=np.float64)
         if not labels.size:
             raise ValueError("there are no labels to find the prior of; give the objective a prior")
         weight = weights_of(labels, sample_weight)
@@ -307,7 +306,7 @@ def weights_of(labels: np.ndarray, sample_weight: Any) -> np.ndarray:
     """One weight for each row."""
     if sample_weight is None:
         return np.ones(len(labels))
-    weight = np.asarray(numpy.as_array("sample_weight", sample_weight), dtype=np.float64)
+    weight = np.asarray(validation.as_array("sample_weight", sample_weight), dtype=np.float64)
     if weight.shape != labels.shape[:1]:
         raise ValueError(f"sample_weight must have the shape {labels.shape[:1]}, one for each row; got {weight.shape}")
     if not (weight >= 0).all() or not 0 < weight.sum() < np.inf:

@@ -166,13 +166,18 @@ class SparseCategorical(Categorical):
 known: dict[Any, Any] = {}  # not functools.cache, which torch.compile warns of
 MOST = 256
 
-# torch's own, once it is there: its compiler would guard the cache, and compile again at each new entry.
-is_compiling: Callable[[], bool] = bool
+_is_compiling: Callable[[], bool] = bool
+
+
+def do_not_remember_while(is_compiling: Callable[[], bool]) -> None:
+    """For a compiler that traces Python: it would guard the cache of `checked`, and compile again at each new entry."""
+    global _is_compiling
+    _is_compiling = is_compiling
 
 
 def checked(kind: type, *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
-    if is_compiling():
+    if _is_compiling():
         return kind(*arguments, **named)
     key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
     try:
