@@ -76,7 +76,7 @@ class Loss:
         backend = backends.find(y_pred, y_true, sample_weight, differentiable=True)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
         losses = backend.for_summing(self.call(backend.companion("y_true", y_true, scores), scores))
-        batch = Batch(backend, None, None, losses, None, 1, None, None, losses.dtype)
+        batch = Batch(backend, False, None, None, losses, None, 1, None, None, losses.dtype)
         if sample_weight is not None:
             shape, lengths = backend.shape(losses), backend.lengths_without(losses, None)
             weight, _ = weight_per_loss(backend, backend.weights(sample_weight, losses), shape, lengths)

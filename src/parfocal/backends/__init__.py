@@ -45,9 +45,9 @@ def find(scores: Any, labels: Any = None, weight: Any = None, differentiable: bo
     if type(scores) is ndarray and type(labels) is ndarray and weight is None:
         return NUMPY  # the usual case, in a tenth of the time
     library = library_of(scores)
-    if labels is not None:
+    if labels is not None and type(labels) is not type(scores):
         same_library(host.labels, labels, library, host)
-    if weight is not None:
+    if weight is not None and type(weight) is not type(scores):
         same_library(host.weight, weight, library, host)
     if library == "numpy":
         return NUMPY

@@ -29,6 +29,7 @@ from parfocal.core.laws import (
     clipped,
     nan_unless,
     plausible,
+    widened,
 )
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
 from parfocal.core.validation import KERAS, Host
@@ -83,7 +84,7 @@ class Backend:
         if not host.by_element:
             axis = validation.axis_in_range(parameters.axis, len(self.shape(scores)), host.binary, host.scores)
             elements = self.at_least_one(self.length(scores, axis))
-        return Batch(self, parameters, labels, scores, axis, elements, None, None, scores.dtype, host)
+        return Batch(self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host)
 
     def binary_labels(self, labels: Any, scores: Array, host: Host = KERAS) -> Array:
         """Labels in the scores' shape; one side may lack a trailing axis of 1."""
@@ -106,7 +107,7 @@ class Backend:
             valid = None if parameters.ignore_class is None else labels != parameters.ignore_class
         else:
             validation.dense_labels(self.shape(labels), shape, axis, host)
-        return Batch(self, parameters, labels, scores, axis, 1, None, valid, scores.dtype, host)
+        return Batch(self, False, parameters, labels, scores, axis, 1, None, valid, scores.dtype, host)
 
     def indices(self, labels: Array) -> Array:
         """Class indices in a type that holds every class, and -1: bytes do not."""
@@ -179,7 +180,7 @@ class Backend:
         dtype, axis = batch.dtype if dtype is None else dtype, batch.axis
         if axis is None or not batch.binary:
             return self.computed(batch, order, divisor, summed, dtype, positive)
-        summed = summed or len(self.shape(batch.scores)) == 1  # a single loss is the sum in the same pass
+        summed = summed or len(batch.scores.shape) == 1  # a single loss is the sum in the same pass
         terms = self.computed(batch, order, divisor * batch.elements, summed, dtype, positive)
         return terms if summed else (self.mean(terms[0], axis), *terms[1:])
 
@@ -192,7 +193,7 @@ class Backend:
         loss, *slopes = self.all_terms(law, order, scores, constants)
         if not batch.binary:
             loss = xp.squeeze(loss, axis=-1)
-            if batch.axis != len(self.shape(batch.scores)) - 1:
+            if batch.axis != len(batch.scores.shape) - 1:
                 slopes = [xp.moveaxis(slope, -1, batch.axis) for slope in slopes]
             slope_weight = None if weight is None else xp.expand_dims(weight, axis=batch.axis)
         divisor = self.number(divisor, loss)
@@ -211,7 +212,7 @@ class Backend:
             y = self.cast(batch.labels, self.working_dtype(scores))
             law = BinaryLaw(parameters, self.are_hard(batch.labels), positive)
             return law, scores, (self.only_labels(batch, y),)
-        last = len(self.shape(scores)) - 1
+        last = len(scores.shape) - 1
         scores = scores if batch.axis == last else xp.moveaxis(scores, batch.axis, -1)
         if batch.valid is not None:  # whatever the scores of an ignored row hold, they have no effect
             scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, xp.ones_like(scores))
@@ -235,7 +236,7 @@ class Backend:
     ) -> tuple[Law, tuple[Array, ...]]:
         """The loss of rows with their classes on the last axis, and its constants."""
         xp, smoothing, gamma = self.xp, parameters.label_smoothing, parameters.gamma
-        classes = self.shape(scores)[-1]
+        classes = scores.shape[-1]
         assert classes is not None  # class_axis has seen to that
         gammas = self.per_class(gamma, scores, halved=True) if isinstance(gamma, tuple) else []
         if isinstance(parameters, SparseCategorical):
@@ -248,7 +249,7 @@ class Backend:
             labels = nan_unless(xp, known | xp.zeros_like(target), labels)
         else:
             labels = self.cast(batch.labels, self.working_dtype(scores))
-            labels = labels if batch.axis == len(self.shape(scores)) - 1 else xp.moveaxis(labels, batch.axis, -1)
+            labels = labels if batch.axis == len(scores.shape) - 1 else xp.moveaxis(labels, batch.axis, -1)
             labels = self.only_labels(batch, labels)
         if smoothing:
             labels = labels * (1 - smoothing) + smoothing / self.number(classes, labels)
@@ -303,7 +304,7 @@ class Backend:
         if parameters.from_logits:
             return self.working(scores)
         scores = self.probabilities(scores, parameters.axis if softmax else None, host)
-        p, q = clipped(xp, scores, config.epsilon())
+        p, q = widened(xp, *clipped(xp, scores, config.epsilon()))
         return xp.log(p) if softmax else xp.log(p) - xp.log(q)
 
     def probabilities(self, scores: Array, axis: int | None, host: Host = KERAS) -> Array:
@@ -421,6 +422,10 @@ class Backend:
 
     def at_least_one(self, length: Any) -> Any:
         return max(length, 1)
+
+    def count_or_one(self, array: Array, axis: int | None) -> Any:
+        """The number of losses as a divisor."""
+        return self.at_least_one(self.count_without(array, axis))
 
     def count_true(self, mask: Array) -> Any:
         return self.xp.sum(self.xp.astype(mask, self.xp.float32))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ except ImportError as error:  # built without a compiler, or for another machine
     native, why_not = None, str(error)
 
 _numpy_only = False
-_threads_chosen = False
+threads_beside_others = 1  # that a loss may use beside a library with threads of its own; 0: as many as were chosen
 
 
 def available() -> list[str]:
@@ -51,9 +51,9 @@ def use(name: str) -> None:
         native.use(name)
 
 
-def module() -> Any:
-    """The native module, where it computes; otherwise None."""
-    return None if _numpy_only else native
+def computes(parameters: Any) -> bool:
+    """Whether a native kernel computes a loss with these parameters."""
+    return parameters.native and not _numpy_only and native is not None
 
 
 def kernel_info() -> dict[str, Any]:
@@ -65,7 +65,7 @@ def kernel_info() -> dict[str, Any]:
     >>> kernel_info()["kernel"] in kernel_info()["available"]
     True
     """
-    computing = module()
+    computing = None if _numpy_only else native
     return {
         "kernel": computing.in_use() if computing else "numpy",
         "available": available(),
@@ -87,15 +87,10 @@ def set_num_threads(number: int) -> None:
     """
     if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 < number.__index__() < 1 << 16:
         raise ValueError(f"the number of threads must be a whole number from 1 to 65535; got {number!r}")
-    global _threads_chosen
-    _threads_chosen = True
+    global threads_beside_others
+    threads_beside_others = 0
     if native:
         native.set_threads(number.__index__())
-
-
-def threads_beside_others() -> int:
-    """How many threads a loss may use beside a library with threads of its own: one, unless somebody has chosen."""
-    return 0 if _threads_chosen else 1
 
 
 def from_environment() -> None:
@@ -116,15 +111,11 @@ def from_environment() -> None:
 from_environment()
 
 
-# -- a batch as the kernel's job
+# -- a batch as the kernel's job; a dtype of the kind "V" is the bfloat16 of ml_dtypes
 
 # Rows whose classes lie apart are read in blocks of neighbours; with fewer than this a copy is faster.  Shape
 # (100000, 10, 2), classes in the middle: 16 ns a logit as it lies.
 SHORT = 32
-
-
-def is_bfloat16(dtype: np.dtype) -> bool:
-    return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
 def readable(array: np.ndarray) -> np.ndarray:
@@ -136,17 +127,13 @@ def readable(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def native_order(dtype: np.dtype) -> np.dtype:
-    return dtype if dtype.isnative else dtype.newbyteorder("=")
-
-
-def flat(array: np.ndarray) -> np.ndarray:
+def flat(array: np.ndarray, scores: bool = False) -> np.ndarray:
     """One value a sample: contiguous, or along one axis."""
+    if array.dtype.kind == "V":
+        array = bits(array) if scores else array.astype(np.float32)
     flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype.isnative and array.dtype.kind != "V":
+    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return array
-    if is_bfloat16(array.dtype):
-        array = array.astype(np.float32)
     if array.size and not any(array.strides):  # one number for all, as a mean sends back
         return np.broadcast_to(array[(0,) * array.ndim], array.size)
     array = readable(array)
@@ -154,8 +141,8 @@ def flat(array: np.ndarray) -> np.ndarray:
 
 
 def bits(array: np.ndarray) -> np.ndarray:
-    """bfloat16 as 16-bit integers, which is how the kernel is given them."""
-    return array.view(np.uint16) if is_bfloat16(array.dtype) else array
+    """bfloat16 as 16-bit integers, which is how the kernel is given scores and derivatives."""
+    return array.view(np.uint16)
 
 
 def loss_dtype(scores: np.ndarray) -> type:
@@ -175,100 +162,103 @@ def terms(
 ) -> tuple[Any, ...]:
     """What `NumPy.computed` returns, for logits; `cotangent`, one for each loss, multiplies the derivatives."""
     weight, factor = (None, 1.0) if batch.weight is None else scaled(batch.weight)
-    native_dtype, compute = native_order(dtype), binary if batch.binary else softmax
-    further = cotangent, positive, threads
-    first, *slopes = compute(batch, order, weight, 1.0 / (divisor * factor), summed, native_dtype, further)
+    native_dtype = dtype if dtype.isnative else dtype.newbyteorder("=")
+    compute = binary if batch.binary else softmax
+    job = Job(order, weight, 1.0 / (divisor * factor), summed, native_dtype, cotangent, positive, threads)
+    first, gradient, curvature = compute(batch, job)
     if summed:
         first /= divisor
     if factor != 1.0:
         first = first / factor
     if native_dtype is not dtype:
-        slopes = [slope.astype(dtype) for slope in slopes]
-    return (first, *slopes)
+        gradient, curvature = (None if slope is None else slope.astype(dtype) for slope in (gradient, curvature))
+    return (first, gradient, curvature)[: order + 1]
 
 
-Further = tuple[np.ndarray | None, bool, int]  # the cotangent, whether the curvature is positive, threads
+class Job(NamedTuple):
+    """How the terms of a batch are wanted."""
+
+    order: int
+    weight: np.ndarray | None
+    scale: float  # of the derivatives
+    summed: bool
+    dtype: np.dtype  # of the derivatives
+    cotangent: np.ndarray | None
+    positive: bool
+    threads: int
 
 
-def binary(
-    batch: Batch, order: int, weight: np.ndarray | None, scale: float, summed: bool, dtype: np.dtype, further: Further
-) -> list[Any]:
+def binary(batch: Batch, job: Job) -> tuple[Any, Any, Any]:
     x, labels, parameters = batch.scores, batch.labels, batch.parameters
     assert native is not None
-    shape, (cotangent, positive, threads) = x.shape, further
-    loss: Any = None if summed else np.empty(shape, loss_dtype(x))
-    slopes = [np.empty(shape, dtype) for _ in range(order)]
+    shape, bfloat = x.shape, job.dtype.kind == "V"
+    loss: Any = None if job.summed else np.empty(shape, loss_dtype(x))
+    gradient = np.empty(shape, job.dtype) if job.order else None
+    curvature = np.empty(shape, job.dtype) if job.order > 1 else None
     value, bad_label, soft_label = native.binary(
-        flat(bits(x)),
+        flat(x, scores=True),
         flat(labels),
-        None if weight is None else flat(np.broadcast_to(weight, shape)),
-        None if cotangent is None else flat(cotangent),
+        None if job.weight is None else flat(np.broadcast_to(job.weight, shape)),
+        None if job.cotangent is None else flat(job.cotangent),
         loss,
-        bits(slopes[0]) if order else None,
-        bits(slopes[1]) if order > 1 else None,
+        bits(gradient) if bfloat and gradient is not None else gradient,
+        bits(curvature) if bfloat and curvature is not None else curvature,
         *parameters.for_kernel,
-        scale,
-        positive,
-        threads,
+        job.scale,
+        job.positive,
+        job.threads,
     )
     if bad_label >= 0:
         validation.labels_in_unit_interval(labels, batch.host)
     if soft_label:
         validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    return [value if summed else loss, *slopes]
+    return value if job.summed else loss, gradient, curvature
 
 
-def softmax(
-    batch: Batch, order: int, weight: np.ndarray | None, scale: float, summed: bool, dtype: np.dtype, further: Further
-) -> list[Any]:
+def softmax(batch: Batch, job: Job) -> tuple[Any, Any, Any]:
     z, axis, labels, parameters = batch.scores, batch.axis, batch.labels, batch.parameters
     sparse = isinstance(parameters, SparseCategorical)
+    assert axis is not None
+    assert native is not None
     if axis != z.ndim - 1 and math.prod(z.shape[axis + 1 :]) < SHORT:
         z = np.ascontiguousarray(np.moveaxis(z, axis, -1))
         labels = labels if sparse else np.ascontiguousarray(np.moveaxis(labels, axis, -1))
-        last = batch._replace(scores=z, labels=labels, axis=z.ndim - 1)
-        first, *slopes = softmax(last, order, weight, scale, summed, dtype, further)
-        return [first, *(np.moveaxis(slope, -1, axis) for slope in slopes)]
-    assert native is not None
-    rows, (cotangent, positive, threads) = (*z.shape[:axis], *z.shape[axis + 1 :]), further
+        first, *slopes = softmax(batch._replace(scores=z, labels=labels, axis=z.ndim - 1), job)
+        gradient, curvature = (None if slope is None else np.moveaxis(slope, -1, axis) for slope in slopes)
+        return first, gradient, curvature
     scores = readable(z)
     if scores.ndim != 2:
         scores = np.ascontiguousarray(scores)
-    loss: Any = None if summed else np.empty(rows, loss_dtype(z))
-    slopes = [np.empty_like(scores, dtype=dtype) for _ in range(order)]
+    loss: Any = None if job.summed else np.empty((*z.shape[:axis], *z.shape[axis + 1 :]), loss_dtype(z))
+    gradient = np.empty_like(scores, dtype=job.dtype) if job.order else None
+    curvature = np.empty_like(scores, dtype=job.dtype) if job.order > 1 else None
     ignore_class = parameters.ignore_class if sparse else None
     if ignore_class is not None and abs(ignore_class) > 2**53:  # a double would take its neighbours for it
         labels = np.where(labels == ignore_class, -1.0, np.where(labels == -1, -2.0, labels))
         ignore_class = -1
     if not sparse:
-        labels = readable(labels.astype(np.float32) if is_bfloat16(labels.dtype) else labels)
+        labels = readable(labels.astype(np.float32) if labels.dtype.kind == "V" else labels)
         labels = labels if labels.ndim == 2 else np.ascontiguousarray(labels)
     value, bad_label, _ = native.softmax(
-        as_rows(bits(scores), axis),
+        as_rows(scores, axis),
         flat(labels).reshape(-1) if sparse else None,
         None if sparse else as_rows(labels, axis),
-        None if weight is None else flat(weight).reshape(-1),
-        None if cotangent is None else flat(cotangent).reshape(-1),
+        None if job.weight is None else flat(job.weight).reshape(-1),
+        None if job.cotangent is None else flat(job.cotangent).reshape(-1),
         None if loss is None else loss.reshape(-1),
-        as_rows(bits(slopes[0]), axis) if order else None,
-        as_rows(bits(slopes[1]), axis) if order > 1 else None,
-        float64_vector(parameters.alpha),
-        float64_vector(parameters.gamma),
-        parameters.label_smoothing,
+        None if gradient is None else as_rows(gradient, axis),
+        None if curvature is None else as_rows(curvature, axis),
+        *parameters.for_kernel,
         ignore_class,
-        scale,
-        positive,
-        threads,
+        job.scale,
+        job.positive,
+        job.threads,
     )
     if bad_label >= 0 and sparse:
         validation.class_indices(batch.labels, z.shape[axis], parameters.ignore_class, batch.host)
     elif bad_label >= 0:
         validation.labels_in_unit_interval(labels, batch.host)
-    return [value if summed else loss, *slopes]
-
-
-def float64_vector(values: Any) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64).reshape(-1)
+    return value if job.summed else loss, gradient, curvature
 
 
 def scaled(weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -288,6 +278,8 @@ def scaled(weights: np.ndarray) -> tuple[np.ndarray, float]:
 
 def as_rows(array: np.ndarray, axis: int) -> np.ndarray:
     """`array` with three axes, classes last: a view where there is one."""
+    if array.dtype.kind == "V":
+        array = bits(array)
     if array.ndim == 2:
         return array[None] if axis == 1 else array.T[None]
     outer, classes = math.prod(array.shape[:axis]), array.shape[axis]

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,18 +29,8 @@ from parfocal.core.validation import KERAS, Host, as_array
 BLOCK = 1 << 14
 
 
-class Namespace:
-    """NumPy for the laws, which compute probabilities in float64 once they are rounded as Keras rounds them."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    @staticmethod
-    def widened(values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float64, copy=False)
-
-
-NAMESPACE = Namespace()
+# NumPy for the laws, which compute probabilities in float64 once they are rounded as Keras rounds them.
+NAMESPACE = SimpleNamespace(**vars(np), widened=functools.partial(np.asarray, dtype=np.float64))
 
 
 class NumPy(Backend):
@@ -54,9 +45,8 @@ class NumPy(Backend):
         dtype: Any = None,
     ) -> Batch:
         """As in `Backend`, with fewer calls: a batch of 32 spends more time here than in the kernel."""
-        scores = as_array(host.scores, scores)
-        if scores.dtype.kind != "f" and scores.dtype.kind in "biu":
-            scores = scores.astype(np.float64)
+        if type(scores) is not np.ndarray or scores.dtype.kind != "f":
+            scores = self.float_array(host.scores, scores)
         binary = isinstance(parameters, Binary)
         if binary and scores.ndim < 2 and not host.by_element:
             scores = self.with_an_axis(labels, scores)
@@ -80,14 +70,29 @@ class NumPy(Backend):
                 validation.one_shape(labels.shape, shape, host.binary, "", host)
             labels = labels.reshape(shape)
         if host.by_element:
-            return Batch(self, parameters, labels, scores, None, 1, None, None, scores.dtype, host)
-        axis = parameters.axis
+            return Batch(self, True, parameters, labels, scores, None, 1, None, None, scores.dtype, host)
+        axis = parameters.axis + (len(shape) if parameters.axis < 0 else 0)
         if not 0 <= axis < len(shape):
-            axis = validation.axis_in_range(axis, len(shape), host.binary, host.scores)
-        return Batch(self, parameters, labels, scores, axis, shape[axis] or 1, None, None, scores.dtype, host)
+            axis = validation.axis_in_range(parameters.axis, len(shape), host.binary, host.scores)
+        return Batch(self, True, parameters, labels, scores, axis, shape[axis] or 1, None, None, scores.dtype, host)
 
-    def indices(self, labels: np.ndarray) -> np.ndarray:
-        return labels
+    def softmax_batch(self, parameters: Categorical, labels: Any, scores: np.ndarray, host: Host) -> Batch:
+        labels, shape, axis = as_array(host.labels, labels), scores.shape, parameters.axis
+        axis += len(shape) if axis < 0 else 0
+        plain = 0 <= axis < len(shape) and shape[axis] > 1
+        if not plain or type(parameters.alpha) is tuple or type(parameters.gamma) is tuple:
+            name = host.sparse if isinstance(parameters, SparseCategorical) else host.dense
+            axis = validation.class_axis(parameters, shape, name, host)
+        rows, valid = (*shape[:axis], *shape[axis + 1 :]), None
+        if not isinstance(parameters, SparseCategorical):
+            if labels.shape != shape:
+                validation.dense_labels(labels.shape, shape, axis, host)
+        else:
+            if labels.shape != rows:
+                validation.sparse_labels(labels.shape, shape, axis, host)
+                labels = labels.reshape(rows)
+            valid = None if parameters.ignore_class is None else labels != parameters.ignore_class
+        return Batch(self, False, parameters, labels, scores, axis, 1, None, valid, scores.dtype, host)
 
     def with_an_axis(self, labels: Any, scores: np.ndarray) -> np.ndarray:
         if scores.ndim == 0 or as_array("y_true", labels).shape == (*scores.shape, 1):
@@ -99,8 +104,7 @@ class NumPy(Backend):
     def computed(
         self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, positive: bool
     ) -> tuple[Any, ...]:
-        parameters = batch.parameters
-        if kernel.module() is not None and parameters.from_logits and not parameters.scheduled:
+        if kernel.computes(batch.parameters):
             return kernel.terms(batch, order, divisor, summed, dtype, positive)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
             return super().computed(batch, order, divisor, summed, dtype, positive)
@@ -154,14 +158,14 @@ class NumPy(Backend):
         self, law: Law, order: int, scores: np.ndarray, constants: tuple[np.ndarray, ...]
     ) -> list[np.ndarray]:
         """On pieces of the leading axis that stay in cache."""
+        loss_shape = (*scores.shape[:-1], 1) if law.by_row else scores.shape
+        arrays = [scores, *constants]
         if law.by_row:
-            shapes = (*scores.shape[:-1], 1), scores.shape
-            scores, *constants = (array.reshape(-1, array.shape[-1]) for array in (scores, *constants))
+            arrays = [array.reshape(-1, array.shape[-1]) for array in arrays]
         else:
-            shapes = scores.shape, scores.shape
-            scores, *constants = (np.broadcast_to(array, scores.shape).reshape(-1) for array in (scores, *constants))
-        terms = blockwise(functools.partial(law_terms, law, order), scores, *constants)
-        return [term.reshape(shapes[i > 0]) for i, term in enumerate(terms)]
+            arrays = [np.broadcast_to(array, scores.shape).reshape(-1) for array in arrays]
+        loss, *slopes = blockwise(functools.partial(law.terms, NAMESPACE), order, *arrays)
+        return [loss.reshape(loss_shape), *(slope.reshape(scores.shape) for slope in slopes)]
 
     def probabilities(self, scores: np.ndarray, axis: int | None, host: Host = KERAS) -> np.ndarray:
         """An error in place of NaN; half precision is computed in float32."""
@@ -225,6 +229,12 @@ class NumPy(Backend):
     def lengths_without(self, array: np.ndarray, axis: int | None) -> tuple[int, ...]:
         return array.shape if axis is None else (*array.shape[:axis], *array.shape[axis + 1 :])
 
+    def count_or_one(self, array: np.ndarray, axis: int | None) -> int:
+        if axis is None:
+            return array.size or 1
+        length = array.shape[axis]
+        return (array.size // length if length else self.count_without(array, axis)) or 1
+
     def count_without(self, array: np.ndarray, axis: int | None) -> int:
         return math.prod(array.shape if axis is None else (*array.shape[:axis], *array.shape[axis + 1 :]))
 
@@ -259,15 +269,15 @@ def dtype_named(name: str) -> np.dtype:
         raise TypeError(f"NumPy has no {name} of its own; install ml_dtypes and import it, or use float32") from None
 
 
-def law_terms(law: Law, order: int, scores: np.ndarray, *constants: np.ndarray) -> tuple[np.ndarray, ...]:
-    return law.terms(NAMESPACE, scores, order, *constants)
-
-
-def blockwise(compute: Callable[..., tuple[np.ndarray, ...]], *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """compute(*arrays), on pieces of the leading axis that stay in cache."""
+def blockwise(
+    compute: Callable[..., tuple[np.ndarray, ...]], order: int, *arrays: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """compute(scores, order, *constants), on pieces of the leading axis that stay in cache."""
     rows = max(1, BLOCK // max(1, math.prod(arrays[0].shape[1:])))
     if len(arrays[0]) <= rows:
-        return compute(*arrays)
-    starts = range(0, len(arrays[0]), rows)
-    pieces = [compute(*(array[start : start + rows] for array in arrays)) for start in starts]
+        return compute(arrays[0], order, *arrays[1:])
+    pieces = []
+    for start in range(0, len(arrays[0]), rows):
+        scores, *constants = (array[start : start + rows] for array in arrays)
+        pieces.append(compute(scores, order, *constants))
     return tuple(np.concatenate(term) for term in zip(*pieces, strict=True))

@@ -289,8 +289,9 @@ class TorchKernel(NumPy):
         if dtype is not None and getattr(torch, dtype) is not scores.dtype:
             rounded = OPERATIONS.rounded(scores, dtype, parameters.from_logits)
             scores = rounded.to(WIDE.get(rounded.dtype, rounded.dtype))
-        array = in_memory(scores)
-        made = super().batch(parameters, in_memory(labels), array, in_memory(weight), in_memory(valid), host)
+        weight = None if weight is None else in_memory(weight)
+        valid = None if valid is None else in_memory(valid)
+        made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
         if made.scores.ndim != scores.ndim:
             scores = scores.reshape(made.scores.shape)
         return made._replace(dtype=derivatives, source=(scores, labels))
@@ -318,8 +319,8 @@ class TorchKernel(NumPy):
         """`NumPy.computed`, with the threads that torch leaves, and its derivatives times a cotangent."""
         dtype = batch.scores.dtype if dtype is None else dtype
         factor = None if cotangent is None else in_memory(cotangent)
-        if kernel.module() is not None and not batch.parameters.scheduled and batch.parameters.from_logits:
-            threads = kernel.threads_beside_others()
+        if kernel.computes(batch.parameters):
+            threads = kernel.threads_beside_others
             return kernel.terms(batch, order, divisor, summed, dtype, positive, factor, threads)
         loss, *slopes = super().computed(batch, order, divisor, summed, dtype, positive)
         if factor is None:
@@ -355,30 +356,30 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
     if isinstance(labels, Tensor) and labels.requires_grad:
         name = host.labels
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
-    plain = not differentiable and is_eager() and is_plain(scores) and is_plain(labels)
-    if plain and (weight is None or (is_plain(weight) and not getattr(weight, "requires_grad", False))):
+    if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
     return TorchOperations(Namespace(scores.device))
 
 
-def is_plain(values: Any) -> bool:
-    """Whether an argument lies in the processor's memory as the kernel can read it; not asked under torch.compile."""
-    if type(values) in PLAIN:
-        return values.is_cpu and values.layout is torch.strided and not values.is_neg()
-    return not isinstance(values, Tensor)
-
-
-def has_memory(values: Tensor) -> bool:
-    """False for the batched tensors of `is_grads_batched`, which have no CPU storage to read."""
-    return bool(torch._C._dispatch_keys(values).has(torch._C.DispatchKey.CPU))
-
-
-def is_eager() -> bool:
-    """Whether operations are carried out at once, on values: nothing traces, batches or differentiates them forward."""
-    return not (
+def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:
+    """Whether operations are carried out at once, on plain values in the processor's memory."""
+    if (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state()
         or forward_ad._current_level >= 0
-    )
+    ):
+        return False
+    for values in (scores, labels, weight):
+        if type(values) in PLAIN:
+            if not values.is_cpu or values.layout is not torch.strided or values.is_neg():
+                return False
+        elif isinstance(values, Tensor):
+            return False
+    return not getattr(weight, "requires_grad", False)
+
+
+def has_memory(values: Tensor) -> bool:
+    """False for the batched tensors of `is_grads_batched`, which have no CPU storage to read."""
+    return bool(torch._C._dispatch_keys(values).has(torch._C.DispatchKey.CPU))

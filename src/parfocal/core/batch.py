@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from parfocal.core import validation
 from parfocal.core.formula import Array, weighted
-from parfocal.core.parameters import Binary
 from parfocal.core.validation import KERAS, Host, Shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", None, "none", "mean_with_sample_weight")
@@ -29,6 +28,7 @@ class Batch(NamedTuple):
     """
 
     backend: Any
+    binary: bool
     parameters: Any  # Binary or Categorical; None: losses that were computed elsewhere
     labels: Array  # of the scores' shape; class indices of the rows' shape
     scores: Array  # as floats, in the dtype of the loss
@@ -39,10 +39,6 @@ class Batch(NamedTuple):
     dtype: Any  # of the derivatives: that of the caller's scores
     host: Host = KERAS
     source: Any = None  # the caller's scores and labels, where a library watches or differentiates them
-
-    @property
-    def binary(self) -> bool:
-        return isinstance(self.parameters, Binary)
 
     def reduced(self, reduction: str | None, order: int = 0) -> tuple[Array, ...]:
         """The reduced loss, and its gradient and curvature, up to `order`."""
@@ -62,15 +58,12 @@ class Batch(NamedTuple):
             return losses
         return backend.xp.sum(losses) / backend.number(self.divisor(reduction), losses)
 
-    def count(self) -> Any:
-        """The number of losses, whether they count or not."""
-        return self.backend.count_without(self.scores, self.axis)
-
     def total_weight(self, weighted: bool = True) -> Any:
         """The sum of the weights of the losses that count; without weights, or not `weighted`, their number."""
         xp, weight = self.backend.xp, self.weight
         if weight is None or not weighted:
-            return self.count() if self.valid is None else self.backend.count_true(self.valid)
+            all_losses = self.backend.count_without(self.scores, self.axis) if self.valid is None else 0
+            return all_losses if self.valid is None else self.backend.count_true(self.valid)
         if self.valid is not None:
             weight = xp.where(self.valid, weight, xp.zeros_like(weight))
         # A loss whose elements have weights of their own has their mean.
@@ -87,7 +80,7 @@ class Batch(NamedTuple):
             return backend.positives(self.labels, self.scores) / self.elements
         weighted = self.weight is not None and reduction == "mean_with_sample_weight"
         if self.valid is None and not weighted:
-            return backend.at_least_one(backend.count_without(self.scores, self.axis))
+            return backend.count_or_one(self.scores, self.axis)
         return backend.or_one(self.total_weight(weighted))
 
 

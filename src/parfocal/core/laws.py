@@ -61,7 +61,7 @@ class BinaryLaw(Law):
             y = nan_unless(xp, (y == 0) | (y == 1), y)
         weights, shares = (self.w_1, self.w_0), formula.shares(y, self.smoothing)
         if self.epsilon is not None:
-            p, q = clipped(xp, nan_unless(xp, plausible(scores), scores), self.epsilon)
+            p, q = widened(xp, *clipped(xp, nan_unless(xp, plausible(scores), scores), self.epsilon))
             if self.linear and not pair:
                 return probability.binary_linear(xp, p, q, *shares, gamma, *weights, order)
             return probability.binary_expected(xp, p, q, *shares, gamma, self.gamma_0, *weights, order)
@@ -116,10 +116,10 @@ class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):
         super().__init__(gamma)
         self.epsilon = epsilon
 
-    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, Array, Array, Array]:
+    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, ...]:
         scale = xp.sum(scores, axis=-1, keepdims=True)
         p = nan_unless(xp, plausible(scores), scores) / scale
-        return widened(xp, p), *clipped(xp, p, self.epsilon), widened(xp, scale)
+        return widened(xp, p, *clipped(xp, p, self.epsilon), scale)
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         weight, *gammas = constants
@@ -145,12 +145,12 @@ def clipped(xp: Namespace, p: Array, epsilon: float) -> tuple[Array, Array]:
     """p clipped to [epsilon, 1 - epsilon], and 1 - p as it is rounded, as Keras computes them."""
     epsilon = max(epsilon, 2.0 ** -formula.bits_of(xp, p.dtype))  # or 1 - epsilon would be 1
     p = xp.clip(p, epsilon, 1 - epsilon)
-    return widened(xp, p), widened(xp, 1 - p)
+    return p, 1 - p
 
 
-def widened(xp: Namespace, values: Array) -> Array:
+def widened(xp: Namespace, *values: Array) -> tuple[Array, ...]:
     """Values that were rounded as their library rounds them; a namespace may compute with more digits from here on."""
-    return xp.widened(values) if hasattr(xp, "widened") else values
+    return tuple(map(xp.widened, values)) if hasattr(xp, "widened") else values
 
 
 def one_per_label(xp: Namespace, y: Array, gamma_0: float, gamma_1: float) -> formula.Exponents:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parfocal import backends, losses
+from parfocal import losses
+from parfocal.backends import torch as backends
 from parfocal.core import validation
 from parfocal.core.batch import Batch
 from parfocal.core.parameters import Numbers
@@ -40,6 +41,7 @@ class Rule:
     loss: losses.FocalLoss
     alpha: Numbers | None
     reduction: str
+    weight: tuple[float, ...] | None = None  # of the classes, where a mean divides by the sum of the targets' weights
     dimensions = 1  # that inputs with several losses have
 
     def __call__(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None, normalizer: Any = None) -> Tensor:
@@ -51,7 +53,12 @@ class Rule:
             no_normalizer(normalizer)
             loss = backend.terms(batch, 0)[0]
             return in_torchs_dtype(loss if inputs.ndim >= self.dimensions else loss.reshape(()), inputs)
-        divisor = self.divisor(batch) if normalizer is None else given_divisor(backend, normalizer)
+        if normalizer is not None:
+            divisor = given_divisor(backend, normalizer)
+        elif self.weight is None or self.reduction != "mean":
+            divisor = batch.divisor(self.reduction)
+        else:
+            divisor = backend.or_one(self.counted(batch))
         return in_torchs_dtype(backend.terms(batch, 0, divisor, True)[0], inputs)
 
     def sum_and_count(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -59,9 +66,6 @@ class Rule:
         check_tensors(inputs, targets)
         batch = self.batch(inputs, targets, weight)
         return batch.backend.terms(batch, 0, summed=True)[0], self.count(batch, targets)
-
-    def divisor(self, batch: Batch) -> Any:
-        return batch.divisor(self.reduction)
 
     def count(self, batch: Batch, targets: Tensor) -> Tensor:
         """What the mean divides by before a 0 becomes 1: a tensor on the targets' device, exact where it counts."""
@@ -129,7 +133,7 @@ class SigmoidRule(Rule):
             # -1 as a byte is 255, and 256 is 0: integers are compared as they are.
             whole = not kind.is_floating_point and not kind.is_complex and kind != torch.bool
             valid = (targets.long() if whole else targets) != self.ignore_index
-        backend = backends.find(inputs, targets, weight, host=TORCH)
+        backend = backends.backend(inputs, targets, weight, False, TORCH)
         batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH)
         return batch
 
@@ -193,13 +197,10 @@ class SoftmaxRule(Rule):
             if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
                 raise TypeError(f"class indices must be integers; target has dtype {targets.dtype}; use target.long()")
             parameters, targets = self.loss.parameters, targets.long()  # as bytes, 156 would be -100
-        batch: Batch = backends.find(inputs, targets, host=TORCH).batch(parameters, targets, inputs, host=TORCH)
+        batch: Batch = backends.backend(inputs, targets, None, False, TORCH).batch(
+            parameters, targets, inputs, host=TORCH
+        )
         return batch
-
-    def divisor(self, batch: Batch) -> Any:
-        if self.weight is None or self.reduction != "mean":
-            return super().divisor(batch)
-        return batch.backend.or_one(self.counted(batch))
 
     def counted(self, batch: Batch) -> Any:
         """With `weight` and class indices the sum of weight[target]; an invalid index is reported elsewhere."""
