@@ -226,7 +226,11 @@ class FocalLoss(Loss):
             return (backend.cast(self._reduced(batch, losses), self.dtype),)
         terms = batch.reduced(self.reduction, order)
         loss = backend.cast(terms[0], self.dtype)
-        return (loss,) if order == 0 else (loss, *(backend.like_scores(slope, y_pred) for slope in terms[1:]))
+        if order == 0:
+            return (loss,)
+        if terms[1].shape == getattr(y_pred, "shape", None):
+            return (loss, *terms[1:])
+        return (loss, *(backend.like_scores(slope, y_pred) for slope in terms[1:]))
 
     def _reduced(self, batch: Batch, losses: Any) -> Any:
         """What an overridden `call` returned, weighted and reduced as the focal losses are."""

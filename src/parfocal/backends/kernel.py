@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ try:
 except ImportError as error:  # built without a compiler, or for another machine
     native, why_not = None, str(error)
 
-_numpy_only = False
+active = native  # the module, while it computes; None while NumPy does
 threads_beside_others = 1  # that a loss may use beside a library with threads of its own; 0: as many as were chosen
 
 
@@ -40,20 +40,15 @@ def available() -> list[str]:
 
 def use(name: str) -> None:
     """Compute with the kernel of that name from now on.  Raises ValueError for one that does not run here."""
-    global _numpy_only
+    global active
     if name not in available():
         raise ValueError(
             f"no kernel named {name!r} runs here; choose one of {', '.join(available())}"
             + (f" (the native ones are missing: {why_not})" if why_not else "")
         )
-    _numpy_only = name == "numpy"
-    if native and not _numpy_only:
-        native.use(name)
-
-
-def computes(parameters: Any) -> bool:
-    """Whether a native kernel computes a loss with these parameters."""
-    return parameters.native and not _numpy_only and native is not None
+    active = None if name == "numpy" else native
+    if active:
+        active.use(name)
 
 
 def kernel_info() -> dict[str, Any]:
@@ -65,11 +60,10 @@ def kernel_info() -> dict[str, Any]:
     >>> kernel_info()["kernel"] in kernel_info()["available"]
     True
     """
-    computing = None if _numpy_only else native
     return {
-        "kernel": computing.in_use() if computing else "numpy",
+        "kernel": active.in_use() if active else "numpy",
         "available": available(),
-        "threads": computing.threads() if computing else 1,
+        "threads": active.threads() if active else 1,
         "note": why_not,
     }
 
@@ -118,6 +112,9 @@ from_environment()
 SHORT = 32
 
 
+PLAIN = 0x101  # of `flags.num`: C-contiguous and aligned
+
+
 def readable(array: np.ndarray) -> np.ndarray:
     """`array` as the kernel reads it: in this machine's byte order, aligned, its strides whole items."""
     flags = array.flags
@@ -129,10 +126,10 @@ def readable(array: np.ndarray) -> np.ndarray:
 
 def flat(array: np.ndarray, scores: bool = False) -> np.ndarray:
     """One value a sample: contiguous, or along one axis."""
-    if array.dtype.kind == "V":
+    dtype = array.dtype
+    if dtype.kind == "V":
         array = bits(array) if scores else array.astype(np.float32)
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+    if array.flags.num & PLAIN == PLAIN and dtype.isnative:
         return array
     if array.size and not any(array.strides):  # one number for all, as a mean sends back
         return np.broadcast_to(array[(0,) * array.ndim], array.size)
@@ -142,7 +139,7 @@ def flat(array: np.ndarray, scores: bool = False) -> np.ndarray:
 
 def bits(array: np.ndarray) -> np.ndarray:
     """bfloat16 as 16-bit integers, which is how the kernel is given scores and derivatives."""
-    return array.view(np.uint16)
+    return array.view(np.uint16) if array.dtype.kind == "V" else array
 
 
 def loss_dtype(scores: np.ndarray) -> type:
@@ -150,7 +147,7 @@ def loss_dtype(scores: np.ndarray) -> type:
     return np.float64 if scores.dtype.itemsize == 8 else np.float32
 
 
-def terms(
+def binary(
     batch: Batch,
     order: int,
     divisor: float,
@@ -161,77 +158,70 @@ def terms(
     threads: int = 0,
 ) -> tuple[Any, ...]:
     """What `NumPy.computed` returns, for logits; `cotangent`, one for each loss, multiplies the derivatives."""
-    weight, factor = (None, 1.0) if batch.weight is None else scaled(batch.weight)
-    native_dtype = dtype if dtype.isnative else dtype.newbyteorder("=")
-    compute = binary if batch.binary else softmax
-    job = Job(order, weight, 1.0 / (divisor * factor), summed, native_dtype, cotangent, positive, threads)
-    first, gradient, curvature = compute(batch, job)
-    if summed:
-        first /= divisor
-    if factor != 1.0:
-        first = first / factor
-    if native_dtype is not dtype:
-        gradient, curvature = (None if slope is None else slope.astype(dtype) for slope in (gradient, curvature))
-    return (first, gradient, curvature)[: order + 1]
-
-
-class Job(NamedTuple):
-    """How the terms of a batch are wanted."""
-
-    order: int
-    weight: np.ndarray | None
-    scale: float  # of the derivatives
-    summed: bool
-    dtype: np.dtype  # of the derivatives
-    cotangent: np.ndarray | None
-    positive: bool
-    threads: int
-
-
-def binary(batch: Batch, job: Job) -> tuple[Any, Any, Any]:
-    x, labels, parameters = batch.scores, batch.labels, batch.parameters
-    assert native is not None
-    shape, bfloat = x.shape, job.dtype.kind == "V"
-    loss: Any = None if job.summed else np.empty(shape, loss_dtype(x))
-    gradient = np.empty(shape, job.dtype) if job.order else None
-    curvature = np.empty(shape, job.dtype) if job.order > 1 else None
-    value, bad_label, soft_label = native.binary(
+    if not dtype.isnative:
+        return in_byte_order(dtype, binary, batch, order, divisor, summed, positive, cotangent, threads)
+    x, labels, parameters, weight = batch.scores, batch.labels, batch.parameters, batch.weight
+    assert active is not None
+    shape, factor = x.shape, 1.0
+    if weight is not None:
+        weight, factor = scaled(weight)
+        weight = flat(np.broadcast_to(weight, shape))
+    loss: Any = None if summed else np.empty(shape, loss_dtype(x))
+    gradient = np.empty(shape, dtype) if order else None
+    curvature = np.empty(shape, dtype) if order > 1 else None
+    bfloat = order and dtype.kind == "V"
+    value, bad_label, soft_label = active.binary(
         flat(x, scores=True),
         flat(labels),
-        None if job.weight is None else flat(np.broadcast_to(job.weight, shape)),
-        None if job.cotangent is None else flat(job.cotangent),
+        weight,
+        None if cotangent is None else flat(cotangent),
         loss,
-        bits(gradient) if bfloat and gradient is not None else gradient,
-        bits(curvature) if bfloat and curvature is not None else curvature,
+        bits(gradient) if bfloat else gradient,
+        bits(curvature) if bfloat and order > 1 else curvature,
         *parameters.for_kernel,
-        job.scale,
-        job.positive,
-        job.threads,
+        1.0 / (divisor * factor),
+        positive,
+        threads,
     )
     if bad_label >= 0:
         validation.labels_in_unit_interval(labels, batch.host)
     if soft_label:
         validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
-    return value if job.summed else loss, gradient, curvature
+    if summed:
+        loss = value / divisor
+    return (loss if factor == 1.0 else loss / factor, gradient, curvature)[: order + 1]
 
 
-def softmax(batch: Batch, job: Job) -> tuple[Any, Any, Any]:
+def softmax(
+    batch: Batch,
+    order: int,
+    divisor: float,
+    summed: bool,
+    dtype: np.dtype,
+    positive: bool = False,
+    cotangent: np.ndarray | None = None,
+    threads: int = 0,
+) -> tuple[Any, ...]:
+    """The same for a softmax."""
+    if not dtype.isnative:
+        return in_byte_order(dtype, softmax, batch, order, divisor, summed, positive, cotangent, threads)
     z, axis, labels, parameters = batch.scores, batch.axis, batch.labels, batch.parameters
     sparse = isinstance(parameters, SparseCategorical)
+    assert active is not None
     assert axis is not None
-    assert native is not None
     if axis != z.ndim - 1 and math.prod(z.shape[axis + 1 :]) < SHORT:
         z = np.ascontiguousarray(np.moveaxis(z, axis, -1))
         labels = labels if sparse else np.ascontiguousarray(np.moveaxis(labels, axis, -1))
-        first, *slopes = softmax(batch._replace(scores=z, labels=labels, axis=z.ndim - 1), job)
-        gradient, curvature = (None if slope is None else np.moveaxis(slope, -1, axis) for slope in slopes)
-        return first, gradient, curvature
+        moved = batch._replace(scores=z, labels=labels, axis=z.ndim - 1)
+        first, *slopes = softmax(moved, order, divisor, summed, dtype, positive, cotangent, threads)
+        return (first, *(np.moveaxis(slope, -1, axis) for slope in slopes))
+    weight, factor = (None, 1.0) if batch.weight is None else scaled(batch.weight)
     scores = readable(z)
     if scores.ndim != 2:
         scores = np.ascontiguousarray(scores)
-    loss: Any = None if job.summed else np.empty((*z.shape[:axis], *z.shape[axis + 1 :]), loss_dtype(z))
-    gradient = np.empty_like(scores, dtype=job.dtype) if job.order else None
-    curvature = np.empty_like(scores, dtype=job.dtype) if job.order > 1 else None
+    loss: Any = None if summed else np.empty((*z.shape[:axis], *z.shape[axis + 1 :]), loss_dtype(z))
+    gradient = np.empty_like(scores, dtype=dtype) if order else None
+    curvature = np.empty_like(scores, dtype=dtype) if order > 1 else None
     ignore_class = parameters.ignore_class if sparse else None
     if ignore_class is not None and abs(ignore_class) > 2**53:  # a double would take its neighbours for it
         labels = np.where(labels == ignore_class, -1.0, np.where(labels == -1, -2.0, labels))
@@ -239,26 +229,35 @@ def softmax(batch: Batch, job: Job) -> tuple[Any, Any, Any]:
     if not sparse:
         labels = readable(labels.astype(np.float32) if labels.dtype.kind == "V" else labels)
         labels = labels if labels.ndim == 2 else np.ascontiguousarray(labels)
-    value, bad_label, _ = native.softmax(
+    value, bad_label, _ = active.softmax(
         as_rows(scores, axis),
         flat(labels).reshape(-1) if sparse else None,
         None if sparse else as_rows(labels, axis),
-        None if job.weight is None else flat(job.weight).reshape(-1),
-        None if job.cotangent is None else flat(job.cotangent).reshape(-1),
+        None if weight is None else flat(weight).reshape(-1),
+        None if cotangent is None else flat(cotangent).reshape(-1),
         None if loss is None else loss.reshape(-1),
         None if gradient is None else as_rows(gradient, axis),
         None if curvature is None else as_rows(curvature, axis),
         *parameters.for_kernel,
         ignore_class,
-        job.scale,
-        job.positive,
-        job.threads,
+        1.0 / (divisor * factor),
+        positive,
+        threads,
     )
     if bad_label >= 0 and sparse:
         validation.class_indices(batch.labels, z.shape[axis], parameters.ignore_class, batch.host)
     elif bad_label >= 0:
         validation.labels_in_unit_interval(labels, batch.host)
-    return value if job.summed else loss, gradient, curvature
+    if summed:
+        loss = value / divisor
+    return (loss if factor == 1.0 else loss / factor, gradient, curvature)[: order + 1]
+
+
+def in_byte_order(dtype: np.dtype, compute: Any, batch: Batch, order: int, *arguments: Any) -> tuple[Any, ...]:
+    """Derivatives in the byte order of another machine."""
+    divisor, summed, *others = arguments
+    first, *slopes = compute(batch, order, divisor, summed, dtype.newbyteorder("="), *others)
+    return (first, *(slope.astype(dtype) for slope in slopes))
 
 
 def scaled(weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -47,18 +47,14 @@ class NumPy(Backend):
         """As in `Backend`, with fewer calls: a batch of 32 spends more time here than in the kernel."""
         if type(scores) is not np.ndarray or scores.dtype.kind != "f":
             scores = self.float_array(host.scores, scores)
-        binary = isinstance(parameters, Binary)
-        if binary and scores.ndim < 2 and not host.by_element:
+        make = self.binary_batch if isinstance(parameters, Binary) else self.softmax_batch
+        if scores.ndim < 2 and not host.by_element and isinstance(parameters, Binary):
             scores = self.with_an_axis(labels, scores)
-        derivatives = scores.dtype
-        if dtype is not None and derivatives is not dtype_named(dtype):
-            scores = self.rounded(scores, dtype, parameters.from_logits)
-        if binary:
-            made = self.binary_batch(parameters, labels, scores, host)
+        if dtype is None or scores.dtype is dtype_named(dtype):
+            made = make(parameters, labels, scores, host)
         else:
-            made = self.softmax_batch(parameters, labels, scores, host)
-        if derivatives is not scores.dtype:
-            made = made._replace(dtype=derivatives)
+            rounded = self.rounded(scores, dtype, parameters.from_logits)
+            made = make(parameters, labels, rounded, host)._replace(dtype=scores.dtype)
         if weight is not None:
             made = self.with_weight(made, weight)
         return made if valid is None else self.with_valid(made, valid)
@@ -74,7 +70,11 @@ class NumPy(Backend):
         axis = parameters.axis + (len(shape) if parameters.axis < 0 else 0)
         if not 0 <= axis < len(shape):
             axis = validation.axis_in_range(parameters.axis, len(shape), host.binary, host.scores)
-        return Batch(self, True, parameters, labels, scores, axis, shape[axis] or 1, None, None, scores.dtype, host)
+        elements = shape[axis] or 1
+        # What `Batch(...)` calls, in a third of the time.
+        return new_tuple(
+            Batch, (self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host, None)
+        )
 
     def softmax_batch(self, parameters: Categorical, labels: Any, scores: np.ndarray, host: Host) -> Batch:
         labels, shape, axis = as_array(host.labels, labels), scores.shape, parameters.axis
@@ -104,8 +104,9 @@ class NumPy(Backend):
     def computed(
         self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, positive: bool
     ) -> tuple[Any, ...]:
-        if kernel.computes(batch.parameters):
-            return kernel.terms(batch, order, divisor, summed, dtype, positive)
+        if batch.parameters.native and kernel.active is not None:
+            compute = kernel.binary if batch.binary else kernel.softmax
+            return compute(batch, order, divisor, summed, dtype, positive)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
             return super().computed(batch, order, divisor, summed, dtype, positive)
 
@@ -257,6 +258,7 @@ class NumPy(Backend):
         return max(1.0, float(np.sum(labels, dtype=np.float64)))
 
 
+new_tuple = tuple.__new__
 FLOAT64 = np.dtype(np.float64)
 NUMPY = NumPy(NAMESPACE)
 

@@ -319,9 +319,9 @@ class TorchKernel(NumPy):
         """`NumPy.computed`, with the threads that torch leaves, and its derivatives times a cotangent."""
         dtype = batch.scores.dtype if dtype is None else dtype
         factor = None if cotangent is None else in_memory(cotangent)
-        if kernel.computes(batch.parameters):
-            threads = kernel.threads_beside_others
-            return kernel.terms(batch, order, divisor, summed, dtype, positive, factor, threads)
+        if batch.parameters.native and kernel.active is not None:
+            compute, threads = kernel.binary if batch.binary else kernel.softmax, kernel.threads_beside_others
+            return compute(batch, order, divisor, summed, dtype, positive, factor, threads)
         loss, *slopes = super().computed(batch, order, divisor, summed, dtype, positive)
         if factor is None:
             return (loss, *slopes)

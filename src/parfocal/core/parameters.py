@@ -5,6 +5,7 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -166,32 +167,34 @@ class SparseCategorical(Categorical):
         self.ignore_class = None if ignore_class is None else validation.whole_number("ignore_class", ignore_class)
 
 
-known: dict[Any, Any] = {}  # not functools.cache, which torch.compile warns of
-MOST = 256
-
 _is_compiling: Callable[[], bool] = bool
 
 
 def do_not_remember_while(is_compiling: Callable[[], bool]) -> None:
-    """For a compiler that traces Python: it would guard the cache of `checked`, and compile again at each new entry."""
+    """For a compiler that traces Python: it would guard what `checked` remembers, and compile again at each entry."""
     global _is_compiling
     _is_compiling = is_compiling
 
 
 def checked(kind: type, *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
-    if _is_compiling():
-        return kind(*arguments, **named)
-    key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
-    try:
-        found = known.get(key)
-    except TypeError:  # a list cannot be remembered
-        return kind(*arguments, **named)
-    if found is None:
-        found = kind(*arguments, **named)
-        if any(hasattr(value, "__array__") for value in arguments):  # a tensor has a hash, and may change all the same
-            return found
-        if len(known) >= MOST:
-            known.clear()
-        known[key] = found
+    if not _is_compiling():
+        try:
+            return remembered(kind, *arguments, **named)
+        except ChangeableError as error:
+            return error.args[0]
+        except TypeError:  # of a list, which cannot be remembered, or of the check itself
+            pass
+    return kind(*arguments, **named)
+
+
+class ChangeableError(Exception):
+    """Carries what must not be remembered."""
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # typed: True is 1, but not a gamma
+def remembered(kind: type, *arguments: Any, **named: Any) -> Any:
+    found = kind(*arguments, **named)
+    if any(hasattr(value, "__array__") for value in arguments):  # a tensor has a hash, and may change all the same
+        raise ChangeableError(found)
     return found
