@@ -1,4 +1,4 @@
-"""Real boosters trained with our objectives: at gamma 0 they are their own, and beyond it the way back is right."""
+"""Real boosters trained with our objectives: at gamma 0 they are their own; beyond it probabilities are recovered."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import parfocal
 import parfocal.catboost
 import parfocal.lightgbm
 import parfocal.xgboost
+from parfocal.boosters.objective import Metric, Objective
 from parfocal.boosting import CURVATURES
-from parfocal.objectives import Metric, Objective
+from parfocal.core import posterior
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(3000, 5))
@@ -347,6 +348,57 @@ def test_one_objective_one_model() -> None:
     with pytest.raises(ValueError, match="a new objective for each model"):
         objective.params(1 - ONE)
     assert (objective.start_, objective.scale_) == start
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES, ids=str)
+def test_the_start_is_solved_once(kind: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the unit of cross-entropy nor a second call for the same labels solves it again."""
+    solve, solved, within = posterior.solve_increasing, [], []
+
+    def counted(*arguments: Any) -> Any:
+        if not within:
+            solved.append(arguments)
+        within.append(True)  # the solver of a softmax calls itself
+        try:
+            return solve(*arguments)
+        finally:
+            within.pop()
+
+    monkeypatch.setattr(posterior, "solve_increasing", counted)
+    _, labels, _ = columns(kind)
+    objective = Objective(**settings)
+    start = objective.learn_prior(labels, WEIGHTS, None)
+    once = 2 if kind == "softmax" else 1  # of a softmax its common factor, then the margins at it
+    assert len(solved) == once
+    np.testing.assert_array_equal(objective.learn_prior(labels, WEIGHTS, None), start)
+    objective.posterior(np.broadcast_to(start, (3, *start.shape)))
+    assert len(solved) == once
+
+
+def test_nothing_is_solved_at_gamma_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(posterior, "solve_increasing")
+    for kind, labels in LABELS.items():
+        objective = Objective(0.0, multi_label=kind == "multi-label")
+        objective.learn_prior(labels, None, None)
+        assert objective.scale_ == 1.0
+        shares = np.bincount(labels) / len(labels) if kind == "softmax" else labels.mean(axis=0)
+        np.testing.assert_allclose(objective.posterior(np.asarray(objective.start_)[None])[0], shares, rtol=1e-12)
+
+
+def test_a_prior_that_teaches_nothing_is_refused_again() -> None:
+    objective = Objective(gamma=2000.0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="smaller gamma"):
+            objective.learn_prior([0, 1], None, None)
+
+
+def test_objectives_that_were_pickled_before_they_kept_their_prior() -> None:
+    objective = Objective(2.0)
+    start = objective.learn_prior(ONE, None, None)
+    del objective.prior_
+    assert objective.learn_prior(ONE, None, None) == start
+    with pytest.raises(ValueError, match="a new objective for each model"):
+        objective.learn_prior(1 - ONE, None, None)
 
 
 def test_training_goes_on_from_a_model() -> None:
