@@ -30,7 +30,7 @@ from parfocal.app.metrics import scores
 from parfocal.app.splits import Fold
 from parfocal.boosters import BoostingLoss, Engine, Objective, Rows, Task, Trained
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_ROUNDS = 500
@@ -132,7 +132,7 @@ def raw_probabilities(margins: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what single fits warn of, which held-out rows judge.  Around threads, as they share Python's filters."""
+    """Without the warnings of single fits, as held-out rows judge.  Around threads: they share Python's filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "y_pred ranks the classes", UserWarning)  # a Calibrator's
@@ -140,12 +140,12 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Job]) -> list[Result]:
-    """Results in the order of jobs.  On an error or Ctrl-C the event tells running jobs to give up."""
+def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item]) -> list[Result]:
+    """Results in the order of items.  On an error or Ctrl-C the event tells running work to give up."""
     stop = threading.Event()
     # BLAS would add threads of its own, which wait for each other: 8 s for 3 for `--engine linear` with 600 rows.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(work, job, stop) for job in jobs]
+        futures = [pool.submit(work, item, stop) for item in items]
         try:
             # With a limit, because polars handles SIGINT so that a wait without one sleeps through Ctrl-C.
             while (state := wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)).not_done:

@@ -1,7 +1,4 @@
-"""CatBoost: focal losses as its objectives and metrics, and training with them.
-
-CatBoost starts custom objectives at 0, so the objective adds its start to the scores itself.
-"""
+"""CatBoost: objective and metric as it calls them, and its training loop.  `parfocal.catboost` is public."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""LightGBM: focal losses as its objectives and metrics, and training with them.
-
-LightGBM starts custom objectives at 0, stores no init score and returns raw scores, so the objective adds its start to
-the scores itself.
-"""
+"""LightGBM: objective and metric as it calls them, and its training loop.  `parfocal.lightgbm` is public."""
 
 from __future__ import annotations
 

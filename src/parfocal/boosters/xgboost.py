@@ -1,8 +1,4 @@
-"""XGBoost: focal losses as its objectives and metrics, and training with them.
-
-XGBoost finds no base score for a custom objective, so `params` gives it ours; `predict(..., output_margin=True)` then
-returns whole margins.
-"""
+"""XGBoost: objective and metric as it calls them, and its training loop.  `parfocal.xgboost` is public."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def binary_log_odds(xp: Namespace, parameters: Binary, x: Array, class_weights: 
         for y in (xp.zeros_like(x), xp.ones_like(x))
         for shares in [formula.shares(y, parameters.label_smoothing)]
     )
-    # Beyond the score that a smoothed label asks for, it pulls back: eta is 0 or 1 there.
+    # Past the score that minimises a smoothed label's loss its gradient changes sign: eta is 0 or 1 there.
     pull_0, pull_1 = (xp.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
     return xp.log(weight_0 * pull_0) - xp.log(weight_1 * pull_1)
 
