@@ -16,6 +16,7 @@ import parfocal
 import parfocal.catboost
 import parfocal.lightgbm
 import parfocal.xgboost
+from parfocal.boosters import Rows
 from parfocal.boosters.objective import Metric, Objective
 from parfocal.boosting import CURVATURES
 from parfocal.core import posterior
@@ -433,6 +434,23 @@ def test_a_posterior_of_0_leaves_the_log_loss_finite() -> None:
 def test_classes_without_rows_are_told() -> None:
     with pytest.warns(UserWarning, match="class 0 of 3 has no row"):
         Objective().learn_prior([1, 2, 2], None, None)
+
+
+def test_parts_of_rows_keep_what_goes_with_them() -> None:
+    rows = Rows(ROWS, MANY, WEIGHTS, [1], 4)
+    chosen = np.arange(5, 3000, 7)
+    part = rows.part(chosen).scaled()
+    np.testing.assert_array_equal(part.features, ROWS[chosen])
+    np.testing.assert_array_equal(part.labels, MANY[chosen])
+    np.testing.assert_allclose(part.weights, WEIGHTS[chosen] / WEIGHTS[chosen].mean(), rtol=1e-15)
+    assert (part.categorical, part.classes, part.num_class) == ([1], 4, 4)
+    assert rows.without_features(chosen).features.shape == (len(chosen), 0)
+    shares = np.bincount(MANY[chosen], WEIGHTS[chosen]) / WEIGHTS[chosen].sum()
+    np.testing.assert_allclose(part.prior, shares, rtol=1e-12)
+    assert part.of_rarest_class == np.bincount(MANY[chosen]).min()
+    two = Rows(ROWS, ONE, None)
+    assert two.scaled() is two
+    assert (two.prior, two.num_class) == (ONE.mean(), None)
 
 
 # -- mistakes
