@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal import engines, objectives
+from parfocal import boosters
 from parfocal.app import fitting, main, model, plots, predicting, study, training, trials
 from parfocal.app.candidates import CROSS_ENTROPY, Candidate
 from parfocal.app.columns import convert, encode
@@ -30,7 +30,7 @@ from parfocal.app.tables import open_table
 from parfocal.app.trials import Trial
 from tiers import tiers
 
-LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
+LIGHTGBM = training.Training(boosters.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates with trees, and logistic regression
 
 
@@ -178,7 +178,7 @@ def test_model_folder(folder: Path) -> None:
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1
     assert 0 < facts["threshold"] < 1
-    loss = objectives.focal_loss(None, facts["gamma"], facts["alpha"], from_logits=True)
+    loss = boosters.focal_loss(2, facts["gamma"], facts["alpha"], from_logits=True)
     assert facts["init_score"] == pytest.approx(loss.optimal_logit(facts["prior"]))
     of_true = facts["fit"]["by_class"][facts["fit"]["winner"]]["true"]
     assert of_true["rows"] == round(facts["fit"]["rows"]["final_test"] * of_true["share"])
@@ -304,7 +304,7 @@ def test_cross_entropy_is_lightgbms_own(classes: int) -> None:
         labels *= 1 + (matrix[:, 1] > 0.5)
     rows = training.Rows(matrix, labels, None, [], classes)
     ours = training.fit_finally(LIGHTGBM, [(CROSS_ENTROPY, 30)], rows)
-    parameters = engines.lightgbm.lightgbm_params(LIGHTGBM.task(CROSS_ENTROPY, rows, 30))
+    parameters = LIGHTGBM.engine.params(LIGHTGBM.task(CROSS_ENTROPY, rows, 30))
     parameters |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": 3}
     theirs = lightgbm.train(parameters, lightgbm.Dataset(matrix, labels), 30)
     np.testing.assert_allclose(recovered(ours[0], matrix), theirs.predict(matrix), rtol=1e-6)
@@ -569,7 +569,7 @@ def test_a_failing_thread_stops_the_others() -> None:
         if job == 3:
             raise ValueError("three")
         assert stop.wait(timeout=30)  # would wait for ever if nobody told it
-        raise engines.Stopped
+        raise boosters.Stopped
 
     with pytest.raises(ValueError, match="three"):
         training.in_threads(work, [3, 1])

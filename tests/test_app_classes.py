@@ -25,7 +25,7 @@ from parfocal.app.splits import split_by_class
 from parfocal.app.study import tried_losses
 from parfocal.app.tables import open_table
 from parfocal.app.trials import Trial
-from parfocal.engines import ENGINES, Stopped
+from parfocal.boosters import ENGINES, Stopped
 from test_app import DRAWN, choosing, described, fit, is_plain, made_table, predict, recovered
 
 CLASSES = ["cold", "hot", "mild"]
@@ -282,9 +282,9 @@ def test_held_out_rows_are_judged_by_their_weights(engine: str) -> None:
         return -len(seen)
 
     trainer = training.Training(ENGINES[engine], seed=0)
-    given = {"held_out": held_out.of_engine(), "score": score, "patience": 2}
+    given = {"held_out": held_out.scaled(), "score": score, "early_stopping_rounds": 2}
     task = trainer.task(Candidate(2.0), rows.part(np.arange(300)), 30, **given)
-    assert task.longest_step == pytest.approx(1 / 3)
+    assert task.max_delta_step == pytest.approx(1 / 3)
     trained = trainer.train(Candidate(2.0), task)
     assert trained.rounds == 1  # later ones were worse
     for shape, labels, weights in seen:
@@ -318,8 +318,6 @@ def test_settings_reach_every_engine() -> None:
 def test_an_engine_that_is_not_installed_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("xgboost", "parfocal.xgboost"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "xgboost", None)
     assert fit(folder / "table.csv", tmp_path / "model", "--engine", "xgboost", target="kind") == 2
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Real boosters trained with our objectives: at gamma 0 they are their own, and beyond it the way back is right."""
+"""Real boosters trained with our objectives: at gamma 0 they are their own; beyond it probabilities are recovered."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import parfocal
 import parfocal.catboost
 import parfocal.lightgbm
 import parfocal.xgboost
+from parfocal.boosters import Rows
+from parfocal.boosters.objective import Metric, Objective
 from parfocal.boosting import CURVATURES
-from parfocal.objectives import Metric, Objective
+from parfocal.core import posterior
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(3000, 5))
@@ -349,6 +351,57 @@ def test_one_objective_one_model() -> None:
     assert (objective.start_, objective.scale_) == start
 
 
+@pytest.mark.parametrize(("kind", "settings"), CASES, ids=str)
+def test_the_start_is_solved_once(kind: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the unit of cross-entropy nor a second call for the same labels solves it again."""
+    solve, solved, within = posterior.solve_increasing, [], []
+
+    def counted(*arguments: Any) -> Any:
+        if not within:
+            solved.append(arguments)
+        within.append(True)  # the solver of a softmax calls itself
+        try:
+            return solve(*arguments)
+        finally:
+            within.pop()
+
+    monkeypatch.setattr(posterior, "solve_increasing", counted)
+    _, labels, _ = columns(kind)
+    objective = Objective(**settings)
+    start = objective.learn_prior(labels, WEIGHTS, None)
+    once = 2 if kind == "softmax" else 1  # of a softmax its common factor, then the margins at it
+    assert len(solved) == once
+    np.testing.assert_array_equal(objective.learn_prior(labels, WEIGHTS, None), start)
+    objective.posterior(np.broadcast_to(start, (3, *start.shape)))
+    assert len(solved) == once
+
+
+def test_nothing_is_solved_at_gamma_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(posterior, "solve_increasing")
+    for kind, labels in LABELS.items():
+        objective = Objective(0.0, multi_label=kind == "multi-label")
+        objective.learn_prior(labels, None, None)
+        assert objective.scale_ == 1.0
+        shares = np.bincount(labels) / len(labels) if kind == "softmax" else labels.mean(axis=0)
+        np.testing.assert_allclose(objective.posterior(np.asarray(objective.start_)[None])[0], shares, rtol=1e-12)
+
+
+def test_a_prior_that_teaches_nothing_is_refused_again() -> None:
+    objective = Objective(gamma=2000.0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="smaller gamma"):
+            objective.learn_prior([0, 1], None, None)
+
+
+def test_objectives_that_were_pickled_before_they_kept_their_prior() -> None:
+    objective = Objective(2.0)
+    start = objective.learn_prior(ONE, None, None)
+    del objective.prior_
+    assert objective.learn_prior(ONE, None, None) == start
+    with pytest.raises(ValueError, match="a new objective for each model"):
+        objective.learn_prior(1 - ONE, None, None)
+
+
 def test_training_goes_on_from_a_model() -> None:
     objective = parfocal.lightgbm.FocalObjective(gamma=2.0)
     params = {**objective.params(ONE), "verbosity": -1, "num_leaves": 8, "deterministic": True, "num_threads": 1}
@@ -381,6 +434,23 @@ def test_a_posterior_of_0_leaves_the_log_loss_finite() -> None:
 def test_classes_without_rows_are_told() -> None:
     with pytest.warns(UserWarning, match="class 0 of 3 has no row"):
         Objective().learn_prior([1, 2, 2], None, None)
+
+
+def test_parts_of_rows_keep_what_goes_with_them() -> None:
+    rows = Rows(ROWS, MANY, WEIGHTS, [1], 4)
+    chosen = np.arange(5, 3000, 7)
+    part = rows.part(chosen).scaled()
+    np.testing.assert_array_equal(part.features, ROWS[chosen])
+    np.testing.assert_array_equal(part.labels, MANY[chosen])
+    np.testing.assert_allclose(part.weights, WEIGHTS[chosen] / WEIGHTS[chosen].mean(), rtol=1e-15)
+    assert (part.categorical, part.classes, part.num_class) == ([1], 4, 4)
+    assert rows.without_features(chosen).features.shape == (len(chosen), 0)
+    shares = np.bincount(MANY[chosen], WEIGHTS[chosen]) / WEIGHTS[chosen].sum()
+    np.testing.assert_allclose(part.prior, shares, rtol=1e-12)
+    assert part.of_rarest_class == np.bincount(MANY[chosen]).min()
+    two = Rows(ROWS, ONE, None)
+    assert two.scaled() is two
+    assert (two.prior, two.num_class) == (ONE.mean(), None)
 
 
 # -- mistakes

@@ -16,8 +16,8 @@ import torch
 import parfocal
 from parfocal.app import report, splits
 from parfocal.app.errors import BadInput
+from parfocal.boosters import Rows
 from parfocal.core.validation import counted
-from parfocal.engines import Rows
 from parfocal.sklearn import FocalBoostingClassifier
 from parfocal.torch import SoftmaxFocalLoss
 

@@ -149,8 +149,8 @@ def test_newton_where_the_objective_is_not_convex() -> None:
     """The exact curvature is no guide where most samples are very wrong; the step is downhill all the same."""
     bent = problem(2.0, 0.01, X)
     wrong = -8 * np.append(COEFFICIENTS[0], 0.0)
-    assert np.linalg.eigvalsh(bent.curvature(wrong, positive=False)).min() < 0
-    assert np.linalg.eigvalsh(bent.curvature(wrong, positive=True)).min() > 0
+    assert np.linalg.eigvalsh(bent.curvature(wrong, "exact")).min() < 0
+    assert np.linalg.eigvalsh(bent.curvature(wrong, "positive")).min() > 0
     value, gradient = bent.value_and_gradient(wrong)
     step = newton_step(bent, wrong, gradient)
     assert gradient @ step < 0

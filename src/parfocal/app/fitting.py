@@ -19,7 +19,8 @@ from parfocal.app.sample import Sample, read_sample
 from parfocal.app.splits import split_by_class, split_by_time
 from parfocal.app.study import Study, rows_of, study
 from parfocal.app.tables import open_table
-from parfocal.app.training import FinalFit, Rows, Training, fit_finally
+from parfocal.app.training import FinalFit, Training, fit_finally
+from parfocal.boosters import Rows
 
 
 def fit(options: Options, console: Console, progress_console: Console) -> None:

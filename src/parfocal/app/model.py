@@ -21,7 +21,7 @@ import polars as pl
 from polars.exceptions import PanicException
 
 import parfocal
-from parfocal import engines as boosters
+from parfocal import boosters
 from parfocal.app.boosters import MOST_BYTES, check_booster
 from parfocal.app.columns import MOST_CATEGORIES, Column, Kind, convert, encode
 from parfocal.app.errors import BadInput, brief, counted, one_line
@@ -30,10 +30,8 @@ from parfocal.app.linear import ENGINES, check_installed
 from parfocal.app.names import features_of
 from parfocal.app.numerals import DECIMALS, GROUPS
 from parfocal.app.sample import MOST_CLASSES
-from parfocal.boosting import Loss
+from parfocal.boosters import BoostingLoss, Engine, focal_loss
 from parfocal.calibrator import Calibrator
-from parfocal.engines import Engine
-from parfocal.objectives import focal_loss
 
 # 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
 FORMAT = 3
@@ -69,9 +67,8 @@ class Model:
     fit: dict[str, Any]
 
     @property
-    def loss(self) -> Loss:
-        classes = None if len(self.classes) == 2 else len(self.classes)
-        return focal_loss(classes, self.gamma, self.alpha, from_logits=True)
+    def loss(self) -> BoostingLoss:
+        return focal_loss(len(self.classes), self.gamma, self.alpha, from_logits=True)
 
     @property
     def calibrator(self) -> Calibrator | None:
@@ -82,8 +79,7 @@ class Model:
             "inverse_temperature": 0.0 if temperature is None else 1 / temperature,
             "bias": self.calibration["bias"],
         }
-        classes = None if len(self.classes) == 2 else len(self.classes)
-        unfitted = Calibrator(focal_loss(classes, 0.0, None, from_logits=True)).get_config()
+        unfitted = Calibrator(focal_loss(len(self.classes), 0.0, None, from_logits=True)).get_config()
         return Calibrator.from_config({**unfitted, "fitted": fitted})
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
@@ -282,18 +278,14 @@ def check_column(column: Column) -> None:
 
 def check_numbers(model: Model) -> None:
     """The same for numbers: single ones for two classes, else one for each class."""
-    classes = None if len(model.classes) == 2 else len(model.classes)
+    classes = len(model.classes)
     check_number("gamma", model.gamma)
     for name in ("init_score", "prior", *(["alpha"] if model.alpha is not None else [])):
-        values = getattr(model, name)
-        if (len(values) if isinstance(values, list) else None) != classes:
-            raise ValueError(f"{name} must be {'a number' if classes is None else counted(classes, 'number')}")
-        for value in values if isinstance(values, list) else [values]:
-            check_number(name, value)
+        check_of_classes(name, getattr(model, name), classes)
     prior = np.array(model.prior)
-    if not (prior > 0).all() or not (prior < 1).all() or (classes is not None and abs(prior.sum() - 1) > 1e-6):
+    if not (prior > 0).all() or not (prior < 1).all() or (prior.ndim and abs(prior.sum() - 1) > 1e-6):
         raise ValueError(f"prior {brief(model.prior)} holds no shares of classes")
-    if (model.threshold is None) != (classes is not None):
+    if (model.threshold is None) != (classes > 2):
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:
         check_number("threshold", model.threshold)
@@ -311,11 +303,16 @@ def check_calibration(model: Model) -> None:
         check_number("temperature", temperature)
         if not temperature > 0:
             raise ValueError(f"temperature {temperature!r} is not above 0")
-    classes = None if len(model.classes) == 2 else len(model.classes)
-    if (len(bias) if isinstance(bias, list) else None) != classes:
-        raise ValueError(f"bias must be {'a number' if classes is None else counted(classes, 'number')}")
-    for value in bias if isinstance(bias, list) else [bias]:
-        check_number("bias", value)
+    check_of_classes("bias", bias, len(model.classes))
+
+
+def check_of_classes(name: str, values: Any, classes: int) -> None:
+    """One number for two classes, else a list of one for each."""
+    numbers = values if isinstance(values, list) else [values]
+    if isinstance(values, list) != (classes > 2) or len(numbers) != (classes if classes > 2 else 1):
+        raise ValueError(f"{name} must be {'a number' if classes == 2 else counted(classes, 'number')}")
+    for value in numbers:
+        check_number(name, value)
 
 
 def check_number(name: str, value: Any) -> None:
@@ -329,7 +326,7 @@ def check_features(model: Model, engine: Engine) -> None:
         has = counted(engine.features(model.booster), "feature")
         raise ValueError(f"{engine.file} has {has}, {DESCRIPTION} {features}")
     row = np.full((1, features), np.nan)
-    scores = engine.raw_scores(model.booster, row).shape[1:]
+    scores = engine.scores(model.booster, row).shape[1:]
     if scores != np.shape(model.init_score):
         classes = counted(len(model.classes), "class")
         raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {classes}")

@@ -15,7 +15,7 @@ from parfocal.app.options import Metric, Options
 from parfocal.app.progress import Watch
 from parfocal.app.sample import Sample
 from parfocal.app.splits import Split
-from parfocal.app.training import FinalFit, Folds, Rows, Training, fit_finally, quiet, raw_probabilities
+from parfocal.app.training import FinalFit, Folds, Training, fit_finally, quiet, raw_probabilities
 from parfocal.app.trials import (
     CALIBRATED,
     RAW,
@@ -36,6 +36,7 @@ from parfocal.app.verdict import (
     interval_of,
     resampling_blocks,
 )
+from parfocal.boosters import Rows
 from parfocal.calibrator import Calibrator
 
 FEW_TO_LEARN, FEW_TO_JUDGE = 100, 50  # rows of the rarest class; from 50 on, their number is certain to 14 %
@@ -149,7 +150,7 @@ class Study:
 
 def tried_losses(options: Options, rows: Rows) -> list[Candidate]:
     """The candidates with the settings of this table; a linear one comes with each of the penalties."""
-    usual = usual_settings(rows.of_rarest_class, rows.matrix.shape[1])
+    usual = usual_settings(rows.of_rarest_class, rows.features.shape[1])
     found: list[Candidate] = []
     for candidate in candidates(options.gammas, options.alphas, rows.classes, options.fast):
         if options.engine == LINEAR and candidate.linear:
@@ -217,13 +218,14 @@ def searched(folds: Folds, usual: Sequence[Candidate], options: Options, began: 
 def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
     """Calibrated on the validation rows of all folds, which also choose the threshold: the final test must not."""
     rows, validation = folds.rows, np.concatenate([fold.validation for fold in folds.folds])
-    labels, weights = rows.labels[validation], rows.weights_of(validation)
+    judged = rows.without_features(validation)
+    labels, weights = judged.labels, judged.weights
     logits = np.concatenate([fit.logits for fit in trial.fits])
     calibrator = fitted_calibrator(rows.classes, labels, logits, weights)
     threshold = None
     if rows.classes == 2:
         threshold = best_f1_threshold(labels, np.concatenate(trial.calibrated), weights)
-    margins = final.margins(test.matrix)
+    margins = final.margins(test.features)
     said = {
         RAW: raw_probabilities(margins),
         RECOVERED: np.asarray(final.loss.posterior(margins)),
