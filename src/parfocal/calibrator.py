@@ -340,7 +340,7 @@ class Calibrator:
         self._check_scores(np.moveaxis(looked_at, -1, axis))
 
         def wrong() -> np.ndarray:
-            """Infinite scores above a class of y_true, and scores of -infinity of such a class."""
+            """Where an infinite score is wrong: in samples with a class of y_true below the largest score."""
             seen = read[..., None] == np.arange(scores.shape[-1]) if sparse else read > 0
             behind = (seen & (looked_at < looked_at.max(axis=-1, keepdims=True))).any(axis=-1, keepdims=True)
             return np.moveaxis(behind & ((looked_at > 0) | seen), -1, axis)
@@ -366,7 +366,7 @@ class Calibrator:
             validation.probabilities_in_unit_interval(scores)
 
     def _check_infinite(self, scores: np.ndarray, wrong: Callable[[], np.ndarray]) -> None:
-        """Raises for infinite logits that y_true contradicts.  Label smoothing and probabilities allow none."""
+        """Raises for infinite logits that y_true contradicts, unless smoothing or probabilities bound the loss."""
         parameters = self.loss.parameters
         if not parameters.from_logits or parameters.label_smoothing:
             return
