@@ -135,7 +135,7 @@ def test_a_category_that_is_always_missing() -> None:
 
 @pytest.mark.parametrize("size", [1e-300, 1e-12, 1e12, 1e160, 1e300, 1e307])
 def test_the_unit_of_a_number_does_not_matter(size: float) -> None:
-    """Though squares, and sums, of such numbers are no floats."""
+    """Although squares and sums of such numbers overflow."""
     rows, candidate = made_rows(), Candidate(0.0, settings=Settings(inverse_penalty=1.0))
     final = fitted(training.Rows(rows.features * [size, 1, 1, 1], rows.labels, rows.weights, [1]), candidate)
     assert np.isfinite([*final.booster.layout.means, *final.booster.layout.scales]).all()

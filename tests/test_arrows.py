@@ -22,7 +22,7 @@ FLOORS = [
     {"core/probability", "parameters"},
     {"core/batch", "core/calibration", "core/laws", "core/posterior"},
     {"backends"},
-    {"functional"},
+    {"functional", "held_out"},
     {"losses"},
     {"metrics", "boosters/gradients", "calibrator"},
     {"boosters/objective"},

@@ -29,20 +29,20 @@ MANY = np.clip(np.round(MARGINS + 3 + RANDOM.normal(size=3000)), -1, 2).astype(i
 SEVERAL = np.stack([ONE, (ROWS[:, 2] > 1.5).astype(int)], axis=1)
 WEIGHTS = RANDOM.uniform(0.5, 2, 3000)
 
-DOORS = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost, "catboost": parfocal.catboost}
-each_door = pytest.mark.parametrize("door", DOORS)
+ENGINES = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost, "catboost": parfocal.catboost}
+each_engine = pytest.mark.parametrize("engine", ENGINES)
 RAW = "RawFormulaVal"
 
 
 def raw_scores(
-    door: str, params: dict[str, Any], labels: np.ndarray, weight: Any = None, rounds: int = 12, start: Any = None
+    engine: str, params: dict[str, Any], labels: np.ndarray, weight: Any = None, rounds: int = 12, start: Any = None
 ) -> np.ndarray:
     """Train, and predict raw scores: without the start for LightGBM and CatBoost."""
-    if door == "lightgbm":
+    if engine == "lightgbm":
         fixed = {"num_leaves": 8, "verbosity": -1, "num_threads": 1, "deterministic": True, "force_col_wise": True}
         table = lgb.Dataset(ROWS, labels if labels.ndim == 1 else ONE, weight=weight)
         return lgb.train({**fixed, **params}, table, rounds).predict(ROWS, raw_score=True)
-    if door == "xgboost":
+    if engine == "xgboost":
         table = xgb.DMatrix(ROWS, labels, weight=weight)
         objective = params.get("objective_object")
         params = {key: value for key, value in params.items() if key != "objective_object"}
@@ -54,11 +54,11 @@ def raw_scores(
     return catboost.CatBoost({**fixed, **newton, **params}).fit(pool).predict(ROWS, prediction_type=RAW)
 
 
-def trained(door: str, objective: Any, labels: np.ndarray, weight: Any = None, rounds: int = 12) -> np.ndarray:
+def trained(engine: str, objective: Any, labels: np.ndarray, weight: Any = None, rounds: int = 12) -> np.ndarray:
     params = objective.params(labels, weight)
-    if door == "xgboost":
+    if engine == "xgboost":
         params["objective_object"] = objective
-    return raw_scores(door, params, labels, weight, rounds)
+    return raw_scores(engine, params, labels, weight, rounds)
 
 
 # -- gamma 0 is the booster's own objective
@@ -75,17 +75,17 @@ LABELS = {"binary": ONE, "softmax": MANY, "multi-label": SEVERAL}
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["", "weighted"])
-@pytest.mark.parametrize(("door", "kind"), BUILT_IN)
-def test_gamma_0_is_the_built_in_objective(door: str, kind: str, weight: np.ndarray | None) -> None:
-    labels, params = LABELS[kind], dict(BUILT_IN[door, kind])
-    objective = DOORS[door].FocalObjective(gamma=0.0, multi_label=kind == "multi-label")
-    ours = trained(door, objective, labels, weight)
-    start = 0.0 if door == "xgboost" else objective.start_
-    if door == "xgboost":
+@pytest.mark.parametrize(("engine", "kind"), BUILT_IN)
+def test_gamma_0_is_the_built_in_objective(engine: str, kind: str, weight: np.ndarray | None) -> None:
+    labels, params = LABELS[kind], dict(BUILT_IN[engine, kind])
+    objective = ENGINES[engine].FocalObjective(gamma=0.0, multi_label=kind == "multi-label")
+    ours = trained(engine, objective, labels, weight)
+    start = 0.0 if engine == "xgboost" else objective.start_
+    if engine == "xgboost":
         params["base_score"] = objective.params(labels, weight)["base_score"]
-    baseline = np.full(len(labels), start) if door == "catboost" else None
-    theirs = raw_scores(door, params, labels, weight, start=baseline)
-    ours = ours if door == "catboost" else ours + start
+    baseline = np.full(len(labels), start) if engine == "catboost" else None
+    theirs = raw_scores(engine, params, labels, weight, start=baseline)
+    ours = ours if engine == "catboost" else ours + start
     np.testing.assert_allclose(ours, theirs, atol=2e-6)
     assert np.ptp(ours) > 1
 
@@ -174,14 +174,14 @@ def test_at_the_start_the_pulls_balance_and_the_curvature_is_cross_entropys(
 
 
 @pytest.mark.parametrize("kind", ["binary", "softmax"])
-@each_door
-def test_posteriors_have_the_share_of_each_class(door: str, kind: str) -> None:
-    if (door, kind) == ("catboost", "softmax"):
+@each_engine
+def test_posteriors_have_the_share_of_each_class(engine: str, kind: str) -> None:
+    if (engine, kind) == ("catboost", "softmax"):
         return  # below, with fewer rows: a call of Python for each row
     labels = LABELS[kind]
     for settings in SETTINGS[kind]:
-        objective = DOORS[door].FocalObjective(**settings)
-        posterior = objective.posterior(trained(door, objective, labels, rounds=40))
+        objective = ENGINES[engine].FocalObjective(**settings)
+        posterior = objective.posterior(trained(engine, objective, labels, rounds=40))
         shares = labels.mean() if kind == "binary" else np.bincount(labels) / len(labels)
         np.testing.assert_allclose(posterior.mean(axis=0), shares, atol=0.012)
         assert objective.loss(None if kind == "binary" else 4).gamma == Objective(**settings).gamma
@@ -324,20 +324,20 @@ def metric_by_hand(of: str, objective: Any, margins: np.ndarray, labels: np.ndar
     return float(np.average(each, weights=weight))
 
 
-@each_door
-def test_objectives_and_metrics_pickle(door: str) -> None:
-    objective = DOORS[door].FocalObjective(gamma=[1.0, 2.0, 3.0], alpha=[1.0, 2.0, 3.0], prior=[0.2, 0.3, 0.5])
+@each_engine
+def test_objectives_and_metrics_pickle(engine: str) -> None:
+    objective = ENGINES[engine].FocalObjective(gamma=[1.0, 2.0, 3.0], alpha=[1.0, 2.0, 3.0], prior=[0.2, 0.3, 0.5])
     objective.loss(3)
-    again = pickle.loads(pickle.dumps(DOORS[door].FocalMetric(objective, "log_loss")))
+    again = pickle.loads(pickle.dumps(ENGINES[engine].FocalMetric(objective, "log_loss")))
     np.testing.assert_array_equal(again.objective.start_, objective.start_)
     margins = RANDOM.normal(size=(4, 3))
     np.testing.assert_array_equal(again.objective.posterior(margins), objective.posterior(margins))
 
 
 def test_labels_of_one_class_only_train() -> None:
-    for door in ("lightgbm", "xgboost"):  # CatBoost refuses them itself
-        objective = DOORS[door].FocalObjective(gamma=2.0)
-        posterior = objective.posterior(trained(door, objective, np.zeros(3000, dtype=int), rounds=2))
+    for engine in ("lightgbm", "xgboost"):  # CatBoost refuses them itself
+        objective = ENGINES[engine].FocalObjective(gamma=2.0)
+        posterior = objective.posterior(trained(engine, objective, np.zeros(3000, dtype=int), rounds=2))
         assert (posterior < 0.01).all()
 
 

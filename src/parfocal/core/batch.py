@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     parameters: Any  # Binary or Categorical; None: losses that were computed elsewhere
     labels: Array  # of the scores' shape; class indices of the rows' shape
     scores: Array  # as floats, in the dtype of the loss
-    axis: int | None  # binary: that a loss is the mean over, None where each element is a loss; else the class axis
+    axis: Any  # binary: that a loss is the mean over, None where each element is a loss; else the class axis
     elements: Any  # that a loss is the mean of; a length that may be unknown while a graph is built
     weight: Array | None  # multiplies the losses, or their elements
     valid: Array | None  # which losses, or elements, count; None: all
