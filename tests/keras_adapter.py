@@ -366,15 +366,15 @@ def mutated(function: Any, original: str, broken: str) -> Any:
     return names[function.__name__]
 
 
-SCORES = "scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))"
-LABELS = "labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))"
-WEIGHT = "weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))"
+MASKED_SCORES = "scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))"
+MASKED_LABELS = "labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))"
+MASKED_WEIGHT = "weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))"
 MUTANTS = [
     (batches, "batch_of", "to_tensor(y_true),", "to_tensor(y_true, dtype=loss.dtype),", "half_precision"),
     (batches, "batch_of", "sample_weight, mask)", "sample_weight)", "mask"),
-    (Backend, "with_valid", SCORES, "pass", "mask"),
-    (Backend, "with_valid", LABELS, "pass", "mask"),
-    (Backend, "with_valid", WEIGHT, "weight = batch.weight", "mask, weighted"),
+    (Backend, "with_valid", MASKED_SCORES, "pass", "mask"),
+    (Backend, "with_valid", MASKED_LABELS, "pass", "mask"),
+    (Backend, "with_valid", MASKED_WEIGHT, "weight = batch.weight", "mask, weighted"),
     (Backend, "with_valid", "valid=counting", "valid=batch.valid", "mask"),
 ]
 CHECKS: dict[str, Callable[[], None]] = {
