@@ -20,14 +20,19 @@ import polars as pl
 import pytest
 
 from parfocal import engines, objectives
-from parfocal.app import fitting, main, model, plots, predicting, study, training, trials
-from parfocal.app.candidates import CROSS_ENTROPY, Candidate
-from parfocal.app.columns import convert, encode
-from parfocal.app.options import Metric, Roles
-from parfocal.app.sample import read_sample
-from parfocal.app.splits import split_by_class
-from parfocal.app.tables import open_table
-from parfocal.app.trials import Trial
+from parfocal.app import fitting, main, predicting
+from parfocal.app.data.columns import convert, encode
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import read_sample
+from parfocal.app.data.splits import split_by_class
+from parfocal.app.data.tables import open_table
+from parfocal.app.model import scoring
+from parfocal.app.model.saved import read_model
+from parfocal.app.options import Metric
+from parfocal.app.study import study, training, trials
+from parfocal.app.study.candidates import CROSS_ENTROPY, Candidate
+from parfocal.app.study.trials import Trial
+from parfocal.app.tell import plots
 from tiers import tiers
 
 LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
@@ -348,7 +353,7 @@ def test_tables_too_small_to_split_give_the_prior(tmp_path: Path) -> None:
     pl.DataFrame({"x": np.arange(40), "y": np.arange(40) % 4 == 0}).write_csv(tmp_path / "t.csv")
     assert fit(tmp_path / "t.csv", tmp_path / "model", target="y") == 0
     assert predict(tmp_path / "model", tmp_path / "t.csv", tmp_path / "scores.csv") == 0
-    probabilities, read = pl.read_csv(tmp_path / "scores.csv")["probability"], model.read_model(tmp_path / "model")
+    probabilities, read = pl.read_csv(tmp_path / "scores.csv")["probability"], read_model(tmp_path / "model")
     assert read.prior == 8 / 32
     margins = read.booster.predict(np.arange(40.0)[:, None], raw_score=True) + read.init_score
     np.testing.assert_allclose(read.loss.posterior(margins), read.prior, rtol=1e-9)
@@ -395,7 +400,7 @@ def test_predict_equals_the_model_in_memory(
     assert fit(folder / "table.parquet", tmp_path / "model") == 0
     assert predict(tmp_path / "model", folder / "table.parquet", tmp_path / "scores.parquet") == 0
     scored = pl.read_parquet(tmp_path / "scores.parquet")["probability"].to_numpy()
-    table, read = made_table(), model.read_model(tmp_path / "model")
+    table, read = made_table(), read_model(tmp_path / "model")
     test = split_by_class(table["event"].cast(pl.Float64).to_numpy(), seed=0).test
     matrix = np.stack(
         [part for column in read.columns for part in encode(convert(table[column.name], column).values, column)], axis=1
@@ -412,7 +417,7 @@ def test_predict_equals_the_model_in_memory(
 def test_chunks_give_the_same_bits_as_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = []
     for chunk in (10**6, 100):
-        monkeypatch.setattr(predicting, "CHUNK", chunk)
+        monkeypatch.setattr(scoring, "CHUNK", chunk)
         for ending in ("csv", "parquet"):
             out = tmp_path / f"scores{len(outputs)}.csv"
             assert predict(folder / "model", folder / f"table.{ending}", out, "--keep", "z") == 0
@@ -708,7 +713,7 @@ def test_trouble_with_the_system_names_the_file(
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(fitting, "open_table", refuse)
+    monkeypatch.setattr(study, "open_table", refuse)
     assert fit(folder / "table.csv", tmp_path / "model") == 2
     assert capsys.readouterr().err == f"parfocal: {folder / 'table.csv'}: Permission denied\n"
 
@@ -716,7 +721,7 @@ def test_trouble_with_the_system_names_the_file(
 def test_all_problems_of_a_table_are_told_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predicting, "CHUNK", 100)
+    monkeypatch.setattr(scoring, "CHUNK", 100)
     table = made_table().with_columns(
         x=pl.when(pl.int_range(pl.len()) % 300 == 299).then(pl.lit("tall")).otherwise(pl.lit("1")),
         member=pl.when(pl.int_range(pl.len()) == 1000).then(pl.lit("perhaps")).otherwise(pl.lit("true")),
@@ -911,7 +916,7 @@ def test_a_bug_of_ours_is_one_line_too(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(fitting, "read_sample", fail)
+    monkeypatch.setattr(study, "read_sample", fail)
     assert fit(folder / "table.csv", tmp_path / "model") == 1
     said = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: oops" in said

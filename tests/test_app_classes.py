@@ -16,15 +16,18 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss
 
-from parfocal.app import fitting, main, plots, search, training, trials
-from parfocal.app.candidates import CROSS_ENTROPY, Candidate, Settings, candidates
-from parfocal.app.model import read_model
-from parfocal.app.options import Metric, Options, Roles
-from parfocal.app.sample import read_sample
-from parfocal.app.splits import split_by_class
-from parfocal.app.study import tried_losses
-from parfocal.app.tables import open_table
-from parfocal.app.trials import Trial
+from parfocal.app import main
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import read_sample
+from parfocal.app.data.splits import split_by_class
+from parfocal.app.data.tables import open_table
+from parfocal.app.model.saved import read_model
+from parfocal.app.options import Metric, Options
+from parfocal.app.study import search, study, training, trials
+from parfocal.app.study.candidates import CROSS_ENTROPY, Candidate, Settings, candidates
+from parfocal.app.study.study import tried_losses
+from parfocal.app.study.trials import Trial
+from parfocal.app.tell import plots
 from parfocal.engines import ENGINES, Stopped
 from test_app import DRAWN, choosing, described, fit, is_plain, made_table, predict, recovered
 
@@ -340,7 +343,7 @@ def test_a_budget_is_spent_on_both_sides(
         return fit_folds(folds, tried)
 
     monkeypatch.setattr(training.Folds, "fit", fit)
-    for module in (fitting, search):
+    for module in (study, search):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     made_table(600).write_csv(tmp_path / "t.csv")
     given = ["fit", str(tmp_path / "t.csv"), "--target", "event", "--out", str(tmp_path / "model"), "--budget", "18s"]

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parfocal.app import csv_files, main, plots
+from parfocal.app import main
+from parfocal.app.data import csv_files
+from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.tables import open_table
+from parfocal.app.tell import plots
 
 
 def rows_of(path: Path) -> list[tuple[str | None, ...]]:

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from parfocal import engines
-from parfocal.app import main, model
-from parfocal.app.boosters import check_booster
-from parfocal.app.columns import MOST_CATEGORIES
-from parfocal.app.linear import ENGINES, Layout, LinearModel, dump_linear
+from parfocal.app import main
+from parfocal.app.data.columns import MOST_CATEGORIES
+from parfocal.app.model import saved
+from parfocal.app.model.boosters import check_booster
+from parfocal.app.model.linear import ENGINES, Layout, LinearModel, dump_linear
 from parfocal.engines import Rows, Task
 
 SAVED = Path(__file__).parent / "saved"
@@ -149,7 +150,7 @@ def test_what_follows_the_trees_does_not_reach_lightgbm(tmp_path: Path) -> None:
     data = booster(folder).read_bytes()
     begin = data.index(b"end of trees\n")
     put(folder, data[:begin] + b"end of trees\n\nparameters:\n[x" + b"x" * 100_000 + b"\n\npandas_categorical:[[")
-    assert model.read_model(folder).rounds == 4
+    assert saved.read_model(folder).rounds == 4
 
 
 def chain(leaves: int) -> bytes:
@@ -238,8 +239,8 @@ XGBOOST = [
     (at("gradient_booster", "model", "trees", value=[]), "it must have 1 to 100,000 trees"),
     (at("gradient_booster", "model", "trees", value={}), "it must have 1 to 100,000 trees"),
     (lambda data: b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON within JSON"),
-    (lambda data: b" " + data, "it is no JSON"),
-    (lambda data: b"{L" + data[2:], "it is no JSON"),
+    (lambda data: b" " + data, "it is not JSON"),
+    (lambda data: b"{L" + data[2:], "it is not JSON"),
     (lambda data: data.replace(b'"id":0,', b'"id":0,"left_children":[],'), "two values of one name"),
     (lambda data: b'{"learner":[]}', "not as its library writes it"),
 ]
@@ -352,9 +353,9 @@ def test_files_that_have_no_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied("lightgbm", tmp_path)
-    monkeypatch.setattr(model, "MOST_BYTES", 1000)
+    monkeypatch.setattr(saved, "MOST_BYTES", 1000)
     assert "model.txt has more than 1,000 bytes" in refusal(folder, capfd)
-    monkeypatch.setattr(model, "MOST_DESCRIBED", 1000)
+    monkeypatch.setattr(saved, "MOST_DESCRIBED", 1000)
     assert "model.json has more than 1,000 bytes" in refusal(folder, capfd)
 
 
@@ -362,7 +363,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[s
     folder = copied("lightgbm", tmp_path)
     booster(folder).unlink()
     os.mkfifo(folder / "model.txt")
-    assert "model.txt is missing, or is no file" in refusal(folder, capfd)
+    assert "model.txt is missing, or is not a file" in refusal(folder, capfd)
 
 
 # -- what is in order ------------------------------------------------------------------------------
@@ -370,7 +371,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("name", ["lightgbm", "classes", "xgboost", pytest.param("catboost", marks=pytest.mark.full)])
 def test_what_was_saved_is_read(tmp_path: Path, name: str) -> None:
-    assert model.read_model(copied(name, tmp_path)).rounds >= 1
+    assert saved.read_model(copied(name, tmp_path)).rounds >= 1
 
 
 @pytest.mark.parametrize("engine", ["lightgbm", "xgboost"])
@@ -415,8 +416,8 @@ def test_a_tree_of_one_leaf_is_in_order() -> None:
 FUZZ = """
 import base64, sys
 import numpy as np
-from parfocal.app.boosters import check_booster
-from parfocal.app.linear import ENGINES
+from parfocal.app.model.boosters import check_booster
+from parfocal.app.model.linear import ENGINES
 name, scores = sys.argv[1], int(sys.argv[2])
 rows = np.random.default_rng(0).normal(size=(50, 6)) * 10
 rows[:, 2] = np.arange(50) % 5

@@ -18,11 +18,14 @@ import pytest
 import xgboost
 
 from parfocal import engines
-from parfocal.app import linear, main, plots, training
-from parfocal.app.columns import Column
+from parfocal.app import main
+from parfocal.app.data.columns import Column
 from parfocal.app.errors import LONGEST_NAME, quoted, shown
-from parfocal.app.model import read_model
-from parfocal.app.names import cleaned, features_of
+from parfocal.app.model import linear
+from parfocal.app.model.feature_names import cleaned, features_of
+from parfocal.app.model.saved import read_model
+from parfocal.app.study import training
+from parfocal.app.tell import plots
 from tiers import tiers
 
 # Steps that are few make it warn; fits in threads can't hide that from one another.

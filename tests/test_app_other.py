@@ -14,14 +14,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal.app import linear, main, plots, training
-from parfocal.app.decisions import decision
+from parfocal.app import main
+from parfocal.app.data.rare import Joined, join_rare
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample, read_sample
+from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.options import Roles
-from parfocal.app.rare import Joined, join_rare
-from parfocal.app.report import rows_of_table
-from parfocal.app.sample import Sample, read_sample
-from parfocal.app.tables import open_table
+from parfocal.app.model import linear
+from parfocal.app.model.decisions import decision
+from parfocal.app.study import training
+from parfocal.app.tell import plots
+from parfocal.app.tell.text import rows_of_table
 
 # Steps that are few make it warn; fits in threads can't hide that from one another.
 pytestmark = pytest.mark.filterwarnings("ignore:FocalLogisticRegression stopped")

@@ -19,7 +19,8 @@ import pytest
 
 from parfocal.app import files, main, owners, predicting
 from parfocal.app.errors import BadInput
-from parfocal.app.model import is_model_or_empty
+from parfocal.app.model.saved import is_model_or_empty
+from parfocal.app.tell import scores
 
 SAVED = Path(__file__).parent / "saved"
 
@@ -185,7 +186,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 from parfocal.app import files
-from parfocal.app.model import is_model_or_empty
+from parfocal.app.model.saved import is_model_or_empty
 from parfocal.app.errors import BadInput
 try:
     with files.staged(Path(sys.argv[1]), False, is_model_or_empty) as new:
@@ -405,7 +406,13 @@ def test_an_interrupt_at_any_step_loses_no_model(tmp_path: Path, monkeypatch: py
     assert stop == 4  # moved away, its name kept, placed
 
 
-PREDICT = "import sys; from parfocal.app import main, predicting; predicting.CHUNK = 1; sys.exit(main(sys.argv[1:]))"
+PREDICT = """
+import sys
+from parfocal.app import main
+from parfocal.app.model import scoring
+scoring.CHUNK = 1
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.full
@@ -482,7 +489,7 @@ def test_a_disk_that_is_full(
 @pytest.mark.parametrize("name", ["fit-lightgbm", "fit-xgboost", "fit-catboost"])
 def test_a_model_on_a_full_disk(small_disk: Path, name: str) -> None:
     """No booster writes its file itself: XGBoost's and LightGBM's libraries don't say why they could not."""
-    from parfocal.app.model import read_model, write_model
+    from parfocal.app.model.saved import read_model, write_model
 
     model = read_model(SAVED / name)
     (small_disk / "filler").write_bytes(b"x" * (64 * 1024 - 12 * 1024))
@@ -499,6 +506,6 @@ def test_a_disk_that_is_full_elsewhere(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(predicting, "print_findings", fail)
+    monkeypatch.setattr(scores, "print_scores", fail)
     assert score(model, model.parent / "scores.csv") == 2
     assert capsys.readouterr().err.startswith("parfocal: standard output: the disk is full; make room")

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, engines
-from parfocal.app import study, training, trials
-from parfocal.app.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
-from parfocal.app.linear import ENGINES
-from parfocal.app.metrics import best_f1_threshold, observed_over_expected
-from parfocal.app.options import Metric, Options, Roles
-from parfocal.app.sample import Sample, Target
-from parfocal.app.splits import Fold, split_by_class, split_by_time
-from parfocal.app.training import FoldFit, Folds, Rows
-from parfocal.app.trials import Trial, choose, choose_finalists
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample
+from parfocal.app.data.splits import Fold, split_by_class, split_by_time
+from parfocal.app.data.target import Target
+from parfocal.app.model.linear import ENGINES
+from parfocal.app.options import Metric, Options
+from parfocal.app.study import final_test, study, training, trials
+from parfocal.app.study.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
+from parfocal.app.study.metrics import best_f1_threshold, observed_over_expected
+from parfocal.app.study.training import FoldFit, Folds, Rows
+from parfocal.app.study.trials import Trial, choose, choose_finalists
 from parfocal.engines.lightgbm import lightgbm_table
 
 LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
@@ -356,7 +358,7 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     folds = Folds.of(LIGHTGBM, rows, split.inner_folds)
     (trial,) = trials.to_trials(folds.fit([Candidate(2.0)]), folds)
     (final,) = training.fit_finally(LIGHTGBM, [(trial.candidate, 5)], rows, folds.whole)
-    finalist = study.judge(trial, final, folds, test)
+    finalist = final_test.judge(trial, final, folds, test)
     validation = np.concatenate([fold.validation for fold in split.inner_folds])
     labels, weights = rows.labels[validation], rows.weights_of(validation)
     assert weights is not None
@@ -366,7 +368,7 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     np.testing.assert_allclose(finalist.calibrator.bias_, expected.bias_, rtol=1e-9, atol=1e-12)
     of_test = expected.posterior(np.asarray(final.loss.posterior_logit(final.margins(test.matrix))))
     np.testing.assert_allclose(finalist.probabilities, of_test, rtol=1e-9)
-    assert list(finalist.curves) == ["raw", "recovered", "calibrated"]
+    assert list(finalist.results) == ["raw", "recovered", "calibrated"]
     if classes == 3:
         assert finalist.threshold is None
         return
@@ -403,5 +405,6 @@ def run_study(expected: type[Exception], **given: Any) -> None:
     watch: Any = type("Watch", (), dict.fromkeys(("stage", "advance", "expect"), lambda *_: None))()
     options = Options(Path("t"), Path("o"), Roles("y"), **given)
     split = split_by_class(rows.labels, 0)
+    prepared = study.Prepared(options, sample, split, 2, began=0.0, read=0.0)
     with pytest.raises(expected):
-        study.study(options, sample, split, rows.part(split.training), rows.part(split.test), 0.0, watch)
+        study.study(prepared, rows.part(split.training), rows.part(split.test), watch)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from parfocal.app.candidates import Settings
+from parfocal.app.study.candidates import Settings
 from parfocal.engines import ENGINES, engine_parameters, lightgbm
 from parfocal.engines.catboost import SYNONYMS
 from parfocal.engines.xgboost import ALIASES

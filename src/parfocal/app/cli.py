@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,15 +10,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
+from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.files import is_full
-from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, Roles, reading_of, seconds
+from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, reading_of, seconds
 
 LONGEST_LINE = 20_000  # characters of a message
 LARGEST_SEED = 2**31 - 1  # LightGBM's
@@ -34,7 +36,7 @@ class Output(Console):
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from parfocal.app.model import versions  # here, because --help need not wait for LightGBM
+        from parfocal.app.model.saved import versions  # here, because --help need not wait for LightGBM
 
         parfocal, *others = versions().items()
         print(f"parfocal {parfocal[1]} ({', '.join(' '.join(other) for other in others)})")
@@ -56,7 +58,7 @@ def info() -> None:
     """Say what computes the losses here: which kernel, on how many threads, and which libraries."""
     import platform
 
-    from parfocal.app.model import versions
+    from parfocal.app.model.saved import versions
     from parfocal.backends.kernel import kernel_info
 
     found = kernel_info()
@@ -141,6 +143,13 @@ def fit(
         int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, but for a search.")
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print what was found as JSON on standard output, and all that is said otherwise on standard error.",
+        ),
+    ] = False,
 ) -> None:
     """Compare cross-entropy, logistic regression and focal losses on a table, and train what is best.
 
@@ -148,6 +157,7 @@ def fit(
     is saved.
     """
     from parfocal.app import fitting  # here, because predict need not wait for matplotlib
+    from parfocal.app.tell import record
 
     options = Options(
         table=table,
@@ -164,7 +174,10 @@ def fit(
         seed=seed,
         force=force,
     )
-    fitting.fit(options, Output(highlight=False), Console(stderr=True))
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    found = fitting.fit(options, err_console if as_json else out_console, err_console)
+    if as_json:
+        print_json(out_console, record.of_fit(found))
 
 
 @app.command()
@@ -185,6 +198,13 @@ def predict(
         ),
     ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that stands at --out.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print what was done as JSON on standard output, and all that is said otherwise on standard error.",
+        ),
+    ] = False,
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
@@ -192,8 +212,18 @@ def predict(
     `probability_<class>`, and decision is one of them; --decide says how.
     """
     from parfocal.app import predicting
+    from parfocal.app.tell import record, scores
 
-    predicting.predict(folder, table, out, keep or (), decide, force, Output(highlight=False), Console(stderr=True))
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console)
+    scores.print_scores(err_console if as_json else out_console, found)
+    if as_json:
+        print_json(out_console, record.of_scores(found))
+
+
+def print_json(console: Console, found: dict[str, Any]) -> None:
+    """In ASCII, which every terminal and every file can hold."""
+    console.out(json.dumps(found, indent=2, allow_nan=False), highlight=False)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ SHOWN = 8  # values or names listed in one line before "and N more"
 LONGEST_NAME = 48  # characters of a name that is shown; one with more is cut in the middle
 
 
-class BadInput(Exception):
+class BadInput(ValueError):
     """What was given, what is allowed, and how to fix it, in one line."""
 
 

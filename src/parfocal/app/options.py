@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from parfocal.app.columns import AS_IT_IS, Reading
+from parfocal.app.data.columns import AS_IT_IS, Reading
+from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput
 
 LARGEST_GAMMA = 50.0  # beyond, the curvature of all but the worst samples underflows, and nothing is learnt
@@ -53,18 +54,6 @@ class Decimal(StrEnum):
 def reading_of(missing: Sequence[str], decimal: Decimal | None, dates: Dates | None) -> Reading:
     marks = {None: None, Decimal.point: ".", Decimal.comma: ","}
     return Reading(tuple(missing), marks[decimal], None if dates is None else dates is Dates.month_first)
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What the options say about columns."""
-
-    target: str
-    positive: str | None = None
-    drop: tuple[str, ...] = ()
-    weight: str | None = None
-    time: str | None = None
-    other: int | None = None  # classes with fewer rows are joined
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from parfocal.app.errors import counted
-from parfocal.app.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
+from parfocal.app.model.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 NUMBERS, ANY_NUMBERS = re.compile(r"[-+.0-9eE ]*"), re.compile(r"[-+.0-9eEinfa ]*")
 UNREAD = -1

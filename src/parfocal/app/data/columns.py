@@ -22,9 +22,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from parfocal.app import numerals
+from parfocal.app.data import numerals
+from parfocal.app.data.numerals import Notation
 from parfocal.app.errors import counted, listed, quoted
-from parfocal.app.numerals import Notation
 
 Kind = Literal["number", "boolean", "category", "date", "datetime"]
 

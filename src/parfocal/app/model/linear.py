@@ -14,13 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from parfocal import engines
-from parfocal.app.candidates import LINEAR
-from parfocal.app.columns import MOST_CATEGORIES
+from parfocal.app.data.columns import MOST_CATEGORIES
 from parfocal.app.errors import BadInput, one_line
 from parfocal.engines import Engine, Stopped, Task, Trained
 from parfocal.engines.task import Parameters
 from parfocal.objectives import Objective
 from parfocal.sklearn import FocalLogisticRegression
+
+LINEAR = "linear"  # the engine's name
 
 MOST_STEPS = 200
 FARTHEST = 1e9  # standard deviations, so that margins are finite whatever a table holds

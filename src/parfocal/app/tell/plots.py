@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from sklearn.metrics import precision_recall_curve
 
-from parfocal.app.candidates import Candidate
 from parfocal.app.errors import counted, trimmed, visible
-from parfocal.app.metrics import ClassResult, equal_count_bins
-from parfocal.app.study import Study
-from parfocal.app.trials import CALIBRATED, RECOVERED
+from parfocal.app.study.candidates import Candidate
+from parfocal.app.study.metrics import ClassResult, equal_count_bins
+from parfocal.app.study.study import Study
+from parfocal.app.study.trials import CALIBRATED, RECOVERED
 
 # Of Okabe and Ito, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -35,21 +35,21 @@ def draw_report(study: Study) -> bytes:
     weights = np.ones(len(test.labels)) if test.weights is None else test.weights
     figure = Figure(figsize=(11, 5), layout="constrained")
     ranking, reliability = figure.subplots(1, 2)
-    drawn = [curve for curve in study.curves if curve.kind != RECOVERED]
-    for curve, colour, style in zip(drawn, COLOURS, STYLES, strict=False):
-        said, happened = reliability_points(*against_the_rest(test.labels, curve.probabilities, weights))
-        reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=curve.name)
+    drawn = [result for result in study.results if result.kind != RECOVERED]
+    for result, colour, style in zip(drawn, COLOURS, STYLES, strict=False):
+        said, happened = reliability_points(*against_the_rest(test.labels, result.probabilities, weights))
+        reliability.plot(said, happened, style, marker="o", markersize=4, color=colour, label=result.name)
     kinds = [kind for kind in zip(drawn, COLOURS, STYLES, strict=False) if kind[0].kind == CALIBRATED]
     rows = f"the final test of {counted(len(test.labels), 'row')}"
     if test.classes == 2:  # raw scores rank the rows alike
-        for curve, colour, style in kinds:
-            precision, recall, _ = precision_recall_curve(test.labels, curve.probabilities, sample_weight=weights)
-            ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=curve.candidate.name)
+        for result, colour, style in kinds:
+            precision, recall, _ = precision_recall_curve(test.labels, result.probabilities, sample_weight=weights)
+            ranking.plot(recall[:-1], precision[:-1], style, color=colour, label=result.candidate.name)
         finish_ranking(ranking, float(np.average(test.labels, weights=weights)))
         figure.suptitle(f"{name} = {drawn_name(target.positive)}: {rows}", parse_math=False)
     else:
         by_classes = {finalist.candidate: finalist.by_class for finalist in study.finalists}
-        draw_classes(ranking, by_classes, {curve.candidate: colour for curve, colour, _ in kinds}, target.classes)
+        draw_classes(ranking, by_classes, {result.candidate: colour for result, colour, _ in kinds}, target.classes)
         figure.suptitle(f"{name}: {rows}", parse_math=False)
     finish_reliability(reliability)
     picture = io.BytesIO()

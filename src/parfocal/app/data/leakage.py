@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from parfocal.app.columns import Column
+from parfocal.app.data.columns import Column
 
 FEWEST_ROWS = 50
 GIVES_AWAY = 0.995  # ROC AUC of one column alone

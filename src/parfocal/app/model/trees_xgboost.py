@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.app.columns import MOST_CATEGORIES
+from parfocal.app.data.columns import MOST_CATEGORIES
 from parfocal.app.errors import counted
-from parfocal.app.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
+from parfocal.app.model.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 MOST_NESTED = 50  # XGBoost reads JSON within JSON by calling itself
 OBJECTIVES = ("binary:logistic", "multi:softprob")
@@ -19,7 +19,7 @@ ROOT = 2**31 - 1  # its parent
 
 
 def check_xgboost(data: bytes, features: int, scores: int) -> None:
-    need(data.startswith(b'{"'), "it is no JSON")  # XGBoost would take it for a binary file
+    need(data.startswith(b'{"'), "it is not JSON")  # XGBoost would take it for a binary file
     characters = np.frombuffer(data, np.uint8) | 32  # "[" becomes "{", and "]" becomes "}"
     steps = (characters == ord("{")).astype(np.int8) - (characters == ord("}"))
     need(np.cumsum(steps, dtype=np.int64).max() <= MOST_NESTED, f"it has JSON within JSON {MOST_NESTED} times")

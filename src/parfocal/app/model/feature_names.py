@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from parfocal.app.columns import Column
+from parfocal.app.data.columns import Column
 
 REFUSED = frozenset(" \"'`,:;[]{}<>=\\")
 LONGEST = 100

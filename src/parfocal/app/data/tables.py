@@ -18,8 +18,8 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from parfocal.app import columns
-from parfocal.app.csv_files import layout_of, plain_copy
+from parfocal.app.data import columns
+from parfocal.app.data.csv_files import layout_of, plain_copy
 from parfocal.app.errors import BadInput, counted, listed, nearest, one_line
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import optuna
 
-from parfocal.app.candidates import LINEAR, Candidate, Settings
+from parfocal.app.model.linear import LINEAR
 from parfocal.app.options import Metric
-from parfocal.app.training import Folds
-from parfocal.app.trials import Trial, to_trials
+from parfocal.app.study.candidates import Candidate, Settings
+from parfocal.app.study.training import Folds
+from parfocal.app.study.trials import Trial, to_trials
 
 FINAL_FITS = 1.0  # what they take, in rounds of the search: a finalist sees all training rows, but no folds
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parfocal.app.candidates import Candidate
-from parfocal.app.metrics import score, scores
 from parfocal.app.options import Metric
-from parfocal.app.training import FoldFit, Folds, Rows, in_threads, quiet
-from parfocal.app.verdict import bootstrap_differences, mean_and_error
+from parfocal.app.study.candidates import Candidate
+from parfocal.app.study.metrics import score, scores
+from parfocal.app.study.training import FoldFit, Folds, Rows, in_threads, quiet
+from parfocal.app.study.verdict import bootstrap_differences, mean_and_error
 from parfocal.calibrator import Calibrator
 from parfocal.objectives import focal_loss
 

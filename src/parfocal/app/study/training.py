@@ -24,11 +24,11 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from parfocal import engines
-from parfocal.app.candidates import CROSS_ENTROPY, Candidate
+from parfocal.app.data.splits import Fold
 from parfocal.app.errors import BadInput, counted, one_line
-from parfocal.app.linear import ENGINE as LINEAR_ENGINE
-from parfocal.app.metrics import scores
-from parfocal.app.splits import Fold
+from parfocal.app.model.linear import ENGINE as LINEAR_ENGINE
+from parfocal.app.study.candidates import CROSS_ENTROPY, Candidate
+from parfocal.app.study.metrics import scores
 from parfocal.boosting import Loss
 from parfocal.engines import Engine
 from parfocal.objectives import focal_loss

@@ -12,8 +12,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from parfocal.app.trees_lightgbm import check_lightgbm
-from parfocal.app.trees_xgboost import check_xgboost
+from parfocal.app.model.trees_lightgbm import check_lightgbm
+from parfocal.app.model.trees_xgboost import check_xgboost
 
 MOST_BYTES = 1 << 30  # of a booster's file
 CATBOOST_SECONDS = 120.0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from parfocal.app.errors import BadInput, counted
+from parfocal.app.model.linear import LINEAR
 from parfocal.boosting import Loss
 from parfocal.objectives import focal_loss
 
@@ -21,8 +22,6 @@ BIN_SAMPLE = 2_000_000
 
 DEFAULT_GAMMAS = (1.0, 2.0)
 DEFAULT_ALPHAS = (0.25, 0.5)
-
-LINEAR = "linear"
 
 
 @dataclass(frozen=True)

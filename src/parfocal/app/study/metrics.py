@@ -20,6 +20,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from parfocal.app.model.decisions import decide
 from parfocal.app.options import Metric
 
 BINS = 15  # of the calibration error, with equally many rows
@@ -158,13 +159,6 @@ class ClassResult:
     precision: float
     recall: float
     f1: float
-
-
-def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Codes of classes: the most probable, or of two the positive from a threshold on."""
-    if threshold is None:
-        return np.argmax(probabilities, axis=1)
-    return (probabilities >= threshold).astype(np.int64)
 
 
 def by_class(

@@ -10,32 +10,31 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from parfocal.app.candidates import LINEAR, Candidate, Settings
-from parfocal.app.columns import Column
+from parfocal.app.data.columns import Column
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample
+from parfocal.app.data.splits import Split
 from parfocal.app.errors import counted, escaped, listed, quoted, shown
-from parfocal.app.linear import ENGINES
-from parfocal.app.metrics import BINS, TITLES
-from parfocal.app.model import DESCRIPTION, PICTURE, Model
-from parfocal.app.options import Options, Roles
-from parfocal.app.sample import Sample
-from parfocal.app.splits import Split
-from parfocal.app.study import Study
-from parfocal.app.tables import Table
-from parfocal.app.trials import CALIBRATED, RAW, RECOVERED, Trial
-from parfocal.app.verdict import mean_and_error
+from parfocal.app.model.linear import LINEAR
+from parfocal.app.study.candidates import Candidate, Settings
+from parfocal.app.study.metrics import BINS, TITLES
+from parfocal.app.study.study import Prepared, Study
+from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED
+from parfocal.app.study.verdict import mean_and_error
 
 NAMES_SHOWN = 16
 CLASSES_SHOWN = 20
-TRIALS_SHOWN = 8  # of a search
 
 
-def print_sample(console: Console, table: Table, sample: Sample, split: Split, options: Options) -> None:
+def print_sample(console: Console, prepared: Prepared) -> None:
     """What each column was taken for, and which rows train and test."""
+    options, sample, split = prepared.options, prepared.sample, prepared.split
+    rows, width = counted(rows_of_table(sample), "row"), counted(prepared.table_columns, "column")
     grid = Grid.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for head, text in (
-        ("table", f"{table.path}: {counted(rows_of_table(sample), 'row')}, {counted(len(table.names), 'column')}"),
+        ("table", f"{options.table}: {rows}, {width}"),
         ("target", describe_target(sample)),
         ("other", "" if sample.target.joined is None else sample.target.joined.sentence),
         ("numbers", listed(named(sample, "number"), NAMES_SHOWN)),
@@ -131,9 +130,8 @@ def print_study(console: Console, study: Study) -> None:
 def print_trials(console: Console, study: Study) -> None:
     """Each candidate's mean and standard error over folds: raw scores, recovered and calibrated probabilities."""
     options, winner = study.options, study.winner.trial
-    shown = best_of_search(study) if options.budget else study.shown_trials
     grid = metric_grid(f"Mean ± standard error over {counted(len(study.split.folds), 'fold')}")
-    for trial in shown:
+    for trial in study.shown_trials:
         kinds = [RECOVERED, CALIBRATED] if trial.candidate.is_cross_entropy else [RAW, RECOVERED, CALIBRATED]
         for kind in kinds if trial in (winner, study.finalists[0].trial) else [CALIBRATED]:
             wins = trial is winner and kind == CALIBRATED
@@ -162,21 +160,13 @@ def print_trials(console: Console, study: Study) -> None:
     console.print()
 
 
-def best_of_search(study: Study) -> list[Trial]:
-    """The finalists and the next best, the best first."""
-    finalists = [finalist.trial for finalist in study.finalists]
-    ranked = sorted(study.trials, key=lambda trial: -trial.mean(study.options.select))
-    others = [trial for trial in ranked if trial not in finalists][: TRIALS_SHOWN - len(finalists)]
-    return [trial for trial in ranked if trial in finalists or trial in others]
-
-
 def print_test(console: Console, study: Study) -> None:
     """The final test of those that came so far."""
     grid = metric_grid(f"Final test, {counted(len(study.test.labels), 'row')}, trained on all training rows")
-    for curve in study.curves:
-        wins = curve.candidate == study.winner.candidate and curve.kind == CALIBRATED
-        cells = [number(curve.scores[metric]) for metric in TITLES]
-        grid.add_row(name_cell(curve.candidate, curve.kind, wins, study.usual), *cells, style="bold" if wins else "")
+    for result in study.results:
+        wins = result.candidate == study.winner.candidate and result.kind == CALIBRATED
+        cells = [number(result.scores[metric]) for metric in TITLES]
+        grid.add_row(name_cell(result.candidate, result.kind, wins, study.usual), *cells, style="bold" if wins else "")
     console.print(grid)
 
 
@@ -232,19 +222,19 @@ def number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def print_folder(console: Console, options: Options, model: Model) -> None:
+def print_folder(console: Console, study: Study) -> None:
     """Where the model is, and a command to try."""
-    files = f"{ENGINES[model.engine].file}, {DESCRIPTION}, {PICTURE}"
-    console.print(Text(f"Wrote {options.out}: {files}."), soft_wrap=True)
-    if model.threshold is None:
+    options, target, threshold = study.options, study.sample.target, study.winner.threshold
+    console.print(Text(f"Wrote {options.out}: {', '.join(study.files)}."), soft_wrap=True)
+    if threshold is None:
         rare = "To find rare classes more often: parfocal predict --decide balanced."
-        console.print(Text(f"It decides for the class of {shown(model.target)} that is most probable. {rare}"))
+        console.print(Text(f"It decides for the class of {shown(target.name)} that is most probable. {rare}"))
     else:
-        decision = f"It decides {shown(model.target)} = {shown(model.classes[1])}"
-        console.print(Text(f"{decision} from a probability of {model.threshold:.4g} on (best F1 over the folds)."))
+        decision = f"It decides {shown(target.name)} = {shown(target.positive)}"
+        console.print(Text(f"{decision} from a probability of {threshold:.4g} on (best F1 over the folds)."))
     console.print(Text("To score a table, for example the same one:"))
     scored = f"{options.out.name}-scores.csv"
     command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored]
-    if escaped(model.target) == model.target:  # a line break would look like two commands
-        command += ["--keep", model.target]
+    if escaped(target.name) == target.name:  # a line break would look like two commands
+        command += ["--keep", target.name]
     console.print(Text(f"\n    {shlex.join(command)}\n"), soft_wrap=True)

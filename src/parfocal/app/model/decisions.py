@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from parfocal.app.errors import BadInput, quoted
-from parfocal.app.metrics import decide
+
+
+def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Codes of classes: the most probable, or of two the positive from a threshold on."""
+    if threshold is None:
+        return np.argmax(probabilities, axis=1)
+    return (probabilities >= threshold).astype(np.int64)
 
 
 class Decides(Protocol):
@@ -29,6 +35,7 @@ class Decision:
     threshold: float | None  # of two classes: the positive from this probability on
     divisors: np.ndarray | None = None  # of more: the probabilities are divided by these, and the largest wins
     why: str = ""
+    rule: str = "default"  # what --decide was given
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """Codes of classes."""
@@ -54,4 +61,4 @@ def decision(text: str, model: Decides) -> Decision:
     """What `--decide TEXT` asks for."""
     if text not in RULES:
         raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {' or '.join(RULES)}")
-    return RULES[text](model)
+    return replace(RULES[text](model), rule=text)

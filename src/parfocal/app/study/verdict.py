@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parfocal.app.candidates import CROSS_ENTROPY
 from parfocal.app.errors import counted
-from parfocal.app.metrics import TITLES, weighted_scorer
 from parfocal.app.options import Metric
+from parfocal.app.study.candidates import CROSS_ENTROPY
+from parfocal.app.study.metrics import TITLES, weighted_scorer
 
 RESAMPLES = 500
 TIME_BLOCKS = 50
