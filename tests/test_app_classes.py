@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss
 
+from app_fits import DRAWN, choosing, described, few_rounds, fit, is_plain, made_table, predict, recovered
 from parfocal.app import main
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import read_sample
@@ -29,7 +29,6 @@ from parfocal.app.study.study import tried_losses
 from parfocal.app.study.trials import Trial
 from parfocal.app.tell import plots
 from parfocal.engines import ENGINES, Stopped
-from test_app import DRAWN, choosing, described, fit, is_plain, made_table, predict, recovered
 
 CLASSES = ["cold", "hot", "mild"]
 
@@ -41,14 +40,7 @@ def table_of_classes(rows: int = 1200) -> pl.DataFrame:
     return table.drop("event").with_columns(kind=pl.Series(kind))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def impatience() -> Iterator[None]:
-    """Three classes are three trees a round; a few rounds, and no picture, show all that is asked here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "PATIENCE", 8)
-        patched.setattr(training, "MOST_ROUNDS", 30)
-        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
-        yield
+impatience = few_rounds(8, 30)  # three classes are three trees a round
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from app_fits import described, predict
 from parfocal.app import main
 from parfocal.app.errors import BadInput
 from parfocal.app.model import linear
@@ -23,7 +24,6 @@ from parfocal.app.study.candidates import Candidate, Settings
 from parfocal.app.tell import plots
 from parfocal.engines import Stopped
 from parfocal.sklearn import FocalLogisticRegression
-from test_app import described, predict
 
 NAN = np.nan
 LINEAR = training.Training(linear.ENGINE, seed=0)

@@ -9,21 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from app_fits import choosing, described, few_rounds, made_table, predict
 from parfocal.app import main
 from parfocal.app.data.splits import split_by_class
 from parfocal.app.model.linear import ENGINES
 from parfocal.app.model.saved import read_model
 from parfocal.app.study import training
 from parfocal.app.study.candidates import Candidate, Settings
-from parfocal.app.tell import plots
-from test_app import choosing, described, made_table, predict
 
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PATIENCE", 5)
-    monkeypatch.setattr(training, "MOST_ROUNDS", 25)
-    monkeypatch.setattr(plots, "draw_report", lambda *_: b"no picture")
+impatience = few_rounds(5, 25)
 
 
 def table_with_a_late_town() -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app_fits import few_rounds
 from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, engines
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
@@ -26,10 +27,7 @@ LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
 FOCAL = Candidate(2.0, 0.25)
 
 
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PATIENCE", 5)
-    monkeypatch.setattr(training, "MOST_ROUNDS", 15)
+impatience = few_rounds(5, 15)
 
 
 def made_rows(classes: int = 2, weighted: bool = True, rows: int = 600) -> Rows:
