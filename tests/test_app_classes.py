@@ -330,7 +330,7 @@ def test_a_budget_is_spent_on_both_sides(
     """On a clock of ours a candidate takes a second: 9 for the usual ones, then 2 a round, and 2 for the final fits."""
     clock, fit_folds = [0.0], training.Folds.fit
 
-    def fit(folds: training.Folds, tried: Any) -> list[training.FoldFit]:
+    def fit(folds: training.Folds, tried: Any) -> list[training.FoldResult]:
         clock[0] += len(tried)
         return fit_folds(folds, tried)
 
@@ -366,12 +366,12 @@ def test_the_search_learns_and_ends(monkeypatch: pytest.MonkeyPatch, classes: in
             self.rows = training.Rows(np.zeros((40, 200)), np.arange(40) % classes, None, [], classes)
             self.training = training.Training(ENGINES["lightgbm"], seed=0)
 
-        def fit(self, tried: list[Candidate]) -> list[training.FoldFit]:
+        def fit(self, tried: list[Candidate]) -> list[training.FoldResult]:
             clock[0] += 1.0 if self.tried else len(tried)
             self.tried += tried
-            return [training.FoldFit(candidate, 0, 1, np.ones(3), {}, {}) for candidate in tried]
+            return [training.FoldResult(candidate, 0, 1, np.ones(3), {}, {}) for candidate in tried]
 
-    def to_trials(fits: list[training.FoldFit], _: Any) -> list[Trial]:
+    def to_trials(fits: list[training.FoldResult], _: Any) -> list[Trial]:
         return [Trial(fit.candidate, [fit], [np.ones(3)], [{"log_loss": abs(fit.candidate.gamma - 3)}]) for fit in fits]
 
     monkeypatch.setattr(search, "to_trials", to_trials)

@@ -381,5 +381,5 @@ def test_plain_numbers_are_what_one_by_one_finds() -> None:
         column = columns.recognise(frame[name], as_text=True, reading=Reading(missing=("x",)))
         assert column == columns.Column(name, "number", missing=("x",))
         assert values.to_list() == convert(frame[name], column).values.to_list()
-        assert not list(columns.how_it_was_read(frame[name], column, Reading()))
+        assert not list(columns.reading_notes(frame[name], column, Reading()))
     assert columns.plain_numbers(frame, Reading(decimal=",")) == {}

@@ -19,7 +19,7 @@ from parfocal.app.options import Metric, Options
 from parfocal.app.study import final_test, study, training, trials
 from parfocal.app.study.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
 from parfocal.app.study.metrics import best_f1_threshold, observed_over_expected
-from parfocal.app.study.training import FoldFit, Folds, Rows
+from parfocal.app.study.training import FoldResult, Folds, Rows
 from parfocal.app.study.trials import Trial, choose, choose_finalists
 from parfocal.engines.lightgbm import lightgbm_table
 
@@ -38,7 +38,7 @@ def made_rows(classes: int = 2, weighted: bool = True, rows: int = 600) -> Rows:
     return Rows(matrix, labels, generator.integers(1, 4, rows).astype(float) if weighted else None, [2], classes)
 
 
-def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list[FoldFit]:
+def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list[FoldResult]:
     """Fits that know something, and are too sure of it."""
     generator, fits = np.random.default_rng(5), []
     for number, fold in enumerate(folds):
@@ -47,7 +47,7 @@ def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list
         if rows.classes > 2:
             logits = np.column_stack([np.zeros(len(signal)), signal, signal - 1])
             logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        fits.append(FoldFit(candidate, number, 10 + number, logits, {}, {}))
+        fits.append(FoldResult(candidate, number, 10 + number, logits, {}, {}))
     return fits
 
 
@@ -114,12 +114,12 @@ def test_a_model_that_ranks_backwards_is_no_trouble() -> None:
     """Its probabilities come out as one number, and nothing is printed: warnings are errors here."""
     rows = made_rows()
     folds = made_folds(rows)
-    fits = [FoldFit(LOGISTIC, fit.fold, 1, -fit.logits, {}, {}) for fit in said_of(rows, folds.folds)]
+    fits = [FoldResult(LOGISTIC, fit.fold, 1, -fit.logits, {}, {}) for fit in said_of(rows, folds.folds)]
     (trial,) = trials.to_trials(fits, folds)
     assert all(np.ptp(said) < 1e-12 for said in trial.calibrated)
     blocks = np.arange(len(folds.folds[2].validation))
     last = rows.without_matrix(folds.folds[2].validation)
-    assert trials.in_the_race([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
+    assert trials.survivors([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
 
 
 # -- choosing --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_model_that_ranks_backwards_is_no_trouble() -> None:
 
 def trial_of(candidate: Candidate, *values: float) -> Trial:
     """With these losses on the folds."""
-    fits = [FoldFit(candidate, fold, 1, np.zeros(1), {}, {}) for fold in range(len(values))]
+    fits = [FoldResult(candidate, fold, 1, np.zeros(1), {}, {}) for fold in range(len(values))]
     return Trial(candidate, fits, [], [{"log_loss": value, "average_precision": value} for value in values])
 
 
@@ -194,7 +194,7 @@ def test_the_best_of_each_kind_meets_on_the_final_test() -> None:
 # -- the race --------------------------------------------------------------------------------------
 
 
-def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[FoldFit]:
+def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[FoldResult]:
     """What knows more of the truth has more of it in its logits; names are of candidates."""
     known = {
         "plain": CROSS_ENTROPY,
@@ -206,7 +206,7 @@ def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[Fo
     generator = np.random.default_rng(8)
     noise = generator.normal(size=len(rows.labels))
     return [
-        FoldFit(known[name], number, 1, (2 * rows.labels - 1) * share + noise, {}, {})
+        FoldResult(known[name], number, 1, (2 * rows.labels - 1) * share + noise, {}, {})
         for number in numbers
         for name, share in quality.items()
     ]
@@ -218,7 +218,7 @@ def test_the_race_drops_who_is_far_behind_and_keeps_who_is_near() -> None:
 
     def kept(select: Metric = Metric.log_loss, **quality: float) -> list[str]:
         fits = fits_by_quality(rows, [0], **quality)
-        return [candidate.name for candidate in trials.in_the_race(fits, rows, select, blocks, 0)]
+        return [candidate.name for candidate in trials.survivors(fits, rows, select, blocks, 0)]
 
     for select in Metric:
         assert kept(select, plain=1.0, balanced=0.2, line=1.01, focal=0.99) == [
@@ -248,13 +248,13 @@ def test_two_standard_errors_of_the_bootstrap_decide(monkeypatch: pytest.MonkeyP
     assert behind > 2  # in standard errors
     for errors, stays in ((2.0, False), (behind * 0.7, False), (behind * 1.5, True)):
         monkeypatch.setattr(trials, "RACE_ERRORS", errors)
-        kept = trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
+        kept = trials.survivors(fits, rows, Metric.log_loss, blocks, 0)
         assert (LOGISTIC in kept) == stays
     monkeypatch.setattr(trials, "RACE_ERRORS", 2.0)
     # Where all that differs is one storm of six, the rows of one storm fall together, and the rest is luck.
     fits[1].logits[:] = np.where(blocks < 100, 0.0, fits[0].logits)
-    assert LOGISTIC not in trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
-    assert LOGISTIC in trials.in_the_race(fits, rows, Metric.log_loss, blocks // 100, 0)
+    assert LOGISTIC not in trials.survivors(fits, rows, Metric.log_loss, blocks, 0)
+    assert LOGISTIC in trials.survivors(fits, rows, Metric.log_loss, blocks // 100, 0)
 
 
 def test_the_race_is_on_the_last_fold_and_the_others_are_for_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,17 +266,17 @@ def test_the_race_is_on_the_last_fold_and_the_others_are_for_those_that_stay(mon
         def __init__(self) -> None:
             self.rows, self.folds = rows, split.folds
 
-        def fit(self, tried: list[Candidate], numbers: Any) -> list[FoldFit]:
+        def fit(self, tried: list[Candidate], numbers: Any) -> list[FoldResult]:
             ran.append((list(tried), list(numbers)))
-            return [FoldFit(candidate, number, 1, np.zeros(0), {}, {}) for number in numbers for candidate in tried]
+            return [FoldResult(candidate, number, 1, np.zeros(0), {}, {}) for number in numbers for candidate in tried]
 
     seen: list[Any] = []
 
-    def in_the_race(fits: list[FoldFit], part: Rows, *_: Any) -> list[Candidate]:
+    def survivors(fits: list[FoldResult], part: Rows, *_: Any) -> list[Candidate]:
         seen.append(part)
         return [CROSS_ENTROPY, FOCAL]
 
-    monkeypatch.setattr(trials, "in_the_race", in_the_race)
+    monkeypatch.setattr(trials, "survivors", survivors)
     folds: Any = FakeFolds()
     blocks = [np.arange(len(fold.validation)) for fold in split.folds]
     expected: list[int] = []

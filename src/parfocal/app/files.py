@@ -57,7 +57,7 @@ def staged(path: Path, force: bool, replaceable: Replaceable) -> Iterator[Path]:
     replaced is kept until the new one stands there.
     """
     given, path = path, path.absolute()
-    with told_if_full(given):
+    with full_disk_as_bad_input(given):
         staging = owners.Staging(path)
         new, old = staging.folder / path.name, staging.folder / owners.REPLACED
         try:
@@ -196,7 +196,7 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def told_if_full(path: Path) -> Iterator[None]:
+def full_disk_as_bad_input(path: Path) -> Iterator[None]:
     try:
         yield
     except BadInput:

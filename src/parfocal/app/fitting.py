@@ -49,5 +49,5 @@ def model_of(found: Study) -> Model:
         calibration=calibration_of(found.winner.calibrator),
         threshold=found.winner.threshold,
         rounds=saved.rounds,
-        record=record.of(found),
+        record=record.of_study(found),
     )

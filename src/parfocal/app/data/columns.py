@@ -195,7 +195,7 @@ def described(column: Column) -> str:
     return f"a {column.kind}"
 
 
-def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:
+def reading_notes(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:
     """What should be told about a column of text: what was taken for missing, and what could be read otherwise."""
     given = tidy(values, missing=column.missing).drop_nulls()
     if column.kind != "category":
@@ -220,25 +220,25 @@ def how_it_was_read(values: pl.Series, column: Column, reading: Reading) -> Iter
         numbers = given.filter(~given.is_in(MARKS))
         written = numerals.recognise(numbers)
         if len(written) > 1:
-            text, may_be = numerals.told_apart(numbers, written)
+            text, may_be = numerals.first_difference(numbers, written)
             ways = " or ".join(f"{number:.15g}" for number in may_be)
             yield f"taken for text: {quoted(text)} may be {ways}; --decimal point or --decimal comma says which"
         elif not written:
-            yield from because_of_words(numbers)
+            yield from words_among_numbers(numbers)
 
 
-def thousands_or_not(values: pl.Series, column: Column) -> Iterator[str]:
+def ambiguous_thousands(values: pl.Series, column: Column) -> Iterator[str]:
     """For a table with decimal commas: what `3.361` was taken for in a column that has none."""
     if column.kind != "number" or not column.notation.plain:
         return
     texts = tidy(values, missing=(*column.missing, *MARKS)).drop_nulls()
     written = [way for way in numerals.recognise(texts) if way.plain or way.thousands == "."]
     if len(written) > 1:
-        text, (taken, other) = numerals.told_apart(texts, written[:2])
+        text, (taken, other) = numerals.first_difference(texts, written[:2])
         yield f"{quoted(text)} is read as {taken:.15g}; --decimal comma makes it {other:.15g}"
 
 
-def because_of_words(texts: pl.Series) -> Iterator[str]:
+def words_among_numbers(texts: pl.Series) -> Iterator[str]:
     """What keeps a column from being numbers, where that is a few words."""
     numeric = texts.filter(texts.str.contains(r"^[^A-Za-z]*\d[^A-Za-z]*$"))
     written = numerals.recognise(numeric.head(1000))
@@ -251,7 +251,7 @@ def because_of_words(texts: pl.Series) -> Iterator[str]:
     yield told + (f"; --missing {distinct[0]} says that nothing is there" if len(distinct) == 1 else "")
 
 
-def looks_like_names(values: pl.Series) -> bool:
+def looks_like_identifier(values: pl.Series) -> bool:
     """Whether (nearly) every row of a category column has a value of its own."""
     given = values.drop_nulls()
     return len(given) >= IDENTIFIER_ROWS and given.n_unique() > IDENTIFIER_SHARE * len(given)

@@ -19,7 +19,9 @@ SORTED_ERRORS = 8.0  # standard errors of the number of runs
 NEARLY_ALL = 0.95  # of the values are different
 
 
-def of(values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.ndarray) -> Iterator[tuple[Column, str]]:
+def leaking_columns(
+    values: Mapping[str, pl.Series], columns: Sequence[Column], labels: np.ndarray
+) -> Iterator[tuple[Column, str]]:
     """One sentence for each suspicious column of the rows that have a label."""
     if len(labels) < FEWEST_ROWS:
         return

@@ -111,7 +111,7 @@ def recognise(texts: pl.Series) -> list[Notation]:
     return [notation for notation, _ in found]
 
 
-def told_apart(texts: pl.Series, ways: list[Notation]) -> tuple[str, list[float]]:
+def first_difference(texts: pl.Series, ways: list[Notation]) -> tuple[str, list[float]]:
     """The first text that the ways read differently, and what they make of it."""
     read = [way.read(texts) for way in ways]
     differs = pl.select(pl.any_horizontal([read[0] != other for other in read[1:]])).to_series()

@@ -13,7 +13,7 @@ from parfocal.app.data.columns import AS_IT_IS, Column, Kind, Reading
 from parfocal.app.data.rare import join_rare
 from parfocal.app.data.roles import Roles, check_roles
 from parfocal.app.data.tables import Table
-from parfocal.app.data.target import FEWEST_ROWS, Target, alike, choose_classes, codes, read_classes
+from parfocal.app.data.target import FEWEST_ROWS, Target, choose_classes, codes, read_classes, similar_names
 from parfocal.app.errors import BadInput, counted, listed, shown
 
 
@@ -81,8 +81,8 @@ def read_sample(table: Table, roles: Roles, reading: Reading = AS_IT_IS) -> Samp
 
     features = read_features(frame, table, roles, reading)
     labels = codes(named, classes)
-    known_too_much = leakage.of(features.values, features.columns, labels)
-    features.notes += [*alike(classes), *(f"{shown(column.name)}: {told}" for column, told in known_too_much)]
+    known_too_much = leakage.leaking_columns(features.values, features.columns, labels)
+    features.notes += [*similar_names(classes), *(f"{shown(column.name)}: {told}" for column, told in known_too_much)]
     return Sample(
         target=target,
         labels=labels,
@@ -124,9 +124,7 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
         if reason == "constant" and frame[name].drop_nulls().n_unique() > 1:
             reason = "its values are one number, once they are floats"
         if table.as_text and name not in plain and reason != "constant":
-            features.notes += [
-                f"{shown(name)}: {told}" for told in columns.how_it_was_read(frame[name], column, reading)
-            ]
+            features.notes += [f"{shown(name)}: {told}" for told in columns.reading_notes(frame[name], column, reading)]
         if reason is not None:
             features.left_out.setdefault(reason, []).append(name)
             continue
@@ -134,7 +132,7 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
         features.columns += (column,)
     if table.as_text and any(column.decimal == "," for column in features.columns):
         for column in features.columns:
-            told = columns.thousands_or_not(frame[column.name], column)
+            told = columns.ambiguous_thousands(frame[column.name], column)
             features.notes += [f"{shown(column.name)}: {sentence}" for sentence in told]
     if not features.columns:
         raise BadInput(
@@ -158,7 +156,7 @@ def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
         return "constant"
     if is_time and column.kind not in ("date", "datetime"):
         return "only orders the rows"
-    if column.kind == "category" and columns.looks_like_names(values):
+    if column.kind == "category" and columns.looks_like_identifier(values):
         return "a different text in nearly every row"
     return None
 

@@ -92,7 +92,7 @@ def class_name(value: float | str, column: Column) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def alike(classes: Sequence[str]) -> Iterator[str]:
+def similar_names(classes: Sequence[str]) -> Iterator[str]:
     """A hint at classes that only capitals or blanks tell apart."""
     first: dict[str, str] = {}
     for name in classes:

@@ -18,7 +18,7 @@ def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
     return (probabilities >= threshold).astype(np.int64)
 
 
-class Decides(Protocol):
+class DecidingModel(Protocol):
     """What a rule asks of a model."""
 
     @property
@@ -42,22 +42,22 @@ class Decision:
         return decide(probabilities if self.divisors is None else probabilities / self.divisors, self.threshold)
 
 
-def default(model: Decides) -> Decision:
+def default(model: DecidingModel) -> Decision:
     """Of two classes by the threshold with the best F1 over the folds, of more the most probable."""
     return Decision(model.threshold)
 
 
-def balanced(model: Decides) -> Decision:
+def balanced(model: DecidingModel) -> Decision:
     """The class whose probability is the largest multiple of its share in training: rare classes get their turn."""
     if model.threshold is not None:
         return Decision(float(model.prior), why="its share in training")
     return Decision(None, np.asarray(model.prior, dtype=np.float64), why="divided by the class's share in training")
 
 
-RULES: dict[str, Callable[[Decides], Decision]] = {"default": default, "balanced": balanced}
+RULES: dict[str, Callable[[DecidingModel], Decision]] = {"default": default, "balanced": balanced}
 
 
-def decision(text: str, model: Decides) -> Decision:
+def decision(text: str, model: DecidingModel) -> Decision:
     """What `--decide TEXT` asks for."""
     if text not in RULES:
         raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {' or '.join(RULES)}")

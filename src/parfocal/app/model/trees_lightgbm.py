@@ -12,12 +12,12 @@ from parfocal.app.errors import counted
 from parfocal.app.model.trees import LARGEST, MOST_TREES, check_paths, check_values, need, need_all, whole
 
 NUMBERS, ANY_NUMBERS = re.compile(r"[-+.0-9eE ]*"), re.compile(r"[-+.0-9eEinfa ]*")
-UNREAD = -1
+NOT_READ = -1
 MOST_LINES = 22  # of a tree; LightGBM reads no more
 EACH_SPLIT = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-TOLD_OF_SPLITS = ("split_gain", "internal_value", "internal_weight", "internal_count")  # of no use for scores
-TOLD_OF_LEAVES = ("leaf_weight", "leaf_count")
-WIDER = (*TOLD_OF_SPLITS, *TOLD_OF_LEAVES, "threshold")  # a split between missing and not is at inf
+SPLIT_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")  # of no use for scores
+LEAF_STATISTICS = ("leaf_weight", "leaf_count")
+WIDER = (*SPLIT_STATISTICS, *LEAF_STATISTICS, "threshold")  # a split between missing and not is at inf
 CATEGORICAL, MISSING_TYPE = 1, 12  # bits of decision_type
 
 
@@ -68,8 +68,11 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
         words = chain.from_iterable(line.split(" ") for line in lines if line)
         return np.fromiter(map(kind, words), np.int64 if kind is int else np.float64)
 
-    for name in (*TOLD_OF_SPLITS, *TOLD_OF_LEAVES):  # LightGBM reads as many as there should be; of a single leaf, none
-        column(name, np.where(leaves == 1, UNREAD, leaves if name in TOLD_OF_LEAVES else splits), float)
+    for name in (
+        *SPLIT_STATISTICS,
+        *LEAF_STATISTICS,
+    ):  # LightGBM reads as many as there should be; of a single leaf, none
+        column(name, np.where(leaves == 1, NOT_READ, leaves if name in LEAF_STATISTICS else splits), float)
     split_feature, threshold, decision, left, right = (
         column(name, splits, float if name == "threshold" else int) for name in EACH_SPLIT
     )
@@ -122,5 +125,5 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
 def check_counts(name: str, lines: list[str], counts: np.ndarray, characters: re.Pattern[str]) -> None:
     for number, (line, count) in enumerate(zip(lines, counts.tolist(), strict=True)):
         given = line.count(" ") + 1 if line else 0
-        if count not in (given, UNREAD) or not characters.fullmatch(line):
+        if count not in (given, NOT_READ) or not characters.fullmatch(line):
             raise ValueError(f"tree {number} needs {counted(count, 'number')} as {name}")

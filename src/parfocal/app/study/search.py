@@ -26,7 +26,7 @@ from parfocal.app.study.trials import Trial, to_trials
 FINAL_FITS = 1.0  # what they take, in rounds of the search: a finalist sees all training rows, but no folds
 
 
-class Side:
+class Proposer:
     """One of the two that compete: an Optuna study, and how its proposals become candidates."""
 
     def __init__(self, propose: Callable[[Any], Candidate], seed: int) -> None:
@@ -78,16 +78,16 @@ class Space:
 def search(folds: Folds, usual: Sequence[Candidate], select: Metric, seed: int, deadline: float) -> list[Trial]:
     """All that was tried, in order; it ends where another round and the final fits would pass the deadline."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # with one, both sides would draw alike
+    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # with one, both proposers would draw alike
     space = Space(folds, usual[0].settings)
-    sides = Side(space.cross_entropy, seeds[0]), Side(space.focal, seeds[1])
+    proposers = Proposer(space.cross_entropy, seeds[0]), Proposer(space.focal, seeds[1])
     began = time.monotonic()
     trials = to_trials(folds.fit(usual), folds)
-    estimate = (time.monotonic() - began) * len(sides) / len(usual)
+    estimate = (time.monotonic() - began) * len(proposers) / len(usual)
     rounds: list[float] = []  # what each took
     while (started := time.monotonic()) + max(rounds, default=estimate) * (1 + FINAL_FITS) <= deadline:
-        found = to_trials(folds.fit([side.ask() for side in sides]), folds)
-        for side, trial in zip(sides, found, strict=True):
-            trials.append(trial if side.tell(trial.mean(select)) else trial.forgotten())
+        found = to_trials(folds.fit([proposer.ask() for proposer in proposers]), folds)
+        for proposer, trial in zip(proposers, found, strict=True):
+            trials.append(trial if proposer.tell(trial.mean(select)) else trial.forgotten())
         rounds.append(time.monotonic() - started)
     return trials

@@ -140,7 +140,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class FoldFit:
+class FoldResult:
     """A candidate's best round on a fold, and what it says about the fold's validation rows."""
 
     candidate: Candidate
@@ -219,14 +219,14 @@ class Folds:
             tables = [(part(whole, fold.training), part(whole, fold.validation)) for fold in folds]
         return cls(training, rows, folds, whole, tables)
 
-    def fit(self, tried: Iterable[Candidate], numbers: Iterable[int] | None = None) -> list[FoldFit]:
+    def fit(self, tried: Iterable[Candidate], numbers: Iterable[int] | None = None) -> list[FoldResult]:
         """Every candidate on every fold, or on some, each stopped at its best round."""
         numbers = range(len(self.folds)) if numbers is None else numbers
         # Long fits first, so that no core waits for a last long one.
         longest_first = sorted(numbers, key=lambda fold: -len(self.folds[fold].training))
         return in_threads(self.fit_one, [(candidate, fold) for fold in longest_first for candidate in tried])
 
-    def fit_one(self, job: tuple[Candidate, int], stop: threading.Event) -> FoldFit:
+    def fit_one(self, job: tuple[Candidate, int], stop: threading.Event) -> FoldResult:
         candidate, number = job
         engine, fold = self.training.engine_of(candidate), self.folds[number]
         tables = None if engine.table is None else self.tables[number]
@@ -247,7 +247,7 @@ class Folds:
             margins = engine.margins(trained.booster, trained.objective.start_, validation.matrix)
         loss = candidate.loss(training.prior)
         self.training.advance()
-        return FoldFit(
+        return FoldResult(
             candidate,
             number,
             trained.rounds,

@@ -18,7 +18,7 @@ import numpy as np
 from parfocal.app.options import Metric
 from parfocal.app.study.candidates import Candidate
 from parfocal.app.study.metrics import score, scores
-from parfocal.app.study.training import FoldFit, Folds, Rows, in_threads, quiet
+from parfocal.app.study.training import FoldResult, Folds, Rows, in_threads, quiet
 from parfocal.app.study.verdict import bootstrap_differences, mean_and_error
 from parfocal.calibrator import Calibrator
 from parfocal.objectives import focal_loss
@@ -46,7 +46,7 @@ class Trial:
     """A candidate and its fits, in the order of folds."""
 
     candidate: Candidate
-    fits: list[FoldFit]
+    fits: list[FoldResult]
     calibrated: list[np.ndarray]  # probabilities of each fold's validation rows, by a calibrator of the other folds
     calibrated_scores: list[dict[str, float]]
 
@@ -71,7 +71,7 @@ class Trial:
         return replace(self, fits=[replace(fit, logits=np.empty(0)) for fit in self.fits], calibrated=[])
 
 
-def to_trial(fits: Sequence[FoldFit], folds: Folds) -> Trial:
+def to_trial(fits: Sequence[FoldResult], folds: Folds) -> Trial:
     """The fits of a candidate on all folds, with calibrated probabilities."""
     fits = sorted(fits, key=lambda fit: fit.fold)
     parts = [folds.rows.without_matrix(fold.validation) for fold in folds.folds]
@@ -90,9 +90,9 @@ def to_trial(fits: Sequence[FoldFit], folds: Folds) -> Trial:
     return Trial(fits[0].candidate, fits, calibrated, of_folds)
 
 
-def to_trials(fits: Sequence[FoldFit], folds: Folds) -> list[Trial]:
+def to_trials(fits: Sequence[FoldResult], folds: Folds) -> list[Trial]:
     """A trial for each candidate, in the order in which they came."""
-    found: dict[Candidate, list[FoldFit]] = {}
+    found: dict[Candidate, list[FoldResult]] = {}
     for fit in fits:
         found.setdefault(fit.candidate, []).append(fit)
     return in_threads(lambda of_candidate, stop: to_trial(of_candidate, folds), list(found.values()))
@@ -102,7 +102,7 @@ def to_trials(fits: Sequence[FoldFit], folds: Folds) -> list[Trial]:
 class Race:
     """What a race left, and whom it dropped."""
 
-    fits: list[FoldFit]
+    fits: list[FoldResult]
     dropped: list[Candidate]
 
 
@@ -117,14 +117,14 @@ def race(
     """All on the last fold, which by time has the most to train with, and the others for those that stay."""
     last = len(folds.folds) - 1
     fits = folds.fit(tried, [last])
-    kept = in_the_race(fits, folds.rows.without_matrix(folds.folds[last].validation), select, blocks_of[last], seed)
+    kept = survivors(fits, folds.rows.without_matrix(folds.folds[last].validation), select, blocks_of[last], seed)
     expect(len(tried) + len(kept) * last)
     fits = [fit for fit in fits if fit.candidate in kept] + folds.fit(kept, range(last))
     return Race(fits, [candidate for candidate in tried if candidate not in kept])
 
 
 @quiet()
-def in_the_race(fits: Sequence[FoldFit], rows: Rows, select: Metric, blocks: np.ndarray, seed: int) -> list[Candidate]:
+def survivors(fits: Sequence[FoldResult], rows: Rows, select: Metric, blocks: np.ndarray, seed: int) -> list[Candidate]:
     """Who is within two standard errors of the best, and, for the verdict, plain cross-entropy and one focal loss."""
     said = {
         fit.candidate: np.asarray(

@@ -14,7 +14,7 @@ from parfocal.app.study.study import Study
 from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED, Trial
 
 
-def of(study: Study) -> dict[str, Any]:
+def of_study(study: Study) -> dict[str, Any]:
     options, winner, joined = study.options, study.winner, study.sample.target.joined
     return {
         "table": str(options.table),
@@ -71,7 +71,7 @@ def of_fit(study: Study) -> dict[str, Any]:
         "notes": sample.notes,
         "folds": len(study.split.folds),
         "split_by_time": study.split.by_time,
-        **of(study),
+        **of_study(study),
         "seconds": study.seconds,
         "versions": study.versions,
     }
