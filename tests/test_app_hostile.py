@@ -322,7 +322,7 @@ DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"gamma": "x" * 10_000_000}, "gamma is 'xxx"),
     ({"gamma": [[0] * 1000] * 1000}, "gamma is [[0"),
     ({"engine": "x" * 10_000_000}, "engine is 'xxx"),
-    ({"prior": 7.0}, "prior 7.0 holds no shares"),
+    ({"prior": 7.0}, "prior 7.0 does not hold shares"),
     ({"columns": []}, "1 to 100,000 columns"),
     (
         {"columns": [{"name": f"c{number}", "kind": "number", "categories": []} for number in range(100_001)]},

@@ -7,8 +7,10 @@
     date        dates                                            month, weekday, days since 1970
     datetime    dates with a time of day                         month, weekday, hour, days since 1970
 
-Missing values, infinite numbers and unknown categories become NaN.  Text (every column of a CSV) is taken for a number,
-a boolean or a date if all of its values are; `fit` decides that once and `predict` holds the next table to it.
+Missing values, infinite numbers and unknown categories become NaN.  Text (every column of a CSV) is read as numbers,
+booleans or dates if all of its values are; `fit` decides that once and `predict` holds the next table to it.
+
+A new kind of column: a row above, a name in `Kind`, and a branch in `recognise`, `accepts`, `convert` and `encode`.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from parfocal.app.errors import counted, listed, quoted
 Kind = Literal["number", "boolean", "category", "date", "datetime"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-# In a column of numbers, dates or booleans these say as well that nothing is there; as a category each is one.
+# In a column of numbers, dates or booleans these are missing values too; among categories each is a category.
 MARKS = ("?", "-", "--", ".", "None", "none", "n/a", "#N/A", "#NA", "<NA>", "\\N", "(null)", "nil", "missing", "na")
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
-MOST_CATEGORIES = 10_000  # more of them are nearly as good as names, and each costs a line in model.json
+MOST_CATEGORIES = 10_000  # with more they nearly name the rows, and each costs a line in model.json
 # A text column with more distinct values than this share of its rows names its rows rather than describing them.
 IDENTIFIER_SHARE, IDENTIFIER_ROWS = 0.95, 20
 
-LONG_INTEGER = r"^[+-]?\d{16,}$"  # of such a double does not hold all
+LONG_INTEGER = r"^[+-]?\d{16,}$"  # a double cannot hold all of its digits
 
 ISO_DATE = "%Y-%m-%d"
 DAY_FIRST, MONTH_FIRST = ("%d/%m/%Y", "%d-%m-%Y"), ("%m/%d/%Y", "%m-%d-%Y")
@@ -51,11 +53,11 @@ DAY = 86_400_000_000  # microseconds
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user says about how columns are written."""
+    """What the options say about how columns are written."""
 
     missing: tuple[str, ...] = ()  # more marks for missing values
     decimal: str | None = None  # "." or ","; None: what all values of a column allow
-    month_first: bool | None = None  # of 1/2/2013; None: day first, if both are possible
+    month_first: bool | None = None  # how 1/2/2013 is read; None: day first, if both are possible
 
     @property
     def date_formats(self) -> tuple[str, ...]:
@@ -74,10 +76,10 @@ class Column:
     kind: Kind
     categories: tuple[str, ...] = ()  # the most frequent first
     date_format: str | None = None  # how its text is read as a date; None: ISO 8601
-    zone: str | None = None  # the time zone that hours are told in
+    zone: str | None = None  # the time zone of the hours
     days: bool = True  # whether a date also counts as days since 1970
     missing: tuple[str, ...] = ()  # marks for missing values, beside MISSING and MARKS
-    decimal: str = "."  # how its numbers are written, see numerals.Notation
+    decimal: str = "."  # how its numbers are written: see numerals.Notation
     thousands: str = ""
     unit: str = ""
 
@@ -101,7 +103,7 @@ class Column:
 @dataclass(frozen=True)
 class Converted:
     values: pl.Series  # Float64, Boolean, String or Datetime
-    wrong: pl.Series  # what was given and is not of the column's kind
+    wrong: pl.Series  # the given values that are not of the column's kind
 
     @property
     def clean(self) -> bool:
@@ -149,9 +151,9 @@ def recognise_text(values: pl.Series, reading: Reading = AS_IT_IS) -> Column:
 
 
 def plain_numbers(frame: pl.DataFrame, reading: Reading) -> dict[str, pl.Series]:
-    """The columns of text that are plain numbers and of which nothing is to be told, converted.
+    """The columns of text that are plain numbers and need no note, converted.
 
-    All in one go: one by one, 20,000 columns take two minutes.
+    All at once: one by one, 20,000 columns take two minutes.
     """
     if reading.decimal == "," or not frame.width:
         return {}
@@ -169,7 +171,7 @@ def plain_numbers(frame: pl.DataFrame, reading: Reading) -> dict[str, pl.Series]
 
 
 def chosen_notation(written: list[Notation], reading: Reading) -> Notation | None:
-    """The only way in which numbers can be read, or the one that --decimal asks for."""
+    """The only way to read the numbers, or the one that --decimal asks for."""
     asked = [notation for notation in written if notation.decimal == reading.decimal]
     if len(written) == 1 or not asked:
         return written[0] if len(written) == 1 else None
@@ -186,7 +188,7 @@ def recognise_date_format(texts: pl.Series, date_formats: tuple[str, ...]) -> st
 
 
 def described(column: Column) -> str:
-    """What its values must be, for a sentence."""
+    """What its values must be, in the words of an error."""
     if column.kind == "number" and not column.notation.plain:
         return f"a number written like {column.notation.words}"
     if column.date_format is not None:
@@ -196,7 +198,7 @@ def described(column: Column) -> str:
 
 
 def reading_notes(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:
-    """What should be told about a column of text: what was taken for missing, and what could be read otherwise."""
+    """Notes on a column of text: what was taken for missing, and what could be read in another way."""
     given = tidy(values, missing=column.missing).drop_nulls()
     if column.kind != "category":
         marks = given.filter(given.is_in(MARKS))
@@ -228,7 +230,7 @@ def reading_notes(values: pl.Series, column: Column, reading: Reading) -> Iterat
 
 
 def ambiguous_thousands(values: pl.Series, column: Column) -> Iterator[str]:
-    """For a table with decimal commas: what `3.361` was taken for in a column that has none."""
+    """For a table with decimal commas: how `3.361` was read in a column without any."""
     if column.kind != "number" or not column.notation.plain:
         return
     texts = tidy(values, missing=(*column.missing, *MARKS)).drop_nulls()
@@ -239,7 +241,7 @@ def ambiguous_thousands(values: pl.Series, column: Column) -> Iterator[str]:
 
 
 def words_among_numbers(texts: pl.Series) -> Iterator[str]:
-    """What keeps a column from being numbers, where that is a few words."""
+    """The few words that keep a column from being numbers."""
     numeric = texts.filter(texts.str.contains(r"^[^A-Za-z]*\d[^A-Za-z]*$"))
     written = numerals.recognise(numeric.head(1000))
     words = texts if not written else texts.filter(written[0].read(texts).is_null())
@@ -252,7 +254,7 @@ def words_among_numbers(texts: pl.Series) -> Iterator[str]:
 
 
 def looks_like_identifier(values: pl.Series) -> bool:
-    """Whether (nearly) every row of a category column has a value of its own."""
+    """Whether nearly every row of a category column has a value of its own."""
     given = values.drop_nulls()
     return len(given) >= IDENTIFIER_ROWS and given.n_unique() > IDENTIFIER_SHARE * len(given)
 
@@ -268,7 +270,7 @@ def with_categories(column: Column, values: pl.Series) -> Column:
 
 
 def accepts(column: Column, dtype: pl.DataType) -> bool:
-    """Whether a column of this type in a typed table (Parquet) can be what the model needs."""
+    """Whether a column of this type, in Parquet or a data frame, can be what the model needs."""
     if dtype == pl.Null:
         return True
     if column.kind == "number" and dtype in (pl.Duration, pl.Time):
@@ -305,7 +307,7 @@ def convert(values: pl.Series, column: Column) -> Converted:
 
 
 def tidy(texts: pl.Series, keep: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> pl.Series:
-    """Text without blanks around it, and null where it says that nothing is there (unless that is a category)."""
+    """Text without blanks around it, and null where it stands for a missing value and is not a known category."""
     nothing = [text for text in dict.fromkeys((*MISSING, *missing)) if text not in keep]
     return texts.str.strip_chars().replace(nothing, [None] * len(nothing))
 
@@ -343,7 +345,7 @@ OFFSET = re.compile(r"[+-]\d\d:?\d\d")
 
 
 def is_offset(zone: str | None) -> bool:
-    """Whether a time zone is a fixed distance from UTC, such as +05:30, which no data base of zones has."""
+    """Whether a time zone is a fixed offset from UTC, such as +05:30, which is not in the database of zones."""
     return zone is not None and OFFSET.fullmatch(zone) is not None
 
 
@@ -382,7 +384,7 @@ def encode(values: pl.Series, column: Column) -> list[np.ndarray]:
 
 
 def count_unknown(values: pl.Series, column: Column) -> int:
-    """How many converted values of a category column are no category of the model."""
+    """How many converted values of a category column are not categories of the model."""
     if column.kind != "category":
         return 0
     return values.cast(pl.Enum(column.categories), strict=False).null_count() - values.null_count()

@@ -1,7 +1,7 @@
 """How a CSV file is written: its separator, its quotes, its head.
 
-`survey` looks at every byte first, by RFC 4180 and, where that does not fit, with backslashes before quotes.  A file that
-fits neither is refused, with its line.
+`survey` looks at every byte first, by RFC 4180 and, where that does not fit, with backslashes before quotes.  A file
+that fits neither is refused, with the line.
 
 What the reader of `tables.py` would not understand is copied into a plain file first (`plain_copy`).
 """
@@ -92,7 +92,7 @@ def layout_of(path: Path) -> Layout:
 
 
 def only_row_names(found: Survey, names: tuple[str, ...]) -> bool:
-    """Whether all rows have one field more than the head, and nothing else is wrong."""
+    """Whether all rows have one field more than the head and nothing else is wrong."""
     if found.stray_quote is not None or found.open_quote is not None:
         return False
     return {width: records for width, (_, records) in found.widths.items()} == {
@@ -102,13 +102,13 @@ def only_row_names(found: Survey, names: tuple[str, ...]) -> bool:
 
 
 def ends_empty(head: bytes, separator: str, head_lines: int) -> bool:
-    """Whether the first rows end with a separator: then it is no row name that they have more than the head."""
+    """Whether the first rows end with a separator: then their additional field is not a row name."""
     lines = head.decode("utf-8", "ignore").split("\n")[head_lines : head_lines + 50]
     return all(line.rstrip("\r").endswith(separator) for line in lines[:-1] or lines if line.strip())
 
 
 def separator_of(path: Path, head: bytes) -> str:
-    """The separator that splits the head and all of the first rows alike; else the one that the head has most of."""
+    """The separator that splits the head and the first rows alike; otherwise the most frequent one in the head."""
     if ".tsv" in path.name.lower():
         return "\t"
     text = head.decode("utf-8", "ignore").removeprefix("\ufeff")
@@ -118,7 +118,7 @@ def separator_of(path: Path, head: bytes) -> str:
     best = (False, 0, ",")
     for separator in SEPARATORS:
         rows: list[list[str]] = []
-        with contextlib.suppress(csv.Error):  # by another separator the quotes make sense, or the survey says where not
+        with contextlib.suppress(csv.Error):  # the quotes fit another separator, or `survey` says where
             rows.extend(row for row in csv.reader(lines[:200], delimiter=separator) if row)
         width = len(rows[0]) if rows else 0
         even = width > 1 and all(len(row) == width for row in rows[:100])

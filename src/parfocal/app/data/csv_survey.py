@@ -29,7 +29,7 @@ class Width(NamedTuple):
 
 @dataclass
 class Survey:
-    """What a pass over the bytes found; lines are counted from 1."""
+    """What the pass found; lines are counted from 1."""
 
     records: int = 0  # with the head, without blank lines
     blank_lines: int = 0
@@ -55,7 +55,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 class Surveyor:
-    """A survey under way.  Most bytes are text: only quotes, separators and ends of lines are looked at."""
+    """A survey in progress.  Most bytes are text: only quotes, separators and line ends are looked at."""
 
     def __init__(self, separator: str, backslash: bool, line: int) -> None:
         self.found = Survey()
@@ -68,7 +68,7 @@ class Surveyor:
         self.before = NEWLINE  # the byte before
 
     def look(self, text: bytes, following: int) -> None:
-        """At the next bytes, and the one after them."""
+        """Survey the next bytes; `following` is the one after them."""
         here = np.frombuffer(text, np.uint8)
         places = np.flatnonzero(self.special[here])
         kinds = here[places]
@@ -125,7 +125,7 @@ class Surveyor:
 
 
 def survey(path: Path, separator: str, backslash: bool, skip: int = 0) -> Survey:
-    """Count records, fields and blank lines, and check every quote; `skip` lines at the head are not looked at."""
+    """Count records, fields and blank lines, and check every quote.  The first `skip` lines are not looked at."""
     surveyor = Surveyor(separator, backslash, 1 + skip)
     with opened(path) as binary:
         for _ in range(skip):

@@ -1,6 +1,6 @@
-"""Columns that may know too much: that number the rows, by which the target is sorted, or that give it away alone.
+"""Columns that may leak the target: they number the rows, the target is sorted by them, or they give it away alone.
 
-Nothing is left out for it.  Such a column may be honest; the user knows whether it is known before the event.
+None is left out.  Such a column may be honest; the user knows whether it is known before the event.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def roc_auc(event: np.ndarray, numbers: np.ndarray) -> float:
 
 
 def is_row_number(numbers: np.ndarray) -> bool:
-    """Up and up, in whole numbers; some are missing where rows without a label were left out."""
+    """Whole numbers that only rise; some are missing where rows without a label were left out."""
     steps = np.diff(numbers)
     whole = bool((numbers == np.floor(numbers)).all())
     return len(steps) > 0 and whole and bool((steps > 0).all()) and bool(np.ptp(numbers) < 2 * len(numbers))
 
 
 def is_sorted_by(numbers: np.ndarray, event: np.ndarray) -> bool:
-    """Far fewer runs of equal labels than in a random order (Wald and Wolfowitz 1940), by numbers that may be of rows.
+    """Far fewer runs of equal labels than in a random order (Wald and Wolfowitz 1940), for possible row numbers.
 
-    Such are whole, nearly all different and close together.  Any good feature brings equal labels together as well.
+    Row numbers are whole, nearly all different and close together.  Any good feature brings equal labels together too.
     """
     whole = bool((numbers == np.floor(numbers)).all())
     if not whole or len(np.unique(numbers)) < NEARLY_ALL * len(numbers) or np.ptp(numbers) > 2 * len(numbers):
@@ -87,7 +87,7 @@ def is_sorted_by(numbers: np.ndarray, event: np.ndarray) -> bool:
 
 
 def category_gives_away(values: pl.Series, event: np.ndarray) -> bool:
-    """Whether nearly all rows are of a category that has one label alone, and is not a name of one row."""
+    """Whether nearly all rows belong to categories with one label each, which are not names of single rows."""
     table = pl.DataFrame({"value": values.cast(pl.String), "event": event}).drop_nulls()
     if not len(table) or table["event"].n_unique() < 2:
         return False

@@ -1,7 +1,7 @@
 """Numbers as people and spreadsheets write them: decimal commas, thousands, percent, currencies, brackets for minus.
 
-A way of writing is taken only if every value of the column is written so, and if no other way reads the values
-otherwise: `1,234` alone may be a thousand or a bit more than one, and stays text until `--decimal` says which.
+A notation is chosen only if every value of the column is written in it, and if no other notation reads the values
+differently: `1,234` alone may be a thousand or a bit more than one, and stays text until `--decimal` says which.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 BLANKS = "\u0020\u00a0\u2009\u202f"
 GROUPS = {"": "", ",": ",", ".": r"\.", " ": f"[{BLANKS}]", "'": "['\u2019]"}
 DECIMALS = {".": r"\.", ",": ","}
-# Before a number, a currency alone: r1, r2 and v3 are names.  Behind it anything short that is no part of a number.
+# Before a number only a currency: r1, r2 and v3 are names.  After it anything short that is not part of a number.
 CURRENCIES = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF INR JPY KRW MXN NOK NZD PLN RUB SEK SGD TRY USD ZAR"
 BEFORE = rf"(?:[A-Z]{{0,3}}[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba]|{'|'.join(CURRENCIES.split())})"
 BEHIND = r"[^\d\s.,'\u2019+()\u2212-][^\d.,'\u2019+()\u2212-]{0,7}"
@@ -29,7 +29,7 @@ class Notation:
 
     decimal: str = "."
     thousands: str = ""
-    unit: str = ""  # before or behind every number
+    unit: str = ""  # before or after every number
 
     @property
     def plain(self) -> bool:
@@ -42,7 +42,7 @@ class Notation:
 
     @property
     def pattern(self) -> str:
-        """Of a number without its unit, brackets for minus with it."""
+        """A regular expression for a number without its unit, with brackets or a minus where it is negative."""
         digits = r"\d+"
         if self.thousands:
             group = GROUPS[self.thousands]
@@ -52,7 +52,7 @@ class Notation:
         return rf"^(?:{SIGN}{number}|\({number}\)|{number}-)$"
 
     def read(self, texts: pl.Series) -> pl.Series:
-        """Numbers; null where a text is not written so."""
+        """The numbers; null where a text is not in this notation."""
         bare = without_unit(texts, self.unit)
         fits = bare.str.contains(self.pattern)
         negative = bare.str.contains(r"^\(|^[\u2212-]|-$")
@@ -77,7 +77,7 @@ def without_unit(texts: pl.Series, unit: str) -> pl.Series:
 
 
 def unit_of(texts: pl.Series) -> str:
-    """What stands before or behind the number of the first text."""
+    """What stands before or after the number in the first text."""
     if not len(texts):
         return ""
     before = re.match(rf"^{SIGN}\(?\s*({BEFORE})\s*[\d.,(+-]", texts[0])
@@ -95,7 +95,7 @@ def notations(unit: str) -> Iterator[Notation]:
 
 
 def recognise(texts: pl.Series) -> list[Notation]:
-    """The ways in which all texts can be numbers, each of which reads them differently."""
+    """The notations in which all texts are numbers, one for each different reading."""
     if not len(texts):
         return []
     unit = unit_of(texts)
@@ -112,7 +112,7 @@ def recognise(texts: pl.Series) -> list[Notation]:
 
 
 def first_difference(texts: pl.Series, ways: list[Notation]) -> tuple[str, list[float]]:
-    """The first text that the ways read differently, and what they make of it."""
+    """The first text that the notations read differently, and its values."""
     read = [way.read(texts) for way in ways]
     differs = pl.select(pl.any_horizontal([read[0] != other for other in read[1:]])).to_series()
     place = int(differs.arg_max() or 0)

@@ -1,4 +1,4 @@
-"""`--other N`: classes with fewer than N rows become one; where that is too rare as well, its rows are left out."""
+"""`--other N` joins the classes with fewer than N rows; if that is too rare as well, its rows are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHER = "other"
 class Joined:
     """What `--other` did."""
 
-    fewest: int  # rows that a class must have to stand alone
+    fewest: int  # rows that a class needs to stay a class
     name: str | None  # of the new class; None: nothing was joined
     rows: dict[str, int]  # of each rare class, the most frequent first
     left_out: bool  # the new class would be too rare
@@ -37,7 +37,7 @@ class Joined:
 
 
 def join_rare(named: pl.Series, fewest: int, enough: int, where: str) -> tuple[pl.Series, Joined]:
-    """The name of each row's class, null where its class is left out; `enough` rows make a class."""
+    """The name of each row's class, null where it is left out.  A class needs `enough` rows."""
     if fewest < enough:
         needed = counted(enough, "row")
         raise BadInput(f"--other {fewest}: parfocal needs at least {needed} of each class; give {enough} or more")
@@ -60,7 +60,7 @@ def join_rare(named: pl.Series, fewest: int, enough: int, where: str) -> tuple[p
 
 
 def new_name(kept: Iterable[str]) -> str:
-    """`other`, unless the table has a frequent class of that name, which must stay what it is."""
+    """`other`, unless a frequent class has that name."""
     taken = {name.casefold() for name in kept}
     number, name = 1, OTHER
     while name in taken:

@@ -31,7 +31,7 @@ class Sample:
     notes: list[str]
 
     def learn_categories(self, training: np.ndarray) -> Sample:
-        """The sample with the categories that occur in the training rows: the final test must not add any."""
+        """The sample with the categories of the training rows; the final test must not add any."""
         learnt = tuple(
             columns.with_categories(column, self.values[column.name].gather(training))
             if column.kind == "category"
@@ -115,7 +115,7 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
         if column is None:
             features.left_out.setdefault(f"of type {frame[name].dtype.base_type()}", []).append(name)
             continue
-        # Time itself can't tell a booster about a later time than it has seen; its calendar can.
+        # Trees cannot extrapolate in time, so the --time column contributes its month, weekday and hour only.
         column = replace(column, days=name != roles.time, zone=table.offsets.get(name, column.zone))
         values = plain[name] if name in plain else columns.convert(frame[name], column).values
         reason = why_useless(values, column, is_time=name == roles.time)
@@ -188,7 +188,7 @@ def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: 
         )
     if not weights[labelled].max() > 0:
         raise BadInput(f"--weight {name}: all weights are 0; at least some must be larger")
-    return weights / weights[labelled].max()  # only their ratios count, and no product of theirs under- or overflows
+    return weights / weights[labelled].max()  # only their ratios count, and so no product under- or overflows
 
 
 def read_times(frame: pl.DataFrame, name: str | None, table: Table, reading: Reading) -> np.ndarray | None:

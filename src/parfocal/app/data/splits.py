@@ -26,7 +26,7 @@ BLOCKS = 4
 TIME_TEST_SHARE = 0.25
 TEST_SHARE = 0.20
 FOLDS, FEWER_FOLDS = 5, 3
-MANY_ROWS = 300_000  # from here on three folds say enough, and five take long
+MANY_ROWS = 300_000  # with more rows three folds say enough, and five take long
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def split_by_time(times: np.ndarray, labels: np.ndarray, classes: Sequence[str])
 
 
 def nearest_change(ordered_times: np.ndarray, place: int) -> int:
-    """The place nearest to `place` where the time changes."""
+    """The place nearest to `place` at which the time changes."""
     here = ordered_times[min(place, len(ordered_times) - 1)]
     before, after = (int(np.searchsorted(ordered_times, here, side)) for side in ("left", "right"))
     return before if place - before <= after - place else after

@@ -1,7 +1,7 @@
 """Tables on disk: CSV and Parquet, opened without being read.
 
-A CSV stays text here: `columns.py` decides what a column is and converts it, with the same code for fit and predict,
-so that both commands and both kinds of file agree.
+A CSV stays text here.  `columns.py` decides what a column is and converts it, by the same code for fit and predict, so
+that both commands and both kinds of file agree.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 
 
 class Scratch:
-    """A temporary folder that vanishes with the last who knows of it."""
+    """A temporary folder, removed with the last reference to it."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="parfocal-"))
@@ -43,10 +43,10 @@ class Table:
     rows: pl.LazyFrame
     types: dict[str, pl.DataType]
     as_text: bool
-    count: int  # of rows, found without the reader that reads them
-    notes: tuple[str, ...] = ()  # how the file was read, where there is more than one way
-    offsets: dict[str, str] = field(default_factory=dict)  # columns whose clock is so far from UTC
-    copy: Scratch | None = field(default=None, repr=False)  # where a plain copy lies, as long as the table is in use
+    count: int  # of rows, counted without the reader that reads them
+    notes: tuple[str, ...] = ()  # how the file was read, where there was a choice
+    offsets: dict[str, str] = field(default_factory=dict)  # the columns with a fixed offset from UTC, and that offset
+    copy: Scratch | None = field(default=None, repr=False)  # holds a plain copy as long as the table is in use
 
     @property
     def names(self) -> list[str]:
@@ -65,7 +65,7 @@ class Table:
         return frame
 
     def check_count(self, rows: int) -> None:
-        """Rows in are rows out: no quote may have joined two of them."""
+        """Rows in are rows out: a wrong quote could have joined two of them."""
         if rows != self.count:
             raise BadInput(
                 f"{self.path}: {counted(rows, 'row')} were read of {self.count:,}; write the file again with quotes "
@@ -74,7 +74,7 @@ class Table:
 
     def batches(self, names: list[str], rows: int) -> Iterator[pl.DataFrame]:
         """The rows in order, some at a time, so that the table may be larger than memory."""
-        # Of a CSV all columns are read: for fewer, polars would let a line with too many fields pass, and shift.
+        # All columns of a CSV are read: with fewer, polars accepts lines with too many fields, and shifts them.
         wanted = self.rows if self.as_text else self.rows.select(names)
         seen = 0
         try:
@@ -100,7 +100,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def open_table(path: Path) -> Table:
-    """Look at a table's columns, and say clearly if there are none to look at."""
+    """The columns and the number of rows of a table, without reading it."""
     if path.is_dir():
         raise BadInput(f"{path} is a folder; give a CSV or Parquet file")
     if not path.exists():

@@ -16,9 +16,9 @@ from parfocal.app.data.roles import Roles
 from parfocal.app.data.tables import Table
 from parfocal.app.errors import BadInput, counted, listed, quoted
 
-# Of a class: five folds and a final test can't share fewer.
+# of a class: fewer cannot be shared among five folds and a final test
 FEWEST_ROWS = 8
-MOST_CLASSES = 100  # every class is one more tree a round; numbers with more values are quantities and no classes
+MOST_CLASSES = 100  # every class is one more tree a round; numbers with more values are quantities, not classes
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Target:
     missing_rows: int
     weightless_rows: int
     tie: bool
-    missing_marks: tuple[str, ...] = ()  # what stood in the rows without a label, where it was not nothing
+    missing_marks: tuple[str, ...] = ()  # the texts that stood in the rows without a label
     joined: Joined | None = None  # by --other
 
     @property
     def rare_rows(self) -> int:
-        """Left out."""
+        """The rows of rare classes that were left out."""
         return self.joined.total if self.joined is not None and self.joined.left_out else 0
 
     @property
@@ -93,7 +93,7 @@ def class_name(value: float | str, column: Column) -> str:
 
 
 def similar_names(classes: Sequence[str]) -> Iterator[str]:
-    """A hint at classes that only capitals or blanks tell apart."""
+    """A hint at classes that differ in capitals or blanks only."""
     first: dict[str, str] = {}
     for name in classes:
         key = " ".join(name.lower().split())
@@ -155,7 +155,7 @@ def check_rows(rows: dict[str, int], where: str) -> None:
 
 
 def codes(named: pl.Series, classes: tuple[str, ...]) -> np.ndarray:
-    """The place of each row's class; of two classes the negative is all that the positive is not."""
+    """The place of each row's class; of two classes, every class but the positive one counts as the negative."""
     if len(classes) == 2:
         return (named == classes[1]).cast(pl.Int64).to_numpy()
     return named.replace_strict(list(classes), list(range(len(classes))), return_dtype=pl.Int64).to_numpy()

@@ -1,8 +1,8 @@
 """Whether a booster's file is safe to open.
 
-The boosters' libraries trust their files: a node that is not there, a loop or a length of two billion ends the process,
-or keeps it for ever where Ctrl-C does not reach.  So a file is taken apart before its library sees it.  Everything that
-a library uses as a place, a length or a next step is checked.
+The boosters' libraries trust their files: a missing node, a loop or a length of two billion ends the process, or hangs
+it where Ctrl-C does not reach.  So a file is parsed before its library sees it, and everything that the library uses as
+an index, a length or a next step is checked.
 
 CatBoost's file is binary, and much of it is a table of hashes.  It is opened in a process of its own first.
 """
@@ -20,9 +20,9 @@ CATBOOST_SECONDS = 120.0
 
 
 def check_booster(engine: str, data: bytes, features: int, scores: int) -> bytes:
-    """The part of a file that its library needs, if that is safe; else a ValueError that says what is wrong.
+    """The part of a file that its library needs, if it is safe; otherwise a ValueError that says what is wrong.
 
-    `scores` is how many a row gets: one of two classes, else one for each class.
+    `scores` is their number for a row: one for two classes, otherwise one for each class.
     """
     try:
         if engine == "lightgbm":
@@ -58,7 +58,7 @@ assert np.isfinite(model.predict(rows, prediction_type="RawFormulaVal")).all(), 
 
 
 def try_catboost(data: bytes, features: int, scores: int) -> None:
-    """CatBoost proves the frame of its file itself; what that misses ends a process that nobody needs."""
+    """CatBoost checks the frame of its file itself; what it misses ends only the process of the trial."""
     command = [sys.executable, "-P", "-c", TRIAL, str(features), str(scores)]
     try:
         ended = subprocess.run(command, input=data, capture_output=True, timeout=CATBOOST_SECONDS, check=False)

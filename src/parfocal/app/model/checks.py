@@ -73,7 +73,7 @@ def check_column(column: Column) -> None:
 
 
 def check_numbers(model: Model) -> None:
-    """The same for numbers: single ones for two classes, else one for each class."""
+    """Numbers: single ones for two classes, otherwise one for each class."""
     classes = None if len(model.classes) == 2 else len(model.classes)
     check_number("gamma", model.gamma)
     for name in ("init_score", "prior", *(["alpha"] if model.alpha is not None else [])):
@@ -84,7 +84,7 @@ def check_numbers(model: Model) -> None:
             check_number(name, value)
     prior = np.array(model.prior)
     if not (prior > 0).all() or not (prior < 1).all() or (classes is not None and abs(prior.sum() - 1) > 1e-6):
-        raise ValueError(f"prior {brief(model.prior)} holds no shares of classes")
+        raise ValueError(f"prior {brief(model.prior)} does not hold shares of classes")
     if (model.threshold is None) != (classes is not None):
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:

@@ -1,4 +1,4 @@
-"""`--decide`: from probabilities to a class.  A rule is a function of the model; its name is what the option takes."""
+"""Decisions: from probabilities to a class.  A rule is a function of the model; `--decide` takes its name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parfocal.app.errors import BadInput, quoted
 
 
 def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Codes of classes: the most probable, or of two the positive from a threshold on."""
+    """Codes of classes: the most probable one, or of two the positive one if it reaches the threshold."""
     if threshold is None:
         return np.argmax(probabilities, axis=1)
     return (probabilities >= threshold).astype(np.int64)
@@ -32,8 +32,8 @@ class DecidingModel(Protocol):
 class Decision:
     """How a row's class is found."""
 
-    threshold: float | None  # of two classes: the positive from this probability on
-    divisors: np.ndarray | None = None  # of more: the probabilities are divided by these, and the largest wins
+    threshold: float | None  # two classes: the positive one from this probability on
+    divisors: np.ndarray | None = None  # more classes: probabilities are divided by these, and the largest wins
     why: str = ""
     rule: str = "default"  # what --decide was given
 
@@ -43,12 +43,12 @@ class Decision:
 
 
 def default(model: DecidingModel) -> Decision:
-    """Of two classes by the threshold with the best F1 over the folds, of more the most probable."""
+    """Two classes: the threshold with the best F1 over the folds; more: the most probable class."""
     return Decision(model.threshold)
 
 
 def balanced(model: DecidingModel) -> Decision:
-    """The class whose probability is the largest multiple of its share in training: rare classes get their turn."""
+    """The class whose probability is the largest multiple of its share in training, so that rare classes are found."""
     if model.threshold is not None:
         return Decision(float(model.prior), why="its share in training")
     return Decision(None, np.asarray(model.prior, dtype=np.float64), why="divided by the class's share in training")

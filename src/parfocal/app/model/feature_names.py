@@ -1,8 +1,8 @@
-"""What the features of a booster are called: by their columns, in letters that all engines take.
+"""The names of a booster's features: those of their columns, in letters that all engines accept.
 
-LightGBM refuses names with any of `" , : [ ] { }` and makes `_` of a blank, XGBoost refuses `[ ] <`, and both print
-names without quotes, so that `=` and a backslash would mislead.  All of these, and what can't be seen, become `_`.
-model.json has a map from such a name to the column and, of a date, the part.
+LightGBM refuses names with any of `" , : [ ] { }` and turns a blank into `_`, XGBoost refuses `[ ] <`, and both print
+names without quotes, so that `=` and a backslash would mislead.  All of these, and invisible characters, become `_`.
+model.json maps each name to the column and, for a date, to the part.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Feature:
 
 
 def features_of(columns: Iterable[Column]) -> list[Feature]:
-    """A feature for each number that the columns become, in their order, with names that differ."""
+    """The features of the columns, in their order, with names that differ."""
     parts = [(column.name, part or None) for column in columns for part in column.parts]
     wanted = [cleaned(column) + (f"_{part}" if part else "") for column, part in parts]
-    # A name that is right as it stands belongs to its column, whatever comes before it.
+    # A column whose name needs no change keeps it, whatever comes before it.
     taken = {column for (column, part), name in zip(parts, wanted, strict=True) if part is None and name == column}
     features, numbers = [], dict.fromkeys(wanted, 1)
     for (column, part), name in zip(parts, wanted, strict=True):
@@ -42,6 +42,6 @@ def features_of(columns: Iterable[Column]) -> list[Feature]:
 
 
 def cleaned(name: str) -> str:
-    """The name with `_` for all that an engine might refuse or misread."""
+    """The name with `_` for every character that an engine might refuse or misread."""
     kept = (letter if letter.isprintable() and letter not in REFUSED else "_" for letter in name[:LONGEST])
     return "".join(kept) or NAMELESS

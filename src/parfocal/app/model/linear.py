@@ -1,7 +1,7 @@
 """A linear model as an engine beside the boosters: one-hot categories, imputed and scaled numbers, saved as JSON.
 
-`FocalLogisticRegression` finds its coefficients.  A missing number counts as the mean, and says so in a feature of its
-own if some were missing in training; a category that training did not have counts as none.
+`FocalLogisticRegression` finds the coefficients.  A missing number counts as the mean; where training had missing
+numbers, a feature marks them.  A category that training did not have counts as missing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SPARSE_FROM = 30  # one-hot features; below, a dense matrix is faster
 class Layout:
     """How a matrix of numbers and codes becomes features."""
 
-    means: list[float]  # of the numbers; 0 for a category
+    means: list[float]  # of numbers; 0 for a category
     scales: list[float]  # their standard deviations, 1 where that is 0 and for a category
-    missing: list[int]  # places of numbers that get a feature for being missing
-    categories: dict[int, int]  # place: number of codes
+    missing: list[int]  # indices of numbers with a feature that marks missing ones
+    categories: dict[int, int]  # index: number of codes
 
     @classmethod
     def of(cls, matrix: np.ndarray, categorical: list[int]) -> Layout:
@@ -62,12 +62,12 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Of the design: numbers, what is missing, and of each category its codes and one for all other values."""
+        """Features of the design: numbers, marks of missing ones, the codes of each category and one for others."""
         codes = sum(number + 1 for number in self.categories.values())
         return self.features - len(self.categories) + len(self.missing) + codes
 
     def design(self, matrix: np.ndarray) -> Any:
-        """The features, dense or sparse: numbers, what is missing, categories."""
+        """The features, dense or sparse: numbers, marks of missing ones, categories."""
         numbers = [place for place in range(self.features) if place not in self.categories]
         means, scales = np.array(self.means)[numbers], np.array(self.scales)[numbers]
         with np.errstate(over="ignore"):
@@ -84,7 +84,7 @@ class Layout:
         begin = dense
         for column, (place, codes) in enumerate(self.categories.items(), dense):
             known = (matrix[:, place] >= 0) & (matrix[:, place] < codes)  # NaN is neither
-            places[:, column] = begin + np.where(known, matrix[:, place], codes)  # the last is for none of them
+            places[:, column] = begin + np.where(known, matrix[:, place], codes)  # the last one is for all other values
             begin += codes + 1
         rows = np.arange(0, values.size + 1, values.shape[1])
         together = sparse.csr_array((values.ravel(), places.ravel(), rows), shape=(len(matrix), self.width))
@@ -93,12 +93,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """What a fit leaves: margins are the design times coefficients, plus intercepts."""
+    """Margins are the design times the coefficients, plus the intercepts."""
 
     layout: Layout
     coefficients: np.ndarray  # (1, features of the design), or a row for each of more than two classes
     intercepts: np.ndarray
-    names: tuple[str, ...] = ()  # of the matrix's columns; none in a model that an earlier parfocal saved
+    names: tuple[str, ...] = ()  # of the matrix's columns; earlier versions saved none
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
         margins = np.asarray(self.layout.design(matrix) @ self.coefficients.T) + self.intercepts
@@ -157,7 +157,7 @@ def load_linear(data: bytes) -> LinearModel:
 
 
 def finite(name: str, values: Any, dimensions: int, largest: float = LARGEST) -> np.ndarray:
-    """An array of finite numbers; products with features, which are FARTHEST at most, stay finite too."""
+    """An array of finite numbers, so small that products with features, FARTHEST at most, are finite too."""
     array = np.array(values)
     if array.dtype.kind not in "if" or array.ndim != dimensions or not np.all(np.abs(array) <= largest):
         raise ValueError(f"{name} must be finite numbers in {dimensions} dimension{'s'[: dimensions - 1]}")
@@ -165,7 +165,7 @@ def finite(name: str, values: Any, dimensions: int, largest: float = LARGEST) ->
 
 
 def importances(model: LinearModel) -> np.ndarray:
-    """How far one standard deviation, or another category, moves a margin."""
+    """How far one standard deviation, or a change of category, moves a margin."""
     layout, sizes = model.layout, np.abs(model.coefficients).max(axis=0)
     found = np.zeros(layout.features)
     numbers = [place for place in range(layout.features) if place not in layout.categories]
@@ -191,12 +191,12 @@ ENGINE = Engine(
     parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),
 )
 
-# What a fit can train with.
+# All that a fit can train with.
 ENGINES = {**engines.ENGINES, LINEAR: ENGINE}
 
 
 def check_installed(name: str, where: str) -> None:
-    """A booster that is missing is told with its cure; the linear model needs nothing."""
+    """Raise BadInput, with the cure, for a booster that is not installed; the linear model needs none."""
     if name != LINEAR:
         try:
             engines.door(name)

@@ -1,4 +1,4 @@
-"""The folder that a fit leaves: the booster in its library's own format, and everything else in model.json.
+"""The folder of a model: the booster in its library's own format, and everything else in model.json.
 
 No pickle: opening a model must not run code.
 """
@@ -31,7 +31,7 @@ from parfocal.engines import Engine
 # 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
 FORMAT = 3
 
-# No fit writes more than this, so more was not written by a fit.
+# No fit writes more than this.
 MOST_DESCRIBED = 1 << 28  # bytes of model.json: 10,000 categories of each of 1,000 columns
 
 
@@ -143,8 +143,8 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """A file of ours, no longer than any of ours."""
-    if not path.is_file():  # a pipe would be waited for
+    """The bytes of a file, if a fit could have written as many."""
+    if not path.is_file():  # reading a pipe would wait
         raise ValueError(f"{path.name} is missing, or is not a file")
     with path.open("rb") as file:
         data = file.read(most + 1)
@@ -154,7 +154,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
-    """The booster; what speaks against it is told as damage."""
+    """The booster, unless its file is damaged or its library is missing."""
     check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
     features = sum(len(column.parts) for column in model.columns)
     try:

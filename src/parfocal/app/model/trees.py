@@ -1,4 +1,4 @@
-"""What the checks of all trees share: from the root every node is reached once, and numbers are finite."""
+"""Checks that trees of every library share: each node is reached once from the root, and numbers are finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 MOST_TREES = 100_000  # 500 rounds of 100 classes are 50,000
-MOST_DEPTH = 1_000  # what one row costs; a fit's trees have 127 leaves at most
+MOST_DEPTH = 1_000  # steps for one row; the trees of a fit have 127 leaves at most
 LARGEST = 1e30  # of a leaf: sums of them stay finite
 
 
@@ -23,9 +23,9 @@ def need_all(wrong: np.ndarray, tree: np.ndarray, what: str) -> None:
 
 
 def check_paths(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Which nodes are reached.  From the root, node 0 of each tree, every one must be reached by one way at most.
+    """Which nodes are reached.  At most one path may lead from the root, node 0 of a tree, to each of them.
 
-    All trees lie one after the other, `nodes` of each; children are places within their tree, -1 for those of a leaf.
+    The trees follow one another, with `nodes` of each.  Children are indices within their tree, -1 for those of a leaf.
     """
     begin = np.cumsum(nodes) - nodes
     tree, first = np.repeat(np.arange(len(nodes)), nodes), np.repeat(begin, nodes)
@@ -36,11 +36,11 @@ def check_paths(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> np.nd
     inner = left >= 0
     left, right = left + first, right + first
     parents = np.bincount(np.concatenate([left[inner], right[inner]]), minlength=len(left))
-    parents[begin] += 1  # the root's, which is nobody
+    parents[begin] += 1  # the root has none
     need_all(parents > 1, tree, "has a node that is reached twice")
     reached = np.zeros(len(left), dtype=bool)
     level, depth = begin, 0
-    while len(level):  # ends, because no node is in two levels
+    while len(level):  # this ends, because no node is in two levels
         need(depth <= MOST_DEPTH, f"tree {tree[level[0]]} is deeper than {MOST_DEPTH:,}")
         reached[level] = True
         level = level[inner[level]]

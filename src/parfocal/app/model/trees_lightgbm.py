@@ -15,14 +15,14 @@ NUMBERS, ANY_NUMBERS = re.compile(r"[-+.0-9eE ]*"), re.compile(r"[-+.0-9eEinfa ]
 NOT_READ = -1
 MOST_LINES = 22  # of a tree; LightGBM reads no more
 EACH_SPLIT = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-SPLIT_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")  # of no use for scores
+SPLIT_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")  # not needed for scores
 LEAF_STATISTICS = ("leaf_weight", "leaf_count")
 WIDER = (*SPLIT_STATISTICS, *LEAF_STATISTICS, "threshold")  # a split between missing and not is at inf
 CATEGORICAL, MISSING_TYPE = 1, 12  # bits of decision_type
 
 
 def check_lightgbm(data: bytes, features: int, scores: int) -> bytes:
-    """What follows the trees (importances, parameters) is of no use for scores, and is left out."""
+    """Returns the file up to its last tree: importances and parameters are not needed for scores."""
     begin = data.find(b"\nTree=0\n") + 1
     need(begin > 0, "it has no trees")
     header = lines_of(data[:begin].decode(), "its head")
@@ -33,7 +33,7 @@ def check_lightgbm(data: bytes, features: int, scores: int) -> bytes:
         need(len(header[name].split(" ")) == features, f"{name} must be {features}")
     need(header["tree_sizes"].count(" ") < MOST_TREES, f"it has more than {MOST_TREES:,} trees")
     sizes = [whole(size) for size in header["tree_sizes"].split(" ")]
-    need(len(sizes) % scores == 0, f"{len(sizes):,} trees are no rounds of {scores}")
+    need(len(sizes) % scores == 0, f"{len(sizes):,} trees are not rounds of {scores}")
     trees = []
     for number, size in enumerate(sizes):
         head, block, begin = b"Tree=%d\n" % number, data[begin : begin + size], begin + size
@@ -108,7 +108,7 @@ def check_lightgbm_trees(trees: list[dict[str, str]], features: int) -> None:
         "has a set of categories out of range",
     )
 
-    # Leaves, told as -1, -2 ..., become the nodes after the splits.
+    # Leaves, numbered -1, -2, ..., become the nodes after the splits.
     leaf = np.repeat(splits, splits)
     nodes = 2 * leaves - 1
     both = []

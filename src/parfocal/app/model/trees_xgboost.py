@@ -19,7 +19,7 @@ ROOT = 2**31 - 1  # its parent
 
 
 def check_xgboost(data: bytes, features: int, scores: int) -> None:
-    need(data.startswith(b'{"'), "it is not JSON")  # XGBoost would take it for a binary file
+    need(data.startswith(b'{"'), "it is not JSON")  # otherwise XGBoost reads it as a binary file
     characters = np.frombuffer(data, np.uint8) | 32  # "[" becomes "{", and "]" becomes "}"
     steps = (characters == ord("{")).astype(np.int8) - (characters == ord("}"))
     need(np.cumsum(steps, dtype=np.int64).max() <= MOST_NESTED, f"it has JSON within JSON {MOST_NESTED} times")
@@ -52,7 +52,7 @@ def check_xgboost(data: bytes, features: int, scores: int) -> None:
 
 
 def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """XGBoost may take the other one of two values of one name."""
+    """Of two values with one name XGBoost may take the other."""
     found = dict(pairs)
     need(len(found) == len(pairs), "it has two values of one name")
     return found

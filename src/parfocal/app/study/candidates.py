@@ -1,6 +1,6 @@
-"""What a fit tries: a loss, with gamma and class weights, on trees or on a linear model, with settings.
+"""Candidates: a loss with gamma and class weights, on trees or a linear model with their settings.
 
-Cross-entropy is gamma 0 without weights; balanced cross-entropy weighs the classes so that all count the same.
+Cross-entropy has gamma 0 and no class weights; balanced cross-entropy weights the classes so that all count the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from parfocal.app.model.linear import LINEAR
 from parfocal.boosting import Loss
 from parfocal.objectives import focal_loss
 
-# LightGBM draws its bins from 200,000 rows.  On flights (252,568) that luck alone moved the average precision of the
-# final test between 0.099 and 0.131 over five seeds, more than any loss did.
+# LightGBM bins by a sample of 200,000 rows.  On flights (252,568 rows) the sample alone moved the average precision of
+# the final test between 0.099 and 0.131 over five seeds, more than any loss did.
 BIN_SAMPLE = 2_000_000
 
 DEFAULT_GAMMAS = (1.0, 2.0)
@@ -26,7 +26,7 @@ DEFAULT_ALPHAS = (0.25, 0.5)
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the trees; what is None is the engine's own.  A linear model has an inverse penalty C alone."""
+    """Settings of the trees; None leaves the engine's own.  A linear model has only an inverse penalty C."""
 
     learning_rate: float = 0.1
     leaves: int = 31
@@ -36,7 +36,7 @@ class Settings:
     inverse_penalty: float | None = None
 
     def of_engine(self, engine: str) -> dict[str, Any]:
-        """What an engine calls those that a `Task` does not have."""
+        """Those that a `Task` does not have, by the engine's own names."""
         if engine == LINEAR:
             return {} if self.inverse_penalty is None else {"C": self.inverse_penalty}
         l2, share, bins = {
@@ -66,9 +66,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A loss to try.  Classes weigh prior ** -balance: 0 is alike, 1 is balanced; or alpha is that of the positive.
+    """A loss to try.  Class weights are prior ** -balance (0: equal, 1: balanced), or alpha is the positive class's.
 
-    `linear` is a linear model beside the trees of the engine.
+    `linear` is the linear model that competes with the engine's trees.
     """
 
     gamma: float
@@ -79,17 +79,17 @@ class Candidate:
 
     @property
     def is_cross_entropy(self) -> bool:
-        """Without weights, whatever the model."""
+        """Cross-entropy without class weights, of trees or linear."""
         return self.gamma == 0 and self.alpha is None and self.balance == 0
 
     @property
     def is_plain(self) -> bool:
-        """Cross-entropy with the engine's own model, which everything else has to beat."""
+        """Cross-entropy with the engine's own model, which all others have to beat."""
         return self.is_cross_entropy and not self.linear
 
     @property
     def simplicity(self) -> int:
-        """0 is the simplest: cross-entropy, of trees or linear; then focal losses without weights, then all weights.
+        """0: cross-entropy, of trees or linear; 1: focal losses without class weights; 2: class weights.
 
         Where trees and linear models are a standard error apart, either may come first: on the 14 tables above
         FEW_LEAVES calibrated log loss was 0.961 with the trees first, 0.964 with the linear one, 0.964 by the mean.
@@ -114,7 +114,7 @@ class Candidate:
         return f"{weighted} cross-entropy" if self.balance == 1 else "cross-entropy" + (weighted and f" ({weighted})")
 
     def class_weights(self, prior: Any) -> Any:
-        """alpha of the loss: None, of two classes a number, else one for each class, on average 1."""
+        """alpha of the loss: None, a number for two classes, or a list for more, on average 1."""
         if self.alpha is not None or not self.balance:
             return self.alpha
         shares = np.array([1 - prior, prior]) if np.ndim(prior) == 0 else np.asarray(prior)
@@ -134,21 +134,22 @@ LOGISTIC = Candidate(0.0, linear=True)
 
 
 def candidates(gammas: Sequence[float], alphas: Sequence[float], classes: int, fast: bool = False) -> list[Candidate]:
-    """The simpler first: the cross-entropies, logistic regression, then the grid.
+    """The simpler ones first: the cross-entropies, logistic regression, then the grid.
 
-    Of more than two classes, alike or balanced ones; `fast` has one focal loss and no weights, unless they are given.
+    More than two classes are weighted equally or balanced.  `fast` has one focal loss without class weights, unless
+    gammas or alphas are given.
     """
     if classes > 2 and alphas:
         raise BadInput(
             f"--alpha is the weight of the positive class, and --target has {counted(classes, 'class')}, which are "
-            "tried alike and balanced; leave --alpha out, or choose one class with --positive"
+            "tried with equal and with balanced weights; leave --alpha out, or choose one class with --positive"
         )
     gammas = gammas or (DEFAULT_GAMMAS[-1:] if fast else DEFAULT_GAMMAS)
     first = [CROSS_ENTROPY, LOGISTIC] if fast else [CROSS_ENTROPY, BALANCED, LOGISTIC]
     if classes > 2:
         grid = [Candidate(gamma, balance=balance) for gamma in gammas for balance in ((0.0,) if fast else (0.0, 1.0))]
     else:
-        # At alpha 0.5 both classes weigh the same, as in plain cross-entropy.
+        # At alpha 0.5 both classes have the same weight, as in plain cross-entropy.
         grid = [
             CROSS_ENTROPY if (gamma, alpha) == (0, 0.5) else Candidate(gamma, alpha)
             for gamma in gammas
@@ -167,14 +168,14 @@ def candidates(gammas: Sequence[float], alphas: Sequence[float], classes: int, f
 # least, in place of 20: 0.989 and 0.991.
 FEW, FEW_LEAVES = 500, 8  # rows of the rarest class
 
-# Fewer bins for many columns: log loss 0.1241 for 0.1250 (15,000 x 800, synthetic) and no difference (hiva, 3,845 x
-# 1,617), in two thirds of the time.  Half of the columns for each tree cost 0.002 on the one and gained 0.001 on the
-# other, so only tables that would take too long see fewer.
+# Fewer bins for many columns: log loss 0.1241 instead of 0.1250 (15,000 x 800, synthetic) and no difference (hiva,
+# 3,845 x 1,617), in two thirds of the time.  Half of the columns for each tree cost 0.002 on the one and gained 0.001
+# on the other, so only tables that would take too long get fewer.
 WIDE, WIDE_BINS, WIDEST = 150, 63, 400  # columns
 
 
 def usual_settings(of_rarest_class: int, features: int) -> Settings:
-    """What all candidates train with, by the size of the table."""
+    """The settings of all candidates, by the size of the table."""
     return Settings(
         leaves=31 if of_rarest_class >= FEW else FEW_LEAVES,
         feature_share=min(1.0, WIDEST / features),

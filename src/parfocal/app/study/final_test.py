@@ -24,7 +24,7 @@ from parfocal.calibrator import Calibrator
 
 @dataclass(frozen=True)
 class FinalResult:
-    """What a candidate says of the final test: raw scores, recovered or calibrated probabilities."""
+    """A candidate on the final test: raw scores, recovered or calibrated probabilities, and their metrics."""
 
     candidate: Candidate
     kind: str
@@ -61,7 +61,7 @@ class Finalist:
 
 @quiet()
 def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
-    """Calibrated on the validation rows of all folds, which also choose the threshold: the final test must not."""
+    """Calibrate a trained candidate, choose its threshold, both on the validation rows of the folds, and test it."""
     rows, validation = folds.rows, np.concatenate([fold.validation for fold in folds.folds])
     labels, weights = rows.labels[validation], rows.weights_of(validation)
     logits = np.concatenate([fit.logits for fit in trial.fits])
@@ -70,25 +70,25 @@ def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
     if rows.classes == 2:
         threshold = best_f1_threshold(labels, np.concatenate(trial.calibrated), weights)
     margins = final.margins(test.matrix)
-    said = {
+    probabilities = {
         RAW: raw_probabilities(margins),
         RECOVERED: np.asarray(final.loss.posterior(margins)),
         CALIBRATED: np.asarray(calibrator.posterior(np.asarray(final.loss.posterior_logit(margins)))),
     }
     if final.candidate.is_cross_entropy:
-        del said[RAW]  # it is the recovered one
+        del probabilities[RAW]  # the same as recovered
     results = {
-        kind: FinalResult(final.candidate, kind, probabilities, scores(test.labels, probabilities, test.weights))
-        for kind, probabilities in said.items()
+        kind: FinalResult(final.candidate, kind, of_kind, scores(test.labels, of_kind, test.weights))
+        for kind, of_kind in probabilities.items()
     }
-    of_classes = by_class(test.labels, said[CALIBRATED], threshold, test.weights)
+    of_classes = by_class(test.labels, probabilities[CALIBRATED], threshold, test.weights)
     return Finalist(trial, final, calibrator, threshold, results, of_classes)
 
 
 def interval(
     metric: Metric, rival: np.ndarray, baseline: np.ndarray, test: Rows, options: Options, split: Split
 ) -> tuple[float, float] | None:
-    """The 95 % interval of a difference on the final test; None where too few rows of a class would draw it."""
+    """The 95 % interval of a difference on the final test; None where a class has too few rows."""
     if test.of_rarest_class < FEWEST_FOR_INTERVAL:
         return None
     blocks = resampling_blocks(len(test.labels), split.by_time)
@@ -98,7 +98,7 @@ def interval(
 def compare(
     baseline: Finalist, rival: Finalist, winner: Finalist, test: Rows, options: Options, split: Split
 ) -> Comparison:
-    """The rival against cross-entropy, on the folds and on the final test, both calibrated."""
+    """The calibrated rival minus calibrated cross-entropy, on the folds and on the final test."""
     metric = options.select
     of_rival, of_baseline = (one.results[CALIBRATED].scores[metric] for one in (rival, baseline))
     return Comparison(

@@ -2,7 +2,7 @@
 
 Cross-entropy and focal loss get the same: in each round Optuna proposes booster settings for the one, and a gamma,
 class weights and settings for the other, and both are tried on the same folds.  So a focal loss that comes out ahead
-was not just tuned for longer.  The losses that are tried without a budget come first, with the usual settings.
+was not just tuned for longer.  The losses of a fit without a budget come first, with the usual settings.
 
 How many rounds fit into a budget depends on the machine, so the same seed need not give the same model.
 """
@@ -23,11 +23,11 @@ from parfocal.app.study.candidates import Candidate, Settings
 from parfocal.app.study.training import Folds
 from parfocal.app.study.trials import Trial, to_trials
 
-FINAL_FITS = 1.0  # what they take, in rounds of the search: a finalist sees all training rows, but no folds
+FINAL_FITS = 1.0  # time reserved for the final fits, in rounds of the search
 
 
 class Proposer:
-    """One of the two that compete: an Optuna study, and how its proposals become candidates."""
+    """Proposes candidates for one loss: an Optuna study, and how its proposals become candidates."""
 
     def __init__(self, propose: Callable[[Any], Candidate], seed: int) -> None:
         self.propose = propose
@@ -76,7 +76,7 @@ class Space:
 
 
 def search(folds: Folds, usual: Sequence[Candidate], select: Metric, seed: int, deadline: float) -> list[Trial]:
-    """All that was tried, in order; it ends where another round and the final fits would pass the deadline."""
+    """All trials, in order.  The search ends before a round that, with the final fits, would pass the deadline."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # with one, both proposers would draw alike
     space = Space(folds, usual[0].settings)

@@ -34,7 +34,7 @@ PENALTIES = (0.01, 0.1, 1.0)
 
 
 class Watch(Protocol):
-    """Who is told how far a study is."""
+    """Shows how far a study is: tell/progress.py has one."""
 
     def stage(self, what: str, steps: int | None = None) -> None: ...
 
@@ -82,7 +82,7 @@ class Study:
 
     @property
     def verdict(self) -> list[str]:
-        """Whether another loss beats cross-entropy, who fell out of the race, and whether calibrating hurt."""
+        """Whether another loss beats cross-entropy, which candidates the race dropped, and whether calibration hurt."""
         said = [comparison.sentence for comparison in self.comparisons]
         if self.dropped:
             names = listed(dict.fromkeys(candidate.name for candidate in self.dropped), len(self.dropped))
@@ -98,7 +98,7 @@ class Study:
 
     @property
     def cautions(self) -> list[str]:
-        """What few rows of a class can't tell."""
+        """What few rows of a class leave uncertain."""
         said = []
         rare, rare_tested = self.training_rarest, self.test.of_rarest_class
         if rare < FEW_TO_LEARN:
@@ -142,7 +142,7 @@ class Study:
 
 
 def prepare(options: Options) -> Prepared:
-    """Read the table, decide what its columns are, and split its rows.  What speaks against a fit is told here."""
+    """Read the table, decide what its columns are, and split its rows.  Raises BadInput for what cannot be fitted."""
     began = time.monotonic()
     options.check()
     check_installed(str(options.engine), f"--engine {options.engine}")
@@ -156,14 +156,14 @@ def prepare(options: Options) -> Prepared:
         split = split_by_time(sample.times, sample.labels, classes)
     learnt = sample.learn_categories(split.training)
     try:
-        check_texts(learnt.target.name, classes, learnt.columns)  # what predict would refuse is better told now
+        check_texts(learnt.target.name, classes, learnt.columns)  # what predict would refuse is better refused now
     except ValueError as error:
         raise BadInput(f"{options.table}: {error}; leave the column out (--drop), or shorten it") from error
     return Prepared(options, learnt, split, len(table.names), began, time.monotonic())
 
 
 def check_speed(options: Options, classes: int) -> None:
-    """A table of 2,000 rows and three classes was not done after ten minutes."""
+    """Refuse what takes hours: a table of 2,000 rows and three classes was not done after ten minutes."""
     if options.engine == "catboost" and classes > 2:
         raise BadInput(
             "--engine catboost: with more than two classes CatBoost asks Python about every row of every tree, which "
@@ -221,7 +221,7 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
 
 
 class Clock:
-    """Tells a watch the stages, and notes how long each took."""
+    """Reports the stages to a watch, and measures how long each takes."""
 
     def __init__(self, watch: Watch, prepared: Prepared) -> None:
         self.watch = watch

@@ -141,7 +141,7 @@ class Training:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A candidate's best round on a fold, and what it says about the fold's validation rows."""
+    """A candidate trained on a fold to its best round, and its scores on the fold's validation rows."""
 
     candidate: Candidate
     fold: int
@@ -168,14 +168,14 @@ class FinalFit:
 
 
 def raw_probabilities(margins: np.ndarray) -> np.ndarray:
-    """Focal scores as people use them: the sigmoid or softmax.  For cross-entropy it is the posterior."""
+    """The sigmoid or softmax of the margins, as focal scores are often used.  For cross-entropy it is the posterior."""
     classes = margins.shape[1] if margins.ndim > 1 else None
     return np.asarray(focal_loss(classes, 0.0, None, from_logits=True).posterior(margins))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what single fits warn of, which held-out rows judge.  Around threads, as they share Python's filters."""
+    """Ignore warnings of single fits, which held-out rows judge.  Use it around threads, which share the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "y_pred ranks the classes", UserWarning)  # a Calibrator's
@@ -186,7 +186,7 @@ def quiet() -> Iterator[None]:
 def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Job]) -> list[Result]:
     """Results in the order of jobs.  On an error or Ctrl-C the event tells running jobs to give up."""
     stop = threading.Event()
-    # BLAS would add threads of its own, which wait for each other: 8 s for 3 for `--engine linear` with 600 rows.
+    # BLAS would add threads of its own, which wait for each other: 8 s instead of 3 (`--engine linear`, 600 rows).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = [pool.submit(work, job, stop) for job in jobs]
         try:

@@ -1,10 +1,10 @@
-"""How the candidates did on the folds: calibrated, raced, and chosen between.
+"""The candidates on the folds: their calibration, a race, and the choice between them.
 
-(a) Probabilities are calibrated before they are compared, because calibrated ones are what a model delivers.  Each
-    fold's are by a `Calibrator` of the other folds, so no row calibrates itself.
-(b) In a race all candidates train on one fold.  Those that lose there by more than two standard errors are dropped;
-    there, and there alone, each is calibrated by the rows that judge it.
-(c) What is best among many looks better than it is.  So of the candidates within one standard error of the best, by
+(a) Probabilities are calibrated before they are compared, because a model delivers calibrated ones.  Those of a
+    fold come from a `Calibrator` fitted on the other folds, so no row calibrates itself.
+(b) In a race all candidates train on one fold.  Those that lose by more than two standard errors are dropped.
+    Only there is a candidate calibrated on the rows that judge it.
+(c) The best of many looks better than it is.  So of the candidates within one standard error of the best, by
     the paired differences over folds, the simplest is chosen.
 """
 
@@ -30,20 +30,20 @@ RAW, RECOVERED, CALIBRATED = "raw", "recovered", "calibrated"
 
 
 def calibrator(classes: int) -> Calibrator:
-    """Of posterior logits, which are the margins of cross-entropy."""
+    """A calibrator of posterior logits, which are the margins of cross-entropy."""
     return Calibrator(focal_loss(None if classes == 2 else classes, 0.0, None, from_logits=True))
 
 
 def fitted_calibrator(
     classes: int, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
 ) -> Calibrator:
-    """Weights of mean 1, so that the calibrator's prior counts for as much whatever their unit."""
+    """Fitted with weights of mean 1, so that their unit does not change how much the calibrator's prior counts."""
     return calibrator(classes).fit(labels, logits, None if weights is None else weights / weights.mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A candidate and its fits, in the order of folds."""
+    """A candidate and its results on all folds, in their order."""
 
     candidate: Candidate
     fits: list[FoldResult]
@@ -59,7 +59,7 @@ class Trial:
         return np.array([of_fold[metric] for of_fold in of_folds])
 
     def mean(self, metric: Metric) -> float:
-        """More is better."""
+        """The mean over folds, with the sign that makes more better."""
         return metric.sign * float(self.per_fold(metric).mean())
 
     @property
@@ -67,7 +67,7 @@ class Trial:
         return round(float(np.mean([fit.rounds for fit in self.fits])))
 
     def forgotten(self) -> Trial:
-        """Without what it says of each row, which only a finalist needs."""
+        """Without the values of each row, which only finalists need, to save memory."""
         return replace(self, fits=[replace(fit, logits=np.empty(0)) for fit in self.fits], calibrated=[])
 
 
@@ -91,7 +91,7 @@ def to_trial(fits: Sequence[FoldResult], folds: Folds) -> Trial:
 
 
 def to_trials(fits: Sequence[FoldResult], folds: Folds) -> list[Trial]:
-    """A trial for each candidate, in the order in which they came."""
+    """A trial for each candidate, in their order."""
     found: dict[Candidate, list[FoldResult]] = {}
     for fit in fits:
         found.setdefault(fit.candidate, []).append(fit)
@@ -100,7 +100,7 @@ def to_trials(fits: Sequence[FoldResult], folds: Folds) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Race:
-    """What a race left, and whom it dropped."""
+    """The results of the candidates that a race left, and those that it dropped."""
 
     fits: list[FoldResult]
     dropped: list[Candidate]
@@ -114,7 +114,7 @@ def race(
     seed: int,
     expect: Callable[[int], None] = lambda steps: None,
 ) -> Race:
-    """All on the last fold, which by time has the most to train with, and the others for those that stay."""
+    """All candidates on the last fold, which by time has the most training rows; then the survivors on the others."""
     last = len(folds.folds) - 1
     fits = folds.fit(tried, [last])
     kept = survivors(fits, folds.rows.without_matrix(folds.folds[last].validation), select, blocks_of[last], seed)
@@ -125,7 +125,7 @@ def race(
 
 @quiet()
 def survivors(fits: Sequence[FoldResult], rows: Rows, select: Metric, blocks: np.ndarray, seed: int) -> list[Candidate]:
-    """Who is within two standard errors of the best, and, for the verdict, plain cross-entropy and one focal loss."""
+    """Those within two standard errors of the best; and, for the verdict, plain cross-entropy and one focal loss."""
     said = {
         fit.candidate: np.asarray(
             fitted_calibrator(rows.classes, rows.labels, fit.logits, rows.weights).posterior(fit.logits)
@@ -151,7 +151,7 @@ def survivors(fits: Sequence[FoldResult], rows: Rows, select: Metric, blocks: np
 
 
 def best_of_each(trials: Sequence[Trial], select: Metric) -> list[Trial]:
-    """One trial of each loss and model: the one with the best settings, where several were tried."""
+    """The trial with the best settings of each loss and model."""
     best: dict[tuple[str, bool], Trial] = {}
     for trial in trials:
         key = trial.candidate.name, trial.candidate.linear
@@ -161,7 +161,7 @@ def best_of_each(trials: Sequence[Trial], select: Metric) -> list[Trial]:
 
 
 def choose(trials: Sequence[Trial], select: Metric) -> Trial:
-    """The simplest within one standard error of the best, and of equally simple ones the best."""
+    """The simplest trial within one standard error of the best; of equally simple ones the best."""
     best = max(trials, key=lambda trial: trial.mean(select))
 
     def close(trial: Trial) -> bool:
@@ -173,9 +173,9 @@ def choose(trials: Sequence[Trial], select: Metric) -> Trial:
 
 
 def choose_finalists(trials: Sequence[Trial], winner: Trial, select: Metric) -> list[Trial]:
-    """Who meets on the final test: cross-entropy, the best focal loss (what the user asks about), and the winner.
+    """The finalists: cross-entropy, the best focal loss, which the user asks about, and the winner.
 
-    A search tries cross-entropy with many settings; the best of them stands for it.
+    A search tries cross-entropy with many settings; the best of them represents it.
     """
 
     def best(some: Sequence[Trial]) -> Trial:

@@ -1,8 +1,8 @@
 """Whether another loss beats cross-entropy by more than noise.
 
-Two judges must agree: the differences between both on the same folds (more than two standard errors), and the
-difference on the final test (a 95 % bootstrap interval that excludes 0).  The rival was chosen by the folds, so their
-difference flatters it; the final test was seen by no choice.
+Two tests must agree: the differences on the same folds (more than two standard errors) and the difference on the final
+test (a 95 % bootstrap interval that excludes 0).  The rival was chosen on the folds, which therefore flatter it; no
+choice used the final test.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from parfocal.app.study.metrics import TITLES, weighted_scorer
 
 RESAMPLES = 500
 TIME_BLOCKS = 50
-FEWEST_FOR_INTERVAL = 10  # rows of the rarest class; an interval from two is no interval
+FEWEST_FOR_INTERVAL = 10  # rows of the rarest class; an interval from two rows says nothing
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The best other loss minus cross-entropy, in the metric's own units."""
+    """Another loss minus cross-entropy, in the metric's own units."""
 
     metric: Metric
     rival: str
@@ -86,7 +86,7 @@ class Comparison:
 
 
 def decimals(*sizes: float) -> int:
-    """Enough of them to show two digits of the smallest of these that is not 0, and at least four."""
+    """Enough decimals for two digits of the smallest size that is not 0, and at least four."""
     smallest = min((abs(size) for size in sizes if size), default=1.0)
     return int(np.clip(1 - np.floor(np.log10(smallest)), 4, 8))
 
@@ -97,13 +97,13 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def resampling_blocks(rows: int, by_time: bool) -> np.ndarray:
-    """What the bootstrap draws: rows, or by time about 50 stretches of them, because neighbours share their storm."""
+    """What the bootstrap draws: rows, or by time about 50 stretches of them, because neighbours share an event."""
     numbers = np.arange(rows)
     return numbers * TIME_BLOCKS // rows if by_time and rows > TIME_BLOCKS else numbers
 
 
 def interval_of(differences: np.ndarray) -> tuple[float, float]:
-    """95 % of them."""
+    """The middle 95 %."""
     low, high = np.quantile(differences, [0.025, 0.975])
     return float(low), float(high)
 
@@ -118,7 +118,7 @@ def bootstrap_differences(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """The rival minus the baseline, both scored on the same resamples; those without any positive say nothing."""
+    """The rival minus the baseline on the same resamples; those without any positive are left out."""
     generator = np.random.default_rng(seed)
     of_rival, of_baseline = (weighted_scorer(metric, labels, probabilities) for probabilities in (rival, baseline))
     count = int(blocks.max()) + 1

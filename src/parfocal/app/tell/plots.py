@@ -1,4 +1,4 @@
-"""One picture of the final test: how precise at which recall, and how true the probabilities are."""
+"""One picture of the final test: precision against recall, and the reliability of the probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parfocal.app.study.metrics import ClassResult, equal_count_bins
 from parfocal.app.study.study import Study
 from parfocal.app.study.trials import CALIBRATED, RECOVERED
 
-# Of Okabe and Ito, which colour-blind readers can tell apart.
+# By Okabe and Ito: colour-blind readers can distinguish them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", ":", "--", ":", "-.")
 
@@ -27,8 +27,8 @@ LONGEST_NAME = 32  # characters; two of them and the number of rows fit above th
 def draw_report(study: Study) -> bytes:
     """A PNG: the precision-recall and the reliability curve of each finalist's calibrated probabilities.
 
-    Raw focal scores are drawn beside them.  Of more than two classes: the average precision of each class, and the
-    reliability of all their probabilities.
+    Raw focal scores are drawn beside them.  For more than two classes: the average precision of each class, and the
+    reliability of all probabilities.
     """
     test, target = study.test, study.sample.target
     name = drawn_name(target.name)
@@ -69,7 +69,7 @@ def draw_classes(
     rarest = np.argsort([result.rows for result in of_any], kind="stable")[:shown]
     places = np.arange(len(rarest))[::-1]
     for number, (candidate, colour) in enumerate(colours.items()):
-        beside = 0.2 * (number - (len(colours) - 1) / 2)  # equal values would hide each other
+        beside = 0.2 * (number - (len(colours) - 1) / 2)  # so that equal values do not hide each other
         reached = [by_classes[candidate][place].average_precision for place in rarest]
         axes.plot(reached, places - beside, "o", color=colour, markersize=7, alpha=0.8, label=candidate.name)
     chance = [of_any[place].share for place in rarest]
@@ -81,7 +81,7 @@ def draw_classes(
 
 
 def drawn_name(name: str) -> str:
-    """A name as the font can draw it: what it has no glyph for is written as \\U0001f98a, and not as a box."""
+    """A name as the font can draw it: a character without a glyph is written as \\U0001f98a, not as a box."""
     font = get_font(findfont(FontProperties()))
 
     def drawn(letter: str) -> str:
@@ -93,7 +93,7 @@ def drawn_name(name: str) -> str:
 def against_the_rest(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, probabilities and weights of two classes; of more, every class of every row is an event of its own."""
+    """Labels, probabilities and weights of two classes; with more, every class of every row is an event."""
     if probabilities.ndim == 1:
         return labels, probabilities, weights
     classes = probabilities.shape[1]

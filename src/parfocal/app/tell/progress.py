@@ -1,4 +1,4 @@
-"""Signs of life for those who watch: a bar on a terminal, and a line now and then where standard error is piped."""
+"""Progress: a bar on a terminal, a line now and then where standard error is piped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 30.0  # between two lines
 
 
 class Watch:
-    """What is going on: a stage, and how many of its steps are done."""
+    """The current stage, and how many of its steps are done."""
 
     def __init__(self, bar: Progress, what: str) -> None:
         self.bar, self.began = bar, time.monotonic()
@@ -34,7 +34,7 @@ class Watch:
         self.bar.remove_task(before)
 
     def expect(self, steps: int) -> None:
-        """Other than was thought at first."""
+        """Correct the number of steps."""
         self.bar.update(self.task, total=steps)
 
     def advance(self) -> None:
@@ -50,7 +50,7 @@ class Watch:
 
 @contextmanager
 def progress(console: Console, what: str) -> Iterator[Watch]:
-    """A bar that vanishes when the work is done, or a line every 30 seconds where nobody looks at a terminal."""
+    """A bar that vanishes when the work is done, or a line every 30 seconds where there is no terminal."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

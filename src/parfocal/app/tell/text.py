@@ -1,4 +1,4 @@
-"""What `fit` prints: what it took the table for, how the losses compare, and what came of it."""
+"""What `fit` prints: how the table was read, how the losses compare, and what was saved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def print_sample(console: Console, prepared: Prepared) -> None:
         ("weights", "" if options.roles.weight is None else shown(options.roles.weight)),
         ("training", describe_training(sample, split, options.roles)),
         ("final test", describe_test(sample, split)),
-        ("engine", "" if options.engine == "lightgbm" else options.engine),  # LightGBM goes without saying
+        ("engine", "" if options.engine == "lightgbm" else options.engine),  # LightGBM is the default
     ):
         if text:
             grid.add_row(Text(head, style="bold"), Text(text))
@@ -161,7 +161,7 @@ def print_trials(console: Console, study: Study) -> None:
 
 
 def print_test(console: Console, study: Study) -> None:
-    """The final test of those that came so far."""
+    """The finalists on the final test."""
     grid = metric_grid(f"Final test, {counted(len(study.test.labels), 'row')}, trained on all training rows")
     for result in study.results:
         wins = result.candidate == study.winner.candidate and result.kind == CALIBRATED
@@ -171,7 +171,7 @@ def print_test(console: Console, study: Study) -> None:
 
 
 def print_classes(console: Console, study: Study) -> None:
-    """How each class fares, by calibrated probabilities: the winner, and the others of the final test below it."""
+    """Each class by calibrated probabilities: the winner, and the other finalists below it."""
     classes, winner = study.sample.target.classes, study.winner
     finalists = sorted(study.finalists, key=lambda finalist: finalist is not winner)
     rows = [result.rows for result in winner.by_class]
@@ -206,7 +206,7 @@ def metric_grid(title: str) -> Grid:
 
 
 def name_cell(candidate: Candidate, kind: str, wins: bool, usual: Settings) -> Text:
-    """The usual settings are told once, above."""
+    """The usual settings are printed once, above."""
     said = "" if candidate.is_cross_entropy and kind == RECOVERED else kind
     settings = "" if candidate.settings == usual else str(candidate.settings)
     more = ", ".join(filter(None, (said, settings)))
