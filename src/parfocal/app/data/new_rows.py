@@ -26,12 +26,15 @@ class NewRows:
     types: Mapping[str, pl.DataType]
     text: bool = True
     rows: int = 0
-    problems: list[str] = field(init=False)  # that names and types alone tell
+    usable: list[Column] = field(init=False)  # the columns that can be read
+    problems: list[str] = field(init=False)  # what names and types alone show
     wrong: Counter[str] = field(default_factory=Counter)  # by column, the values that are not of its kind
     first_wrong: dict[str, str] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)  # by column, the values that are not a known category
 
     def __post_init__(self) -> None:
+        known = [column for column in self.columns if column.name in self.types]
+        self.usable = [column for column in known if self._accepts(column)]
         self.problems = list(self._problems_of_types())
 
     def _problems_of_types(self) -> Iterator[str]:
@@ -39,16 +42,11 @@ class NewRows:
         if missing:
             yield f"column{'s' if len(missing) > 1 else ''} {listed(map(quoted, missing))} missing"
         for column in self.columns:
-            if column.name in self.types and column not in self.usable:
+            if column.name in self.types and not self._accepts(column):
                 yield f"column {quoted(column.name)} must be a {column.kind}, it is {self.types[column.name]}"
 
-    @property
-    def usable(self) -> list[Column]:
-        """The columns that can be read."""
-        known = [column for column in self.columns if column.name in self.types]
-        return [column for column in known if self._accepts(column, self.types[column.name])]
-
-    def _accepts(self, column: Column, dtype: pl.DataType) -> bool:
+    def _accepts(self, column: Column) -> bool:
+        dtype = self.types[column.name]
         return (self.text and dtype == pl.String) or accepts(column, dtype)
 
     @property

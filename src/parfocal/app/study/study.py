@@ -130,6 +130,11 @@ class Study:
         return [result for finalist in self.finalists for result in finalist.results.values()]
 
     @property
+    def best_trial(self) -> Trial:
+        """The best mean on the folds; a simpler one may have won."""
+        return max(self.shown_trials, key=lambda trial: trial.mean(self.options.select))
+
+    @property
     def shown_trials(self) -> list[Trial]:
         """One for each loss, whatever the settings that were tried for it; of a search the best."""
         select = self.options.select

@@ -138,12 +138,11 @@ def print_trials(console: Console, study: Study) -> None:
             cells = [mean_cell(trial.per_fold(metric, kind)) for metric in TITLES]
             grid.add_row(name_cell(trial.candidate, kind, wins, study.usual), *cells, style="bold" if wins else "")
     console.print(grid)
-    best = max(study.shown_trials, key=lambda trial: trial.mean(options.select))
     chosen = f"* has the best mean {TITLES[options.select]}, calibrated"
-    if best is not winner:
+    if study.best_trial is not winner:
         chosen = (
             f"* is the simplest within one standard error of the best mean {TITLES[options.select]}, calibrated, "
-            f"which {best.candidate.name} has"
+            f"which {study.best_trial.candidate.name} has"
         )
     console.print(Text(chosen))
     if options.engine != LINEAR:
