@@ -18,8 +18,8 @@ def polars_of(frame: Any, names: Sequence[str]) -> pl.DataFrame:
         there = frame.collect_schema()
         return frame.select(name for name in names if name in there).collect()
     if isinstance(frame, pl.DataFrame):
-        there = set(frame.columns)
-        return frame.select(name for name in names if name in there)
+        known = set(frame.columns)
+        return frame.select(name for name in names if name in known)
     pandas = sys.modules.get("pandas")  # a pandas frame exists only where pandas was imported
     if pandas is not None and isinstance(frame, pandas.DataFrame):
         return pl.DataFrame([of_pandas(frame[name], name, pandas) for name in names if name in frame.columns])
