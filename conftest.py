@@ -1,4 +1,4 @@
-"""For tests and doctests alike: settings are put back after each, no test is skipped in silence, and two tiers."""
+"""For tests and doctests: settings are restored after each, no test is skipped silently, and there are two tiers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Read when the frameworks are imported; a test that wants something else has a process of its own.
+# Read when the frameworks are imported; a test that needs other values runs in a process of its own.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads beyond that wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads would wait for each other
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -52,12 +52,12 @@ def settings_stay() -> Iterator[None]:
     parfocal.config.set_epsilon(1e-7)
 
 
-# One worker runs all that fits one of these, as it shares something dear; the rest goes to the worker that is free.
-# xdist has a mark for that, which pytest 9.2 ignores (github.com/pytest-dev/pytest-xdist/issues/1386).
+# One worker runs all tests that match one of these, because they share something expensive; the others go to any free
+# worker.  xdist has a mark for that, which pytest 9.2 ignores (github.com/pytest-dev/pytest-xdist/issues/1386).
 TOGETHER = (
     # the truth of second derivatives, and TensorFlow, which takes long to import
     r"test_derivatives|test_(backends_agree|frameworks|schedule).*(tensorflow|tf\.function|test_tf_|unknown_rank)",
-    r"test_jax_door|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
+    r"test_jax_adapter|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
     r"test_app_classes\.py",  # a fitted model
     r"test_dask|docs/scale\.md",  # a cluster
     r"test_mutants.*kernel",  # what every broken kernel is linked with
@@ -91,7 +91,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def note_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """With several workers, their reports come to the process that started them."""
+    """Also called for the reports of xdist's workers, in the process that started them."""
     if report.skipped and report.nodeid not in ALLOWED_SKIPS:
         skipped.append(report.nodeid)
 

@@ -16,15 +16,15 @@ from bench.rows import Row, compare_with_ours
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the CSV goes.")] = Path("bench/results.csv"),
+    out: Annotated[Path, typer.Option(help="Where to write the CSV.")] = Path("bench/results.csv"),
     only: Annotated[str, typer.Option(help=f"Some of {','.join(works.WORKS)}.")] = ",".join(works.WORKS),
     quick: Annotated[
-        bool, typer.Option(help="Small sizes and few repeats: is everything right, and does it run?")
+        bool, typer.Option(help="Small sizes and few repeats, to check that everything runs and is right.")
     ] = False,
 ) -> None:
-    """Time parfocal beside what people use, each only after its answer was right.
+    """Time parfocal beside other libraries, each only after its result was checked.
 
-    Exits with 1 where an answer is wrong, or where parfocal or a whole process fails.
+    Exits with 1 if a result is wrong, or if parfocal or a whole process fails.
     """
     chosen = only.split(",")
     if unknown := sorted(set(chosen) - set(works.WORKS)):
@@ -33,7 +33,7 @@ def main(
     rows: list[Row] = []
     crashed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="parfocal-bench-") as folder:
-        for library in worker.LIBRARIES:  # the fallback first: it writes the references of the others
+        for library in worker.LIBRARIES:  # the fallback runs first: it writes the references for the others
             if library != "fallback" and not any(library in task.libraries for task in tasks):
                 continue
             for threads in (1,) if quick or library in worker.ONE_THREAD_ONLY else sorted({1, machine.cores()}):
@@ -41,7 +41,7 @@ def main(
                 command += ["quick" if quick else "full", only]
                 code = collect(command, worker.environment(library, threads), rows)
                 if code and library == "fallback":
-                    raise SystemExit("no references, so nothing can be checked; what failed stands above")
+                    raise SystemExit("no references, so nothing can be checked; the error is printed above")
                 if code:
                     crashed.append(f"{library} with {threads} threads ended with {code}")
     compare_with_ours(rows)
@@ -57,7 +57,7 @@ def main(
 
 
 def collect(command: list[str], environment: dict[str, str], rows: list[Row]) -> int:
-    """Run a worker, add its rows, and show on the way what it has done."""
+    """Run a worker, add its rows, and print its progress."""
     shown = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for printed in process.stdout or ():

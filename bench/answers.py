@@ -1,4 +1,4 @@
-"""Whether an answer is right: each element, within the tolerance that its contender states."""
+"""Checks that each element of a result is within the tolerance that its contender states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.works import Task
 
 
 def check(folder: Path, task: Task, contender: Contender, result: object) -> tuple[str, dict[str, float]]:
-    """What is wrong with an answer ("" if nothing), and its largest errors relative to the largest true value."""
+    """The error in a result ("" if there is none), and its largest errors relative to the largest true value."""
     if contender.answer is None:
         return "", {}
     errors, wrong = {}, ""

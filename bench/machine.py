@@ -1,4 +1,4 @@
-"""What the times were taken on."""
+"""The machine and the versions that the times were measured with."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LIBRARIES = ("parfocal", "numpy", "torch", "keras", "kornia", "jax", "jaxlib", "
 
 
 def kernel() -> str:
-    """The instruction set that parfocal runs on in this process, "numpy" where nothing native was built."""
+    """The instruction set that parfocal uses in this process, or "numpy" without native kernels."""
     info = getattr(parfocal, "kernel_info", None)
     return str(info()["kernel"]) if info else "numpy"
 
 
 def set_threads(threads: int) -> None:
-    """parfocal's own threads, where it has some."""
+    """Sets the number of parfocal's own threads, if it has any."""
     setter = getattr(parfocal, "set_num_threads", None)
     if setter:
         setter(threads)
@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """The processor's name, with family and model where the name says little."""
+    """The processor's name, family and model."""
     listing = Path("/proc/cpuinfo")
     if not listing.exists():
         return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""What was promised of parfocal's speed, beside what a run measured.  With one thread, but for LightGBM."""
+"""The promised speeds of parfocal beside the measured ones, with one thread except for LightGBM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Promise:
     at_most: float | None = None
 
     def verdict(self, rows: Rows) -> tuple[str, str]:
-        """What was measured, and whether that is what was asked."""
+        """The measured value, and whether it meets the promise."""
         value = self.measure(rows)
         if value is None:
             return "-", "not measured"
@@ -33,7 +33,7 @@ class Promise:
 
 
 def row(rows: Rows, work: str, size: str, beside: str, contender: str | None) -> Row | None:
-    """A row that was timed; without a contender the parfocal that the others are compared with."""
+    """A row that was timed; without a contender that of the parfocal with which the others are compared."""
     alike = [r for r in rows if (r.work, r.size, r.threads, r.beside) == (work, size, 1, beside) and r.median_s]
     if contender is None:
         return find_base(rows, alike[0]) if alike else None
@@ -71,7 +71,7 @@ def per_call(work: str, size: str, scale: float, beside: str = "numpy", contende
 
 
 def import_ratio(rows: Rows) -> float | None:
-    """Both less the start of a Python that imports nothing."""
+    """Import times without the time in which Python starts and imports nothing."""
     nothing, numpy, ours = (
         row(rows, "import", "1", "import", statement) for statement in ("pass", "import numpy", "import parfocal")
     )
@@ -86,7 +86,7 @@ def faster(work: str, size: str, beside: str, peer: str, factor: float) -> Promi
 
 
 def of_lightgbm(size: str, threads: int, peer: str) -> Measure:
-    """A peer's whole training over ours, with so many threads."""
+    """The time of a peer's whole training divided by ours, with `threads` threads."""
 
     def measure(rows: Rows) -> float | None:
         found = [r for r in rows if (r.work, r.size, r.threads, r.contender) == ("lightgbm", size, threads, peer)]

@@ -1,6 +1,6 @@
-"""The right answers: parfocal in float64 NumPy, a handful of it checked against exact arithmetic (tests/oracle.py).
+"""The reference results: parfocal in float64 NumPy, a few samples checked against exact arithmetic (tests/oracle.py).
 
-They are computed once, in the process where PARFOCAL_KERNEL=numpy, and kept in files for the others.
+The process with PARFOCAL_KERNEL=numpy computes them once, and saves them in files for the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def path(folder: Path, task: Task, question: Question) -> Path:
 
 
 def questions(task: Task) -> tuple[Question, ...]:
-    """What the contenders of a task are asked."""
+    """The questions that the contenders of a task answer."""
     if task.work == "import":
         return ()
     if task.work in ("boosting", "lightgbm"):
@@ -36,7 +36,7 @@ def questions(task: Task) -> tuple[Question, ...]:
 
 
 def write_references(folder: Path, task: Task) -> None:
-    """The references of a task, unless a larger or smaller copy of it has written them."""
+    """Writes the references of a task, unless a larger or smaller copy of the task has written them."""
     data = draw(replace(task, shape=task.base_shape))
     for question in questions(task):
         file = path(folder, task, question)
@@ -58,7 +58,7 @@ def reference(task: Task, question: Question, data: Data) -> Answer:
 
 
 def boosting_reference(question: Question, data: Data) -> Answer:
-    """Beside the curvature that parfocal gives to boosters also the exact one, which others give them."""
+    """The curvature that parfocal gives to boosters, and the exact one, which others give them."""
     from tests import oracle
 
     margins, labels = data.logits[:, None], data.labels[:, None]
@@ -74,7 +74,7 @@ def boosting_reference(question: Question, data: Data) -> Answer:
 
 
 def agree(pairs: list[tuple[Any, Any]], scale: Any = None) -> None:
-    from tests import oracle  # not above, because it needs mpmath, and only this process needs it
+    from tests import oracle  # imported here because it needs mpmath, which only this process needs
 
     error = max(oracle.relative_error(float(got), exact, scale) for got, exact in pairs)
     if not error <= EXACT:
@@ -82,7 +82,7 @@ def agree(pairs: list[tuple[Any, Any]], scale: Any = None) -> None:
 
 
 class Exact(NamedTuple):
-    """What tests/oracle.py says of a few samples."""
+    """Exact values by tests/oracle.py for a few samples."""
 
     samples: np.ndarray
     losses: list[Any]
@@ -106,7 +106,7 @@ def exact_binary(question: Question, data: Data) -> Exact:
 
 
 def exact_softmax(question: Question, data: Data) -> Exact:
-    """Two rows: the losses, and the derivatives to the true class and to the largest and the smallest logit.
+    """Two rows: the losses, and the derivatives in the logits of the true class, the largest and the smallest logit.
 
     `oracle.categorical` would give all derivatives, and take minutes at 32,000 classes.
     """

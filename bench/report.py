@@ -1,4 +1,4 @@
-"""Rows as a table, as CSV, and beside the promises."""
+"""Prints the rows as a table and beside the promises, and writes them as CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.promises import PROMISES
 from bench.rows import Row
 from bench.works import Task
 
-WIDTH = 170  # that the table needs
+WIDTH = 170  # columns of text that the table needs
 COLUMNS = ("work", "size", "threads", "contender", "beside", "status")
 PERCENTILES = ("median", "p20", "p80")
 DETAILS = ("times_ours", "repeats", "cores_used", "loss_error", "gradient_error", "kernel")
@@ -54,7 +54,7 @@ def digits(value: float | None, count: int) -> str:
 
 
 def grouped(text: str) -> str:
-    """Its long numbers with commas: 4,000,000."""
+    """A size whose long numbers have commas: 4,000,000."""
     return re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", text)
 
 

@@ -37,12 +37,12 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether the whole run failed with it: a wrong answer, or parfocal itself unable to give one."""
+        """Whether it makes the whole run fail: a wrong result, or no result of parfocal itself."""
         return self.status.startswith("WRONG") or (self.status.startswith("failed") and "parfocal" in self.contender)
 
 
 def compare_with_ours(rows: list[Row]) -> None:
-    """Fill in how many times as long as parfocal each took, in the same process.
+    """Fill in the ratio of each time to parfocal's in the same process.
 
     The fallback has a process of its own, in which parfocal is the fallback; it is compared with the native one.
     """

@@ -1,4 +1,4 @@
-"""Calls that take turns, and how long each took."""
+"""Times calls that take turns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 
 class Effort(NamedTuple):
-    repeats: int = 7  # at least so many samples of each call,
-    seconds: float = 0.5  # and so many seconds of it,
-    limit: float = 20.0  # unless a task as a whole takes this long; then three samples must do
+    repeats: int = 7  # at least so many samples of each call
+    seconds: float = 0.5  # and at least so many seconds of it
+    limit: float = 20.0  # unless a task takes this long in all; then three samples are enough
     sample: float = 0.01  # a sample is as many calls in a row as take this many seconds
 
 
@@ -24,7 +24,7 @@ QUICK = Effort(repeats=3, seconds=0.02, limit=2.0, sample=0.002)
 
 @dataclass
 class Clock:
-    """One call, its samples in seconds a call, and what they cost in all."""
+    """One call, its samples in seconds per call, and their total time."""
 
     call: Callable[[], object]
     batch: int = 1
@@ -33,7 +33,7 @@ class Clock:
     processor: float = 0.0
 
     def tick(self) -> None:
-        """One more sample.  `timeit` switches garbage collection off, and drops each result before the next call."""
+        """Takes a sample.  `timeit` switches garbage collection off, and drops each result before the next call."""
         processor, wall = time.process_time(), time.perf_counter()
         self.samples.append(Timer(self.call).timeit(self.batch) / self.batch)
         self.wall += time.perf_counter() - wall
@@ -44,7 +44,7 @@ class Clock:
 
     @property
     def cores_used(self) -> float:
-        """Processor time over wall time: shows that one thread was one thread."""
+        """Processor time divided by wall time, which shows whether one thread was really one."""
         return self.processor / self.wall
 
     def percentiles(self) -> tuple[float, float, float]:
@@ -54,7 +54,7 @@ class Clock:
 
 
 def in_turns(calls: dict[str, Callable[[], object]], effort: Effort) -> dict[str, Clock]:
-    """Time calls that have been called before, each in its turn, until all have had enough."""
+    """Time calls in turns, after each was called once, until all have enough samples."""
     started = time.perf_counter()
     clocks = {name: started_clock(call, effort) for name, call in calls.items()}
     while waiting := [clock for clock in clocks.values() if clock.wants_more(effort)]:
@@ -67,7 +67,7 @@ def in_turns(calls: dict[str, Callable[[], object]], effort: Effort) -> dict[str
 
 
 def started_clock(call: Callable[[], object], effort: Effort) -> Clock:
-    """A clock whose batch fills a sample.  A call that fills one by itself has its first."""
+    """A clock whose batch of calls fills a sample.  If a single call does, it is already the first sample."""
     alone = Clock(call)
     alone.tick()
     batch = math.ceil(effort.sample / alone.samples[0])

@@ -1,4 +1,4 @@
-"""One library with so many threads: `python -m bench.worker LIBRARY ...` prints one JSON line for each row.
+"""Runs one library with a given number of threads: `python -m bench.worker LIBRARY ...` prints a JSON line per row.
 
 `python -m bench` starts it, with the environment that limits the threads of each library (`environment`).
 """
@@ -36,12 +36,12 @@ def environment(library: str, threads: int) -> dict[str, str]:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # and NPROC, which sizes its thread pool
     if library == "fallback":
         variables["PARFOCAL_KERNEL"] = "numpy"
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # XLA tells of every constant that it takes a second to fold
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # otherwise XLA logs every constant that takes it a second to fold
     return os.environ | variables | quiet | {"KERAS_BACKEND": "torch", "JAX_PLATFORMS": "cpu"}
 
 
 def contenders(task: works.Task, data: works.Data, library: str) -> Iterator[Contender | str]:
-    """All contenders of a process; the name of a library that is not installed stands for its own."""
+    """All contenders of a process; for a library that is not installed, one that says so."""
     for name in LIBRARIES[library]:
         try:
             module = importlib.import_module(f"bench.contenders.{name}")
@@ -67,7 +67,7 @@ def measure(task: works.Task, library: str, threads: int, folder: Path, effort: 
         if row.status == "ok":
             calls[contender.name] = contender.call
     if task.work == "import":
-        effort = effort._replace(repeats=3 * effort.repeats)  # the start of a process is the noisiest of all times
+        effort = effort._replace(repeats=3 * effort.repeats)  # the start of a process varies most
     clocks = timing.in_turns(calls, effort)
     for row in rows:
         if row.contender in clocks:
@@ -78,7 +78,7 @@ def measure(task: works.Task, library: str, threads: int, folder: Path, effort: 
 
 
 def checked(task: works.Task, contender: Contender, folder: Path, row: Row) -> str:
-    """ "ok", or why the contender is not timed: a peer that fails must not take the others with it."""
+    """ "ok", or why the contender is not timed: a peer that fails must not stop the others."""
     try:
         wrong, errors = answers.check(folder, task, contender, contender.call())
     except Exception as error:

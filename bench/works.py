@@ -1,4 +1,4 @@
-"""The tasks, and the data that they are about."""
+"""The tasks and their data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEATURES = 20  # of the table that LightGBM trains on
 
 @dataclass(frozen=True)
 class Task:
-    """One work at one size, and the libraries that do it."""
+    """One work at one size, and the libraries that take part."""
 
     work: str
     shape: tuple[int, ...]
@@ -27,12 +27,12 @@ class Task:
 
     @property
     def logits(self) -> int:
-        """How many logits a call is given."""
+        """The number of logits in a call."""
         return 0 if self.work == "import" else int(np.prod(self.shape))
 
     @property
     def copies(self) -> int:
-        """How often the data repeat themselves."""
+        """How many copies of the same logits the data hold."""
         return max(1, self.shape[0] // BASE) if self.work == "binary" else 1
 
     @property
@@ -65,7 +65,7 @@ FULL = (
     Task("import", (1,), ("import",)),
 )
 
-# The same works, small: every contender is still checked, and its time means little.
+# The same works at small sizes: every contender is checked, but the times mean little.
 QUICK = (
     Task("call", (32,), NUMPY),
     Task("call", (32,), ("torch",), ALPHA),

@@ -41,12 +41,12 @@ class Row(NamedTuple):
 
 
 def exact(gamma: float, x: float, others: int) -> Row:
-    """The oracle's, with `others` more classes at a logit of 0; none is the binary loss."""
+    """By the oracle, with `others` more classes at a logit of 0; 0 means the binary loss."""
     if (tests := str(HERE.parent / "tests")) not in sys.path:
         sys.path.append(tests)
     import oracle
 
-    # Digits are needed for 1 - p near p = 1 only, so not on the hard side, where they would take seconds.
+    # Many digits are needed only for 1 - p near p = 1, so not on the hard side, where they would take seconds.
     digits = oracle.digits_for(max(x, 0.0))
 
     def loss(t: oracle.mpf) -> oracle.mpf:
@@ -91,12 +91,12 @@ def number(value: float) -> str:
         return f"{x:.3g}" if abs(x) < 1 else f"{x:.4g}" if abs(x) < 9999 else f"{x:.0f}"
 
     if len({text(value * (1 + error)) for error in (-2e-6, 0, 2e-6)}) > 1:
-        raise SystemExit(f"{value!r} is where the last digit turns, so another machine may print another: move x")
+        raise SystemExit(f"{value!r} is where the last digit changes, so another machine may print another: move x")
     return text(value) if value else "0"
 
 
 def gradient(value: float, truth: float) -> str:
-    """A gradient; bold where it has vanished though the true one is a float32."""
+    """A gradient; bold if it is 0 although float32 can hold the exact one."""
     vanished = value == 0 and abs(truth) > np.finfo(np.float32).tiny
     return "**0**" if vanished else number(value)
 
@@ -118,7 +118,7 @@ def table(title: str, points: Iterable[tuple[float, float]], others: int) -> str
 
 
 def block() -> str:
-    """What belongs between the markers."""
+    """The text between the markers."""
     binary = table("Binary, label 1, logit x", BINARY, 0)
     softmax = table("Categorical, three classes with the logits [x, 0, 0], the first is true, alpha 1", CATEGORICAL, 2)
     return f"{START}\n\n{binary}\n\n{softmax}\n\n{END}"

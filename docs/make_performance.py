@@ -1,4 +1,4 @@
-"""Puts the table of a benchmark into docs/performance.md: `python -m bench && python docs/make_performance.py`.
+"""Writes the table of a benchmark into docs/performance.md: `python -m bench && python docs/make_performance.py`.
 
 python docs/make_performance.py            writes the block between the two markers, from bench/results.csv
 python docs/make_performance.py --check    exits with 1 if the page shows another table than that file holds

@@ -1,4 +1,4 @@
-"""Which curvature should a booster divide by?  An experiment on real tables with rare classes, with LightGBM.
+"""Which curvature should a booster use?  An experiment on real tables with rare classes, with LightGBM.
 
 python examples/curvatures.py data        data: the folder of packages that examples/tables.py reads; prints the table
 

@@ -2,7 +2,7 @@
 
     python examples/digits_jax.py [--data fashion] [--steps 400] [--seeds 6]
 
-The last two lines that it prints say what focal loss bought.
+The last two lines that it prints say what focal loss changed.
 """
 
 import functools

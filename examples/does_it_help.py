@@ -2,13 +2,13 @@
 
 python examples/does_it_help.py data      data: the folder of packages that examples/tables.py reads; runs everything
                                           and writes docs/does-it-help.csv and the page
-python examples/does_it_help.py --page    puts what the csv says into the page
-python examples/does_it_help.py --check   exits with 1 if the page says something else than the csv
+python examples/does_it_help.py --page    writes the results of the csv into the page
+python examples/does_it_help.py --check   exits with 1 if the page differs from the csv
 
-(a) Every loss trains with the same estimator, rows, rounds to stop and leaves; only gamma and class_weight differ.
-(b) A seed is a split.  Differences to cross-entropy are taken within a split, so that a hard one weighs on no method.
-(c) Splits share training rows, so their results are no independent repeats, and the usual standard error is too small.
-    Nadeau and Bengio (2003, doi:10.1023/A:1024068626366) put 1 / n + test rows / training rows in the place of 1 / n.
+(a) Every loss trains with the same estimator, rows, stopping rounds and leaves; only gamma and class_weight differ.
+(b) Each seed is a split.  Differences to cross-entropy are taken within a split, so a hard split affects all alike.
+(c) Splits share training rows, so their results are not independent, and the usual standard error is too small.  Nadeau
+    and Bengio (2003, doi:10.1023/A:1024068626366) use 1 / n + test rows / training rows in place of 1 / n.
 (d) "Beyond noise" is a difference outside the 95 % interval of Student's t around 0.
 """
 
@@ -45,7 +45,7 @@ BASE = "cross-entropy"
 METHODS = [BASE, *(f"{name}, {scores}" for name in list(PLAN)[1:] for scores in ("raw", "recovered"))]
 SETTINGS: dict[str, Any] = {"n_estimators": 1000, "early_stopping_rounds": 30, "validation_fraction": 0.2}
 SEEDS, SEEDS_OF_SMALL, SMALL = 5, 10, 10_000
-WINDOW, WINDOWS = 5, 10  # by time: five tenths to train with, the tenth after them to judge by; seeds 0 to 4 roll on
+WINDOW, WINDOWS = 5, 10  # by time: train on five tenths, test on the next; seeds 0 to 4 move on by a tenth
 LOSSES = ("log_loss", "brier", "calibration_error")  # less is better
 TITLES = {
     name: name.replace("_", " ").replace("brier", "Brier score")
@@ -70,12 +70,12 @@ def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def macro_recall(labels: np.ndarray, chosen: np.ndarray) -> float:
-    """The mean, over the classes that the labels have, of the share of their rows that were found."""
+    """The mean, over the classes that occur in the labels, of the share of their rows that were found."""
     return float(np.mean([np.mean(chosen[labels == k] == k) for k in np.unique(labels)]))
 
 
 def measures(labels: np.ndarray, probabilities: np.ndarray, priors: np.ndarray) -> dict[str, float]:
-    """Two classes: of the rare one, 1.  More: means over the classes, one against the rest, that have test rows."""
+    """For two classes of the rare class, 1; for more, means over the classes with test rows, each against the rest."""
     kinds = [1] if len(priors) == 2 else list(np.unique(labels))
     right = np.eye(len(priors))[labels]
     ranks = [average_precision_score(right[:, k], probabilities[:, k]) for k in kinds]
@@ -92,14 +92,14 @@ def measures(labels: np.ndarray, probabilities: np.ndarray, priors: np.ndarray) 
 
 
 def runs(table: Table, seed: int, **settings: Any) -> Iterator[dict[str, Any]]:
-    """A row of the csv for each method on one split."""
+    """One row of the csv for each method on one split."""
     train, test = split(table, seed)
-    # Flights are in the order of time: at random, the rows to stop by would be of the same days as those trained on.
+    # Flights are in order of time: random held-out rows would be from the same days as the training rows.
     validation = "random" if table.order is None else "last"
     for name, loss in PLAN.items():
         settings_of_run = {**SETTINGS, **loss, "validation": validation, **settings}
         model = FocalBoostingClassifier("lightgbm", **settings_of_run, n_jobs=1, random_state=seed)
-        began = time.process_time()  # of the processor, so that other programs count less
+        began = time.process_time()  # processor time, which other programs affect less
         model.fit(table.features[train], table.labels[train])
         seconds = time.process_time() - began
         priors = np.bincount(table.labels[train]) / len(train)
@@ -152,13 +152,13 @@ def read(path: Path) -> dict[str, Results]:
 
 
 def standard_error(values: np.ndarray, of: dict[str, np.ndarray]) -> float:
-    """Of the mean over splits that share training rows, see (c)."""
+    """The standard error of a mean over splits that share training rows, see (c)."""
     shared = np.mean(of["test_rows"] / of["training_rows"])
     return float(np.sqrt((1 / len(values) + shared) * values.var(ddof=1)))
 
 
 def against(results: Results, method: str, metric: str) -> tuple[float, float, str]:
-    """Mean difference to cross-entropy, its standard error, and what that says."""
+    """The mean difference to cross-entropy, its standard error, and the verdict."""
     difference = results[method][metric] - results[BASE][metric]
     mean, error = float(difference.mean()), standard_error(difference, results[BASE])
     if abs(mean) <= stats.t.ppf(0.975, len(difference) - 1) * error:
@@ -167,7 +167,7 @@ def against(results: Results, method: str, metric: str) -> tuple[float, float, s
 
 
 def decimals(results: Results, metric: str) -> int:
-    """Enough to show cross-entropy's log loss where it is tiny."""
+    """How many decimals to print: enough to show a tiny log loss of cross-entropy."""
     size = results[BASE][metric].mean() if metric in LOSSES else 1.0
     return max(4, 2 - int(np.floor(np.log10(size))))
 
@@ -178,7 +178,7 @@ def grid(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def claim(tables: dict[str, Results]) -> str:
-    """What was to be verified."""
+    """The claim to be verified, and the results."""
     lines = ["Recovered, log loss is within noise of that of cross-entropy, or better; raw, worse beyond noise:\n"]
     for name in ("flights", "census"):
         for gamma in ("gamma 1", "gamma 2"):
@@ -254,7 +254,7 @@ def made(tables: dict[str, Results]) -> str:
 
 
 def keep_page(page: Path, start: str, end: str, block: str, check: bool) -> int:
-    """Put the block between the two marks of a page, or say whether it stands there; the exit status."""
+    """Write the block between the two marks of a page, or check that it is there.  Returns the exit status."""
     text = page.read_text(encoding="utf-8")
     begin, stop = text.index(start) + len(start), text.index(end)
     if check:

@@ -22,7 +22,7 @@ BATCH = 128
 
 
 class Data(NamedTuple):
-    """Images as rows of float32 in [0, 1], with their classes; and the weights of the test images."""
+    """Images as rows of float32 in [0, 1], their classes, and the weights of the test images."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -36,12 +36,12 @@ def read_fashion() -> tuple[np.ndarray, np.ndarray]:
     images, labels = (FASHION / f"train-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
     if not (images.exists() and labels.exists()):
         raise SystemExit(f"Fashion-MNIST is not in {FASHION}: apt-get install dataset-fashion-mnist puts it there")
-    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16)  # after the file's head
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16)  # after the header
     return pixels.reshape(-1, 28 * 28), np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8)
 
 
 def tail_of(pixels: np.ndarray, labels: np.ndarray, n_0: int, mu: float, seed: int) -> Data:
-    """round(n_0 mu^k) images of class k to train on, and up to 1000 that are not among its first n_0 to test on."""
+    """round(n_0 mu^k) training images of class k, and up to 1000 test images that are not among its first n_0."""
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(np.flatnonzero(labels == k)) for k in np.unique(labels)]
     train = np.concatenate([rows[: round(n_0 * mu**k)] for k, rows in enumerate(shuffled)])
@@ -65,7 +65,7 @@ def batches(data: Data, steps: int, seed: int) -> np.ndarray:
 
 
 def calibration_error(probabilities: np.ndarray, data: Data, bins: int = 15) -> float:
-    """Expected calibration error of the class that is named, over bins of equal weight."""
+    """Expected calibration error of the predicted class, over bins of equal weight."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == data.test_y
     order, weight = np.argsort(sure), data.weight / data.weight.sum()
     where = np.minimum((np.cumsum(weight[order]) * bins).astype(int), bins - 1)
@@ -92,9 +92,9 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def verdict(gain: np.ndarray) -> str:
-    """What focal loss did to the macro recall, from its gains over cross-entropy, one for each seed."""
+    """The effect of focal loss on macro recall in words, from its gains over cross-entropy, one for each seed."""
     mean, error = mean_and_error(gain)
-    half = float(t.ppf(0.975, len(gain) - 1)) * error  # of Student's 95 % interval: the seeds are few
+    half = float(t.ppf(0.975, len(gain) - 1)) * error  # half of Student's 95 % interval, since the seeds are few
     word = "bought nothing" if abs(mean) <= half else "helped" if mean > 0 else "hurt"
     interval = f"{mean:+.1f} points (95 % interval {mean - half:+.1f} to {mean + half:+.1f})"
     return f"Focal loss {word} here: its macro recall against cross-entropy's is {interval}."

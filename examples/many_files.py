@@ -1,10 +1,12 @@
-"""Train on a Parquet data set of many files with Dask; the objective is told the prior of all of them.
+"""Train on a Parquet data set of many files with Dask, with an objective that knows the prior of all files.
 
 python examples/many_files.py [--engine xgboost]            the flights, one file a month
 python examples/many_files.py FOLDER --target COLUMN        files of your own: two classes, file names in order of time
 
-A partition is a file, and a worker reads its own: nobody ever holds the whole table.  The last files are held out:
-training stops by them, and the printed numbers are theirs.  Needs: pip install "dask[dataframe]" distributed
+Each file is a partition, and each worker reads its own files: no process holds the whole table.  The last files are
+held out: training stops by their log loss, and the printed numbers are for them.
+
+Needs: pip install "dask[dataframe]" distributed
 """
 
 import argparse
@@ -38,7 +40,7 @@ def write_months(folder: Path) -> None:
 
 
 def read(files: list[Path], target: str) -> dd.DataFrame:
-    """Numbers, labels, and texts as codes: a pass over the texts finds codes that are the same in every file."""
+    """Numbers, labels, and texts as category codes, which a first pass makes the same in every file."""
     frame = dd.read_parquet(files, split_row_groups=False)
     frame = frame.assign(**{LABEL: frame[target].astype("int8")}).drop(columns=target)
     frame = frame.select_dtypes(["number", "bool", "string", "object"])
@@ -48,19 +50,19 @@ def read(files: list[Path], target: str) -> dd.DataFrame:
 
 
 def split(frame: dd.DataFrame) -> tuple[da.Array, da.Array]:
-    """Arrays: of a frame XGBoost wants the column names, and a worker that got no held-out file would have none."""
+    """Arrays, not frames: XGBoost checks the column names of frames, and a worker without a held-out file has none."""
     x, y = frame.drop(columns=LABEL).astype("float32"), frame[LABEL]
     return x.to_dask_array(lengths=True), y.to_dask_array(lengths=True)
 
 
 def with_lightgbm(client: Client, objective: Any, train: dd.DataFrame, held_out: dd.DataFrame, rounds: int) -> Any:
     """The number of rounds, and the raw scores of the held-out rows."""
-    # Each worker of LightGBM stops by what it sees itself, so all see all held-out rows: a copy for every training
-    # part.  As many parts as workers, then; LightGBM would join them anyway.
+    # Each worker of LightGBM stops by its own held-out rows, so each gets all of them: one copy for every training
+    # part.  So there are as many parts as workers; LightGBM would join them anyway.
     train = train.repartition(npartitions=len(client.ncores())).persist()
     copies = dd.concat([held_out.repartition(npartitions=1)] * train.npartitions).persist()
     (x, y), (seen, truth) = split(train), split(copies)
-    # A regressor in name: LGBMClassifier would number the classes of each worker's part by themselves.
+    # A regressor in name only: LGBMClassifier would number the classes of each worker's part separately.
     params = {**objective.params(), **FIXED, "n_estimators": rounds, "verbosity": -1, "metric": "none"}
     metric, stop = parfocal.lightgbm.FocalMetric(objective, "log_loss"), lgb.early_stopping(PATIENCE, verbose=False)
     model = lgb.DaskLGBMRegressor(client=client, **params)
@@ -89,10 +91,10 @@ def run(client: Client, folder: Path, target: str, engine: str, rounds: int, hel
     rows, positive = dask.compute(train[LABEL].count(), train[LABEL].sum())  # one pass over one column
     print(f"{rows:,} rows in {len(files) - held_out} files; held out: {held_out}; workers: {len(client.ncores())}")
     print(f"prior {positive / rows:.4f}")
-    # Read now, and split afterwards: of a single column Dask may join several files, and rows would lose their labels.
+    # Read first, split afterwards: for a single column Dask may join several files, and rows would lose their labels.
     train, judged = dask.persist(train, judged)
-    door, fit = ENGINES[engine]
-    objective = door.FocalObjective(GAMMA, prior=positive / rows)
+    adapter, fit = ENGINES[engine]
+    objective = adapter.FocalObjective(GAMMA, prior=positive / rows)
     best, scores = fit(client, objective, train, judged, rounds)
     margins = scores + (objective.start_ if engine == "lightgbm" else 0.0)
     truth = judged[LABEL].compute()

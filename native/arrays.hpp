@@ -1,4 +1,4 @@
-// Blocks of the caller's arrays, of any type and stride, as contiguous float or double, and back.
+// Reads blocks of the caller's arrays, of any type and stride, as contiguous float or double; and writes blocks back.
 #pragma once
 
 #include "elementary.hpp"
@@ -25,7 +25,7 @@ PARFOCAL_ELEMENT T convert(From value) {
 template <class T>
 PARFOCAL_ELEMENT T convert(Half half) {
     const std::uint32_t size = std::uint32_t(half.bits & 0x7fff) << 13, sign = std::uint32_t(half.bits & 0x8000) << 16;
-    const float finite = as_bits<float>(size) * 0x1p112f;  // moves the exponent, and makes subnormals normal
+    const float finite = as_bits<float>(size) * 0x1p112f;  // shifts the exponent, and normalises subnormal numbers
     const std::uint32_t bits = size >= 0x0f800000u ? size | 0x7f800000u : as_bits<std::uint32_t>(finite);
     return T(as_bits<float>(bits | sign));
 }
@@ -35,7 +35,7 @@ PARFOCAL_ELEMENT T convert(BFloat b) {
     return T(as_bits<float>(std::uint32_t(b.bits) << 16));
 }
 
-// To the nearest, ties to even.
+// Rounds to the nearest Half, ties to even.
 PARFOCAL_ELEMENT Half to_half(float value) {
     const std::uint32_t bits = as_bits<std::uint32_t>(value), size = bits & 0x7fffffffu;
     const std::uint32_t normal = (size + 0xc8000fffu + ((size >> 13) & 1u)) >> 13;
@@ -75,7 +75,7 @@ struct Narrow<BFloat> {
 
 // -- a block of numbers
 
-// n numbers from `start`, `stride` apart.
+// Reads n numbers from `start` on, `stride` elements apart.
 template <class T, class From>
 PARFOCAL_BLOCK void load_as(const void* data, ptrdiff_t start, ptrdiff_t stride, size_t n, T* __restrict to) {
     const From* __restrict from = static_cast<const From*>(data) + start;
@@ -112,7 +112,7 @@ PARFOCAL_BLOCK void store_as(void* data, ptrdiff_t start, ptrdiff_t stride, size
         for (size_t i = 0; i < n; ++i) to[ptrdiff_t(i) * stride] = Narrow<To>::from(from[i]);
 }
 
-// Results are floating; no other type is asked for.
+// Results are always floating, so other types do not occur.
 template <class T>
 void store(void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, const T* from) {
     switch (type) {
@@ -127,7 +127,7 @@ void store(void* data, Type type, ptrdiff_t start, ptrdiff_t stride, size_t n, c
 template <class T>
 inline constexpr Type TYPE = sizeof(T) == 4 ? Type::float32 : Type::float64;
 
-// The block itself where it is contiguous and of type T already, and a converted copy in `buffer` where not.
+// A pointer into the array where the block is contiguous and of type T; otherwise to a converted copy in `buffer`.
 template <class T>
 const T* block_of(const Array& array, size_t start, size_t n, T* buffer) {
     if (array.type == TYPE<T> && array.stride == 1) return static_cast<const T*>(array.data) + start;
@@ -135,7 +135,7 @@ const T* block_of(const Array& array, size_t start, size_t n, T* buffer) {
     return buffer;
 }
 
-// Where to write a block: into the array itself, or into `buffer`, from which write_back() takes it.
+// Where to write a block: into the array itself, or into `buffer`, from which write_back() copies it.
 template <class T>
 T* place_for(const Array& array, size_t start, T* buffer) {
     const bool direct = array.data && array.type == TYPE<T> && array.stride == 1;

@@ -1,6 +1,8 @@
-// The Python module parfocal._native: arrays in by the buffer protocol, a job to the kernel in use, the sum out.
+// The Python module parfocal._native: it reads arrays by the buffer protocol, hands a job to the kernel in use, and
+// returns the sum of the losses.
 //
-// It checks what memory safety needs, and nothing else: labels, parameters and shapes are explained by checks.py.
+// It checks only what memory safety needs.  core/validation.py checks labels, parameters and shapes, with errors that
+// explain them.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/optional.h>
@@ -53,7 +55,7 @@ std::atomic<int> threads{available_threads()};
 
 // -- arrays
 
-// A Python object's memory, held as long as this lives.  None is no memory.
+// A view of a Python object's memory, held for as long as the View lives.  The view of None is empty.
 class View {
   public:
     explicit View(nb::handle object, bool writable = false) {
@@ -72,10 +74,10 @@ class View {
     int axes() const { return buffer.ndim; }
     std::size_t length(int axis) const { return std::size_t(buffer.shape[axis]); }
 
-    // Strides in elements; arrays whose strides are no multiple of their item are copied by the caller.
+    // The stride in elements.  The caller copies arrays whose strides are not a multiple of their item size.
     std::ptrdiff_t stride(int axis) const {
         if (buffer.strides[axis] % buffer.itemsize)
-            throw nb::value_error("an array's strides are no multiple of its item");
+            throw nb::value_error("an array's strides are not a multiple of its item size");
         return buffer.strides[axis] / buffer.itemsize;
     }
 
@@ -85,7 +87,7 @@ class View {
         return product;
     }
 
-    // `scores`: 16-bit integers are bfloat16, which the buffer protocol has no name for.
+    // For `scores`, 16-bit integers are read as bfloat16: the buffer protocol has no format for it.
     Type type(bool scores) const {
         const char* format = buffer.format ? buffer.format : "B";
         if (*format == '=' || *format == '@' || *format == '<') ++format;
@@ -109,7 +111,7 @@ class View {
                 if (*format == 'd') return Type::float64;
                 if (integer) return is_signed ? Type::int64 : Type::uint64;
         }
-        throw nb::type_error(("no kernel reads arrays of format '" + std::string(format) + "'").c_str());
+        throw nb::type_error(("the kernels do not read arrays of format '" + std::string(format) + "'").c_str());
     }
 
     // One value for each of `samples`.
@@ -148,8 +150,9 @@ void results_are_floating(std::initializer_list<Type> types) {
 
 // -- jobs
 
-// Without Python's lock as long as this lives.  When the interpreter ends, it ends the threads that come back for the
-// lock, by an unwinding that a destructor must not let through: such a thread stands still until the process is gone.
+// Releases the GIL for as long as it lives.  While the interpreter shuts down, it ends each thread that asks for the
+// GIL by unwinding its stack, and an exception must not leave a destructor: such a thread sleeps until the process
+// ends.
 class Released {
   public:
     Released() : state(PyEval_SaveThread()) {}
@@ -196,7 +199,7 @@ Answer binary(nb::handle x, nb::handle y, nb::handle weight, nb::handle cotangen
     job.gamma_0 = gamma_0, job.gamma_1 = gamma_1, job.weight_0 = weight_0, job.weight_1 = weight_1;
     job.label_smoothing = label_smoothing, job.scale = scale, job.expected = expected, job.boosting = boosting;
     const Kernels* kernels = in_use;
-    if (job.samples <= LOGITS_PER_CHUNK) {  // too short to be worth a thread, or releasing the lock
+    if (job.samples <= LOGITS_PER_CHUNK) {  // too short to be worth a thread, or releasing the GIL
         Result result;
         kernels->binary(job, 0, job.samples, result);
         return answer(result);

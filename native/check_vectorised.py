@@ -1,7 +1,7 @@
-"""Says whether the compiler made vectors of the loops that matter: `python native/check_vectorised.py REPORT`.
+"""Checks that the compiler vectorised the loops that matter: `python native/check_vectorised.py REPORT`.
 
-REPORT is the prefix that CMake was given as PARFOCAL_REPORT; GCC wrote REPORT-baseline.txt and so on.  Each loop below
-is named by a piece of the sources that starts on its first line, and is there once.
+REPORT is the prefix that CMake was given as PARFOCAL_REPORT: GCC wrote REPORT-baseline.txt and so on.  Each loop below
+is identified by a piece of source text that starts on its first line, and that occurs only once in the file.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 WIDTHS = {"baseline": 16, "v3": 32, "v4": 64}  # bytes
 
-# (file, text from the start of the loop on, how many bodies are compiled from it).  SSE2 cannot choose between
-# doubles by integers, so two loops stay loops in the baseline.
+# (file, text that starts on the loop's first line, how many bodies are compiled from the loop).  SSE2 cannot select
+# doubles by comparing integers, so two loops are not vectorised in the baseline.
 NOT_IN_BASELINE = (
     "{\n            const bool own = k == b.target[r];",
     "{\n            const size_t i = size_t(k) * n + r;\n            const bool is_first",
@@ -42,16 +42,16 @@ LOOPS = [
 
 
 def line_of(file: str, text: str) -> int:
-    """The line of the `for` that the text belongs to."""
+    """The number of the line, with the loop's `for`, on which the text starts."""
     source = (Path(__file__).parent / file).read_text()
     found = source.count(text)
     if found != 1:
-        raise SystemExit(f"{file} holds {text!r} {found} times instead of once; mend the list in {Path(__file__).name}")
+        raise SystemExit(f"{file} holds {text!r} {found} times, not once; correct the list in {Path(__file__).name}")
     return source.count("\n", 0, source.index(text)) + 1
 
 
 def vectorised(report: str, file: str, line: int, width: int) -> int:
-    """How many bodies of a loop became vectors of that many bytes."""
+    """How many bodies of a loop were vectorised with vectors of `width` bytes."""
     return len(re.findall(rf"{file}:{line}:\d+: optimized: loop vectorized using {width} byte vectors", report))
 
 
@@ -68,8 +68,8 @@ def main(prefix: str) -> int:
             seen += count
             if count < bodies and not (name == "baseline" and text in NOT_IN_BASELINE):
                 missing += 1
-                print(f"{name}: {file}:{line} is a vector of {width} bytes in {count} of {bodies} bodies")
-    print(f"{seen} loop bodies are vectors, {missing} loops are not")
+                print(f"{name}: {file}:{line} is vectorised with {width} bytes in {count} of {bodies} bodies")
+    print(f"{seen} loop bodies are vectorised, {missing} loops are not")
     return 1 if missing or not seen else 0
 
 

@@ -1,14 +1,14 @@
-// Rows of a softmax with weight on several classes: dense() in softmax.py, turned, in double.
+// Softmax rows with weight on several classes: dense() of core/softmax.py on transposed rows, in double.
 #pragma once
 
 #include "rows.hpp"
 
 namespace parfocal::PARFOCAL_ISA {
 
-// -- several classes a row: sums over the classes carry what rounding lost, or 1,000 equal ones cost 2e-14
+// -- several classes a row.  Sums over the classes carry what rounding lost; without it 1,000 equal ones cost 2e-14.
 
-// For each class of n turned rows the sum of the other ones, the class `out` of a row (LEFT_OUT: none) not among them.
-// Subtraction from the total loses digits for the largest alone, so its others are summed apart.
+// For each class of n transposed rows: the sum over the other classes, without the class `out` of the row (LEFT_OUT:
+// nothing is left out).  Only for the largest class does total - value lose digits, so its sum is added up separately.
 inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t classes, size_t n,
                                          const int* __restrict out, double* __restrict others) {
     double top[ROWS], below[ROWS], lost[ROWS];
@@ -40,11 +40,11 @@ inline PARFOCAL_BLOCK void sum_of_others(const double* __restrict values, size_t
     }
 }
 
-// dense() in softmax.py.  z and y hold turned logits and labels, and in the end gradient and curvature; e and e_second
-// exponentials times 2^UP, until there is a gradient.
+// Buffers of dense_block().  z and y hold transposed logits and labels first, gradient and curvature in the end.
+// e and e_second hold exponentials times 2^UP until the gradient is written.
 struct Dense {
     static constexpr size_t BUFFERS = 10;
-    double *z, *y, *e, *e_second, *total, *rest, *own, *bend, *a, *c;
+    double *z, *y, *e, *e_second, *total, *rest, *own, *curvature, *a, *c;
     Dense(Scratch& scratch, size_t size)
         : z(scratch.take<double>(size)),
           y(scratch.take<double>(size)),
@@ -53,7 +53,7 @@ struct Dense {
           total(scratch.take<double>(size)),
           rest(scratch.take<double>(size)),
           own(scratch.take<double>(size)),
-          bend(scratch.take<double>(size)),
+          curvature(scratch.take<double>(size)),
           a(scratch.take<double>(size)),
           c(scratch.take<double>(size)) {}
 };
@@ -103,7 +103,7 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
     for (size_t r = 0; r < n; ++r) second_total[r] = (second_total[r] + lost[r]) * DOWN<double>;
     for (size_t r = 0; r < n; ++r) lost[r] = 0.0;
     sum_of_others(d.e, classes, n, none, d.total);
-    // Every class's own slope and bend.
+    // The slope and the curvature of every class at its own margin.
     for (int k = 0; k < K; ++k) {
         const double alpha = job.alpha[job.alpha_for_each ? k : 0], s = job.label_smoothing;
         const Gamma<double> gamma(job.gamma[job.gamma_for_each ? k : 0]);
@@ -127,7 +127,7 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
             b.loss[r] = sum.high;
             lost[r] += select(finite(sum.high), sum.low, 0.0);
             d.own[i] = weight * at.slope;
-            d.bend[i] = weight * at.bend;
+            d.curvature[i] = weight * at.curvature;
             d.a[i] = select(k == b.first[r], 0.0, d.own[i] / d.total[i]);
         }
     }
@@ -135,12 +135,12 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
     for (size_t r = 0; r < n; ++r) b.loss[r] += lost[r];
     // r_kj is e_j / total_k for every class k but the first, whose r is e_second / second_total.
     sum_of_others(d.a, classes, n, b.first, d.c);
-    double first_own[ROWS], first_bend[ROWS], by[ROWS];
+    double first_own[ROWS], first_curvature[ROWS], by[ROWS];
     PARFOCAL_INDEPENDENT
     for (size_t r = 0; r < n; ++r) {
         const size_t i = size_t(b.first[r]) * n + r;
         first_own[r] = d.own[i];
-        first_bend[r] = d.bend[i];
+        first_curvature[r] = d.curvature[i];
         by[r] = b.cotangent[r] * job.scale;
     }
     for (int k = 0; k < K; ++k) {
@@ -157,14 +157,14 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
         double top[ROWS];
         PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r) top[r] = 0.0;
-        sum_of_others(d.e, classes, n, b.first, d.rest);  // of the classes below the first, the class itself left out
+        sum_of_others(d.e, classes, n, b.first, d.rest);  // of the classes other than the first and k
         for (int k = 0; k < K; ++k) {
             PARFOCAL_INDEPENDENT
             for (size_t r = 0; r < n; ++r) {
                 const size_t i = size_t(k) * n + r;
-                const double of_first = d.bend[i] / (d.total[i] * d.total[i]) - d.a[i] * (d.rest[i] / d.total[i]);
+                const double of_first = d.curvature[i] / (d.total[i] * d.total[i]) - d.a[i] * (d.rest[i] / d.total[i]);
                 top[r] += select(k == b.first[r], 0.0, of_first);
-                d.own[i] = select(k == b.first[r], 0.0, (d.bend[i] + d.own[i]) / (d.total[i] * d.total[i]));
+                d.own[i] = select(k == b.first[r], 0.0, (d.curvature[i] + d.own[i]) / (d.total[i] * d.total[i]));
             }
         }
         sum_of_others(d.own, classes, n, b.first, d.total);
@@ -176,8 +176,8 @@ PARFOCAL_BLOCK void dense_block(const SoftmaxJob& job, size_t n, const Dense& d,
                 const double total = or_one(second_total[r]), r_first = d.e_second[i] / total;
                 const double below = d.e[i] * d.e[i] * d.total[i] - d.e[i] * d.c[i];
                 const double by_first =
-                    first_bend[r] * r_first * r_first - first_own[r] * r_first * (d.rest[i] / total);
-                d.y[i] = by[r] * (d.bend[i] + by_first + select(k == b.first[r], top[r], below));
+                    first_curvature[r] * r_first * r_first - first_own[r] * r_first * (d.rest[i] / total);
+                d.y[i] = by[r] * (d.curvature[i] + by_first + select(k == b.first[r], top[r], below));
             }
         }
     }

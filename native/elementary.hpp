@@ -1,15 +1,15 @@
-// Exponential and logarithms, for float and double, as straight-line code that every compiler turns into vectors.
+// Exponential and logarithms, for float and double, as straight-line code that every compiler vectorises.
 //
-//   (a) No branches and no calls: choices are selects, rounding to an integer is adding and taking away 1.5 * 2^52, and
-//       powers of two are made from bits.
-//   (b) Polynomials are summed as a tree (Estrin 1960): a chain would be twice as long to wait for.
+//   (a) No branches and no calls.  Choices are selects; adding and subtracting 1.5 * 2^52 rounds to an integer; bits
+//       make powers of two.
+//   (b) Polynomials are summed as a tree (Estrin 1960): the latency of a chain would be twice as long.
 //   (c) exponential() takes the low part of its argument, since exp() amplifies what rounding has lost.
-//   (d) Results below the smallest normal number are 0.  An exponential that is still to be multiplied can be had times
-//       2^UP, so that it is not yet 0 where the product is a normal number.
+//   (d) Results below the smallest normal number are 0.  exponential<UP>() returns the value times 2^UP, for a caller
+//       that multiplies it: it is then not 0 where the product is a normal number.
 //
-// This file and what it includes are compiled once for each instruction set, in a namespace of its own name, so that
-// the linker cannot hand a function made for one to another.  For that reason no template of the standard library is
-// used.
+// This file and what it includes are compiled once for each instruction set, in a namespace named after it, so that the
+// linker cannot use a function compiled for one set in the code of another.  For the same reason no templates of the
+// standard library are used.
 #pragma once
 
 #include <cmath>
@@ -20,11 +20,11 @@
 #define PARFOCAL_ISA baseline
 #endif
 
-// What is done with one element goes into its loop, however large the file: GCC stops inlining once a unit has grown by
-// 40 %, and a loop with a call in it is no vector.  Loops over a block stay functions of their own: inlined into a
-// caller that passes its own buffers, GCC 12 forgets that restricted pointers do not overlap, and vectorises none of
-// them. INDEPENDENT says of a loop that its steps do not touch each other's memory, where there are too many pointers
-// to compare.
+// ELEMENT functions compute one element and are always inlined: GCC stops inlining once a file has grown by 40 %, and a
+// loop that contains a call is not vectorised.  BLOCK functions loop over a block and are never inlined: inlined into a
+// caller that passes its own buffers, GCC 12 forgets that restricted pointers do not overlap, and does not vectorise
+// the loops.  INDEPENDENT promises that the iterations of a loop do not touch each other's memory, where there are too
+// many pointers for the compiler to compare.
 #if defined(_MSC_VER)
 #define PARFOCAL_INDEPENDENT __pragma(loop(ivdep))
 #elif defined(__clang__)
@@ -44,7 +44,7 @@ namespace parfocal::PARFOCAL_ISA {
 
 using std::size_t;
 
-// -- the shape of the two types
+// -- the layout of the two types
 
 template <class T>
 struct Float;
@@ -55,7 +55,7 @@ struct Float<float> {
     static constexpr int mantissa = 23;
     static constexpr Bits bias = 127;
     static constexpr float round = 12582912.0f;             // 1.5 * 2^23
-    static constexpr float log2_high = 0.693145751953125f;  // 16 bits of it: products with an exponent are exact
+    static constexpr float log2_high = 0.693145751953125f;  // its first 16 bits: products with an exponent are exact
     static constexpr float log2_low = 1.42860682e-6f;
     static constexpr float lowest_exponent = -87.3365f;  // log of the smallest normal number
 };
@@ -74,7 +74,7 @@ struct Float<double> {
 template <class T>
 inline constexpr T INFINITE = T(HUGE_VAL);
 
-// -- polynomials, printed by make_polynomials.py
+// -- polynomials, as make_polynomials.py prints them
 // clang-format off
 
 template <class T> inline constexpr T exp_terms[] = {T(0)};    // exp(r) = 1 + r + r^2 P(r),      |r| <= log(2) / 2
@@ -109,7 +109,7 @@ template <> inline constexpr double log_terms<double>[] = {
 // clang-format on
 // -- arithmetic
 
-// a * b + c, rounded once where the processor can; never by a call.
+// a * b + c: rounded once where the processor has fused multiply-add; never a library call.
 template <class T>
 PARFOCAL_ELEMENT T multiply_add(T a, T b, T c) {
 #if defined(__FMA__) || defined(__aarch64__) || defined(_M_ARM64) || defined(__AVX2__)
@@ -119,7 +119,7 @@ PARFOCAL_ELEMENT T multiply_add(T a, T b, T c) {
 #endif
 }
 
-// A choice between two values that both exist.
+// A choice between two values that are both computed: not a branch.
 template <class T>
 PARFOCAL_ELEMENT T select(bool condition, T yes, T no) {
     return condition ? yes : no;
@@ -145,8 +145,8 @@ PARFOCAL_ELEMENT T polynomial(const T (&terms)[N], T x) {
 
 // -- functions
 
-// The largest slope is 1.46 (gamma 10): a product of it and an exponential may be a normal number where the latter is
-// none.
+// A slope reaches 1.46 (gamma 10), so its product with an exponential may be a normal number where the exponential is
+// not.
 inline constexpr int UP = 24;
 template <class T>
 inline constexpr T TWO_TO_UP = T(1 << UP);
@@ -167,7 +167,7 @@ PARFOCAL_ELEMENT T exponential(T high, T low = T(0)) {
     return select(high < F::lowest_exponent - scale * log2, T(0), value * power);
 }
 
-// A number, and what rounding took from it.
+// A number, and what rounding lost of it.
 template <class T>
 struct Sum {
     T high, low;
@@ -186,7 +186,7 @@ PARFOCAL_ELEMENT Sum<double> logarithm(double x) {
     constexpr double two_54 = 18014398509481984.0;
     const bool tiny = x < 2.2250738585072014e-308;  // below the normal numbers
     const std::uint64_t bits = as_bits<std::uint64_t>(select(tiny, x * two_54, x)) + (one - root_half);
-    // The exponent field as a double, without a conversion that AVX2 has not: the low bits of 2^52.
+    // The exponent field as a double, made in the low bits of 2^52: AVX2 cannot convert 64-bit integers.
     const double field = as_bits<double>((bits >> 52) | 0x4330000000000000) - 4503599627370496.0;
     const double exponent = field - select(tiny, 1077.0, 1023.0);
     const double f = as_bits<double>((bits & mantissa) + root_half);  // sqrt(1/2) <= f < sqrt(2)

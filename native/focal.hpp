@@ -1,4 +1,4 @@
-// The focal loss of one element, its slope and its curvature: formula.py in C++, with its names and in its order.
+// The focal loss of one element, its slope and its curvature: core/formula.py in C++, with its names, in its order.
 //
 //     (a) the link        u = log sigmoid(m)     v = log sigmoid(-m)     p = e^u     q = e^v
 //     (b) the loss        l = -q^g u
@@ -7,9 +7,9 @@
 //     (e) binary          m = x for label 1 and -x for label 0; soft labels have two rules, "linear" and "expected"
 //     (f) softmax         m_k = z_k - logsumexp of the other logits
 //
-// formula.py says why nothing subtracts from 1, why v carries a low part, and what each function returns.  What differs
-// here: exponentials are given to the functions, because the loops compute them apart; q^g at gamma 0, 1, 2 and 3 is a
-// product; and softmax.hpp and dense.hpp walk over the classes of a softmax.
+// formula.py explains why nothing is subtracted from 1, why v carries a low part, and what each function returns.  The
+// differences: the functions here take exponentials, which the loops compute beforehand; q^g is a product at gamma 0,
+// 1, 2 and 3; and softmax.hpp and dense.hpp loop over the classes of a softmax.
 #pragma once
 
 #include "elementary.hpp"
@@ -20,10 +20,10 @@ namespace parfocal::PARFOCAL_ISA {
 template <class T>
 inline constexpr T FAR = T(1000);
 
-// gamma as the template argument of a loop: 0 to 3 are products, ANY is a number at run time.
+// gamma as the template argument of a loop: 0 to 3 are computed as products, ANY is a number known at run time.
 inline constexpr int ANY = -1;
 
-// How far to go.  `boosting` is the gradient with the positive curvature.
+// The highest derivative that is computed.  `boosting`: the gradient and the positive curvature.
 enum class Order { gradient, curvature, boosting };
 
 // -- numbers that carry what rounding lost
@@ -47,7 +47,7 @@ PARFOCAL_ELEMENT Sum<T> logit_difference(T a, T b) {
     return {select(equal, T(0), sum.high), select(!equal && finite(sum.low), sum.low, T(0))};
 }
 
-// gamma in the working type, with what the type cannot hold of it.
+// gamma in the working type, and the part of it that the type cannot hold.
 template <class T>
 struct Gamma {
     T high, low;
@@ -88,7 +88,7 @@ PARFOCAL_ELEMENT Link<T> link(T m, T e, T m_low = T(0)) {
     const Sum<T> log1p_e = log1p(e);
     const T sum = T(1) + e, rounded = T(1) / sum;
     const T inverse =
-        multiply_add(rounded * rounded, (sum - T(1)) - e, rounded);  // gives back what rounding the sum took
+        multiply_add(rounded * rounded, (sum - T(1)) - e, rounded);  // corrects for what rounding the sum lost
     const T size = std::fabs(m), small = e * inverse;
     const Sum<T> v = two_sum(select(below, T(0), select(size > FAR<T>, FAR<T>, m)), log1p_e.high);
     Link<T> at;
@@ -111,8 +111,8 @@ PARFOCAL_ELEMENT T power_of_q(const Link<T>& at, Gamma<T> gamma) {
     return exponential(exponent.high, exponent.low);
 }
 
-// u where it multiplies p, which is 0 long before u is infinite.  Bits of positive floats are ordered as the floats
-// are, and an integer minimum is one instruction; for 64 bits only AVX-512 has it.
+// u, bounded, for products with p: p is 0 long before u is infinite.  The bits of positive floats are ordered as the
+// floats are, and an integer minimum is one instruction; for 64 bits only AVX-512 has it.
 template <class T>
 PARFOCAL_ELEMENT T near(T u) {
     if constexpr (sizeof(T) == 8) return select(u < -FAR<T>, -FAR<T>, u);
@@ -126,7 +126,8 @@ PARFOCAL_ELEMENT T slope(const Link<T>& at, T q_to_g, T g) {
     return q_to_g * (g * at.p * near(at.u) - at.q);
 }
 
-// `root` is exp(min(m, 0) / 2): |bracket| reaches g |m|, so C is a normal number where p no longer is.
+// `root` is exp(min(m, 0) / 2).  p may underflow where C does not, because |bracket| grows like g |m|; so multiply by
+// the square root of p twice.
 template <class T>
 PARFOCAL_ELEMENT T curvature(const Link<T>& at, T q_to_g, T g, T root) {
     const T u = near(at.u);
@@ -134,7 +135,7 @@ PARFOCAL_ELEMENT T curvature(const Link<T>& at, T q_to_g, T g, T root) {
     return (q_to_g * bracket * root) * (root / (T(1) + at.e));
 }
 
-// C without its one negative term.
+// C without its only negative term.
 template <class T>
 PARFOCAL_ELEMENT T positive_curvature(const Link<T>& at, T q_to_g, T g) {
     return q_to_g * at.p * (at.q * (T(1) + T(2) * g) - g * g * at.p * near(at.u));
@@ -147,10 +148,10 @@ PARFOCAL_ELEMENT T root_of_p(T m, T m_low = T(0)) {
     return exponential(select(below, m / T(2), T(0)), select(below, m_low / T(2), T(0)));
 }
 
-// Loss, slope and bend of one margin; bend is C, or its positive part.
+// Loss, slope and curvature at one margin.  The curvature is C, or its positive part for boosting.
 template <class T>
 struct Focal {
-    T loss, slope, bend;
+    T loss, slope, curvature;
 };
 
 template <int G, Order order, class T>
@@ -158,8 +159,8 @@ PARFOCAL_ELEMENT Focal<T> focal(T m, T e, Gamma<T> gamma, T m_low = T(0)) {
     const Link<T> at = link(m, e, m_low);
     const T q_to_g = power_of_q<G>(at, gamma);
     Focal<T> terms{-(q_to_g * at.u), slope(at, q_to_g, gamma.high), T(0)};
-    if constexpr (order == Order::curvature) terms.bend = curvature(at, q_to_g, gamma.high, root_of_p(m, m_low));
-    if constexpr (order == Order::boosting) terms.bend = positive_curvature(at, q_to_g, gamma.high);
+    if constexpr (order == Order::curvature) terms.curvature = curvature(at, q_to_g, gamma.high, root_of_p(m, m_low));
+    if constexpr (order == Order::boosting) terms.curvature = positive_curvature(at, q_to_g, gamma.high);
     return terms;
 }
 
@@ -174,8 +175,8 @@ PARFOCAL_ELEMENT T weighted(T weight, T value) {
 template <class T>
 struct BinaryConstants {
     Gamma<T> gamma_0, gamma_1;
-    T loss_0, loss_1;    // what multiplies the loss of label 0 and 1
-    T slope_0, slope_1;  // what multiplies its gradient and curvature: the same, times the scale of the reduction
+    T loss_0, loss_1;    // factors of the loss of label 0 and 1
+    T slope_0, slope_1;  // factors of its gradient and curvature: the same, times the scale of the reduction
 };
 
 // Labels 0 and 1.  `e` is exp(-|x + x_low|).
@@ -189,7 +190,8 @@ PARFOCAL_ELEMENT Focal<T> binary_hard(T x, T y, T e, const BinaryConstants<T>& w
     }
     const Focal<T> at = focal<G, order>(select(positive, x, -x), e, gamma, select(positive, x_low, -x_low));
     const T by = select(positive, with.slope_1, with.slope_0);
-    return {select(positive, with.loss_1, with.loss_0) * at.loss, select(positive, by, -by) * at.slope, by * at.bend};
+    return {select(positive, with.loss_1, with.loss_0) * at.loss, select(positive, by, -by) * at.slope,
+            by * at.curvature};
 }
 
 // The rule "expected": y w_1 l(x) + (1 - y) w_0 l(-x).
@@ -199,11 +201,11 @@ PARFOCAL_ELEMENT Focal<double> binary_expected(double x, double y, double e, con
     const double no = 1.0 - y;
     return {weighted(y * with.loss_1, one.loss) + weighted(no * with.loss_0, zero.loss),
             y * with.slope_1 * one.slope - no * with.slope_0 * zero.slope,
-            y * with.slope_1 * one.bend + no * with.slope_0 * zero.bend};
+            y * with.slope_1 * one.curvature + no * with.slope_0 * zero.curvature};
 }
 
 // The rule "linear", for labels strictly between 0 and 1: formula.py derives n, d, k and s.
-// For boosting its curvature is that of "expected", which is positive.
+// For boosting the curvature is that of "expected", which is positive.
 template <Order order>
 PARFOCAL_ELEMENT Focal<double> binary_linear(double x, double y, double e, const BinaryConstants<double>& with) {
     const Link<double> at = link(x, e);
@@ -224,9 +226,9 @@ PARFOCAL_ELEMENT Focal<double> binary_linear(double x, double y, double e, const
         const double s = (y * q * q - no * p * p) / n, root = exponential(-size / 2.0);
         const double k_over_root = (1.0 - 2.0 * y) / sum * (root / mixture);
         const double bracket = root / (sum * sum) + g * k_over_root * (2.0 * d + cross_entropy * (s + g * k));
-        terms.bend = (by * bracket) * root;
+        terms.curvature = (by * bracket) * root;
     }
-    if constexpr (order == Order::boosting) terms.bend = binary_expected<order>(x, y, e, with).bend;
+    if constexpr (order == Order::boosting) terms.curvature = binary_expected<order>(x, y, e, with).curvature;
     return terms;
 }
 
@@ -245,7 +247,7 @@ PARFOCAL_ELEMENT T exponential_of_size(Sum<T> m) {
     return exponential(-std::fabs(m.high), select(m.high < T(0), m.low, -m.low));
 }
 
-// A divisor: 1 in place of 0, where what is above it is 0 as well.
+// A divisor: 1 in place of 0.  The numerator is 0 as well there.
 PARFOCAL_ELEMENT double or_one(double total) { return select(total == 0.0, 1.0, total); }
 
 }  // namespace parfocal::PARFOCAL_ISA

@@ -6,25 +6,27 @@ namespace parfocal {
 
 namespace PARFOCAL_ISA {
 
-bool wide(Type type) { return type != Type::float16 && type != Type::bfloat16 && type != Type::float32; }
+bool needs_double(Type type) { return type != Type::float16 && type != Type::bfloat16 && type != Type::float32; }
 
-// A booster's gradient and curvature, in float: off by 8e-7 at most up to gamma 5, by 1.05e-6 at gamma 10.
-bool floats_will_do(const BinaryJob& job) {
-    return !wide(job.gradient.type) && !wide(job.curvature.type) && job.gamma_0 <= 5.0 && job.gamma_1 <= 5.0;
+// Whether a booster's gradient and curvature may be computed in float.  The error is at most 8e-7 up to gamma 5, and
+// 1.05e-6 at gamma 10.
+bool float_suffices(const BinaryJob& job) {
+    return !needs_double(job.gradient.type) && !needs_double(job.curvature.type) && job.gamma_0 <= 5.0 &&
+           job.gamma_1 <= 5.0;
 }
 
 void binary(const BinaryJob& job, std::size_t begin, std::size_t end, Result& result) {
-    if (job.boosting && floats_will_do(job)) return binary_chunk<Order::boosting, float>(job, begin, end, result);
+    if (job.boosting && float_suffices(job)) return binary_chunk<Order::boosting, float>(job, begin, end, result);
     if (job.boosting) return binary_chunk<Order::boosting, double>(job, begin, end, result);
     if (job.curvature.data) return binary_chunk<Order::curvature, double>(job, begin, end, result);
-    if (wide(job.x.type)) return binary_chunk<Order::gradient, double>(job, begin, end, result);
+    if (needs_double(job.x.type)) return binary_chunk<Order::gradient, double>(job, begin, end, result);
     return binary_chunk<Order::gradient, float>(job, begin, end, result);
 }
 
 void softmax(const SoftmaxJob& job, std::size_t begin, std::size_t end, Result& result) {
     if (job.boosting) return softmax_chunk<Order::boosting, double>(job, begin, end, result);
     if (job.curvature.data) return softmax_chunk<Order::curvature, double>(job, begin, end, result);
-    if (wide(job.z.type)) return softmax_chunk<Order::gradient, double>(job, begin, end, result);
+    if (needs_double(job.z.type)) return softmax_chunk<Order::gradient, double>(job, begin, end, result);
     return softmax_chunk<Order::gradient, float>(job, begin, end, result);
 }
 

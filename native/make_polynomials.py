@@ -1,7 +1,8 @@
-"""The polynomials of elementary.hpp, by Chebyshev interpolation at 70 digits.  Prints the lines; a test compares them.
+"""Prints the polynomials of elementary.hpp, by Chebyshev interpolation at 70 digits.  A test compares both.
 
-Beside each line stands the largest relative error of the function it serves, in bits.  Half a unit of float is 2^-25 of
-double 2^-54, so each degree is the smallest that stays below, and one more where rounding would come too near.
+Above each array stands the largest relative error of the function that is computed with it, as a power of 2.  Half a
+unit in the last place is 2^-25 for float and 2^-54 for double.  Each degree is the smallest whose error is below that,
+or one more where the coefficients' own rounding would come too near.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Function = Callable[[mpf], mpf]
 
 
 def interpolate(f: Function, low: mpf, high: mpf, degree: int) -> list[mpf]:
-    """Coefficients of the polynomial through f at the Chebyshev points, lowest first."""
+    """Coefficients of the polynomial that equals f at the Chebyshev points, lowest degree first."""
     middle, half, points = (low + high) / 2, (high - low) / 2, degree + 1
     nodes = [middle + half * cos(pi * (2 * i + 1) / (2 * points)) for i in range(points)]
     powers = matrix(points, points)
@@ -33,7 +34,7 @@ def value(coefficients: list[mpf], x: mpf) -> mpf:
 HALF_LOG2 = log(2) / 2 * mpf("1.0001")
 EDGE = (sqrt(2) - 1) / (sqrt(2) + 1)  # t = (x - 1) / (x + 1) at x = sqrt 2
 
-# name: (P, from, to, the function from P, the function, degrees in float and double)
+# name: (P, lower bound, upper bound, the function computed from P, the exact function, degrees in float and double)
 POLYNOMIALS = {
     "exp_terms": (
         lambda r: hyp1f1(1, 3, r) / 2,  # (exp(r) - 1 - r) / r^2, also at 0

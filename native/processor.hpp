@@ -1,8 +1,8 @@
-// Which of our instruction sets can this processor, under this operating system, run?
+// Finds which of the compiled instruction sets this processor can run under this operating system.
 //
-// The processor is asked directly: __builtin_cpu_supports knows the levels by name only from GCC 12 and clang 18, and
-// Visual C++ (its lines here are untried) has nothing like it.  Bits: Intel SDM, CPUID; levels: x86-64 psABI.
-// Everything that is not a 64-bit x86 runs the baseline.
+// It uses CPUID directly: __builtin_cpu_supports knows the levels by name only from GCC 12 and clang 18 on, and Visual
+// C++ (whose lines here are untried) has nothing like it.  Bits: Intel SDM, CPUID; levels: x86-64 psABI.  Processors
+// other than 64-bit x86 run the baseline.
 #pragma once
 
 #if defined(__x86_64__) || (defined(_M_X64) && !defined(_M_ARM64EC))
@@ -17,13 +17,13 @@
 
 namespace parfocal {
 
-enum class Level { baseline, v3, v4 };  // each runs the ones before it
+enum class Level { baseline, v3, v4 };  // each includes the ones before it
 
 struct Processor {
-    unsigned ecx1 = 0;          // leaf 1: AVX, FMA and what came before AVX2
+    unsigned ecx1 = 0;          // leaf 1: AVX, FMA and older features
     unsigned ebx7 = 0;          // leaf 7: AVX2, BMI, AVX-512
     unsigned ecx_extended = 0;  // leaf 0x80000001: LZCNT
-    unsigned saved = 0;         // XCR0: the registers that the operating system keeps for each thread
+    unsigned saved = 0;         // XCR0: the registers that the operating system saves for each thread
 };
 
 inline Level level(const Processor& p) {
@@ -68,7 +68,7 @@ inline Processor processor() {
     __asm__ volatile("xgetbv" : "=a"(p.saved), "=d"(high) : "c"(0));
 #endif
 #ifdef __APPLE__
-    p.saved |= 0xe0;  // macOS saves AVX-512 registers, and says so, from their first use on (untried)
+    p.saved |= 0xe0;  // macOS saves AVX-512 registers, and shows them in XCR0, only from their first use on (untried)
 #endif
     return p;
 }

@@ -1,4 +1,4 @@
-// The rows of a softmax: where they lie, their labels, and what is computed once a row.
+// The rows of a softmax: their memory, their labels, and what is computed once per row.
 #pragma once
 
 #include <cstring>
@@ -7,25 +7,25 @@
 
 namespace parfocal::PARFOCAL_ISA {
 
-inline constexpr size_t ROWS = 64;     // in a block, at most
-inline constexpr int LEFT_OUT = -1;    // the target of an ignored row,
-inline constexpr int UNLABELLED = -2;  // and of a row of labels that are all 0
+inline constexpr size_t ROWS = 64;     // at most, in a block
+inline constexpr int LEFT_OUT = -1;    // the target of an ignored row
+inline constexpr int UNLABELLED = -2;  // the target of a row whose labels are all 0
 
 // -- rows of a job
 
-// Where class 0 of a row lies.
+// The position of class 0 of a row.
 PARFOCAL_ELEMENT ptrdiff_t position(const Rows& rows, size_t row, size_t inner) {
     return ptrdiff_t(row / inner) * rows.outer + ptrdiff_t(row % inner) * rows.inner;
 }
 
-// Four classes of a row, moved as one.
+// Four classes of a row, moved together.
 template <class T>
 struct Quad {
     T classes[4];
 };
 
-// Rows of type T whose classes lie together are turned four classes at a time, the last four overlapping the ones
-// before: 100k x 10 floats, to and fro: 0.78 ns each number by number, 0.23 so.
+// Rows of type T whose classes are contiguous are transposed four classes at a time; the last four may overlap the ones
+// before.  100k x 10 floats, there and back: 0.78 ns a number one by one, 0.23 ns by fours.
 template <class T>
 inline bool by_quads(const Rows& rows, size_t classes) {
     return rows.type == TYPE<T> && rows.of_class == 1 && classes >= 4;
@@ -50,9 +50,9 @@ PARFOCAL_BLOCK void columns_to_quads(const T* __restrict from, ptrdiff_t stride,
     for (size_t r = 0; r < n; ++r) std::memcpy(to + ptrdiff_t(r) * stride, &quads[r], sizeof(Quad<T>));
 }
 
-// n rows, turned: class k of row r goes to values[k * n + r].
+// Reads n rows, transposed: class k of row r goes to values[k * n + r].
 template <class T>
-void load_turned(const Rows& rows, size_t row, size_t n, size_t inner, size_t classes, T* values) {
+void load_transposed(const Rows& rows, size_t row, size_t n, size_t inner, size_t classes, T* values) {
     const ptrdiff_t start = position(rows, row, inner);
     if (by_quads<T>(rows, classes))
         for (size_t k = 0; k < classes; k += 4) {
@@ -65,7 +65,7 @@ void load_turned(const Rows& rows, size_t row, size_t n, size_t inner, size_t cl
 }
 
 template <class T>
-void store_turned(const Rows& rows, size_t row, size_t n, size_t inner, size_t classes, const T* values) {
+void store_transposed(const Rows& rows, size_t row, size_t n, size_t inner, size_t classes, const T* values) {
     const ptrdiff_t start = position(rows, row, inner);
     if (by_quads<T>(rows, classes))
         for (size_t k = 0; k < classes; k += 4) {
@@ -77,22 +77,22 @@ void store_turned(const Rows& rows, size_t row, size_t n, size_t inner, size_t c
             store(rows.data, rows.type, start + ptrdiff_t(k) * rows.of_class, rows.inner, n, values + k * n);
 }
 
-// -- what there is once a row
+// -- what is stored once per row
 
 struct Block {
-    double alpha[ROWS], gamma[ROWS];             // of the target; alpha times its label
-    double weight[ROWS], cotangent[ROWS];        // of the job
-    double z[ROWS], top[ROWS];                   // logit of the target; largest of the others
-    double total[ROWS], below[ROWS];             // sum of the others' exponentials; and without the largest
-    double loss[ROWS], slope[ROWS], bend[ROWS];  // of the target
-    double share[ROWS];                          // what an exponential is multiplied by in the gradient
-    int target[ROWS], first[ROWS];               // first: which of the others is the largest
+    double alpha[ROWS], gamma[ROWS];                  // of the target; alpha is multiplied by the label
+    double weight[ROWS], cotangent[ROWS];             // of the job
+    double z[ROWS], top[ROWS];                        // the logit of the target; the largest of the others
+    double total[ROWS], below[ROWS];                  // sum of the others' exponentials; the same without the largest
+    double loss[ROWS], slope[ROWS], curvature[ROWS];  // of the target
+    double share[ROWS];                               // the factor of an exponential in the gradient
+    int target[ROWS], first[ROWS];                    // first: the class of the largest of the others
     double tree[BLOCK / 2];
 };
 
 PARFOCAL_ELEMENT double of(const double* values, bool for_each, int k) { return values[for_each ? k : 0]; }
 
-// alpha or gamma of the targets: one number for all, or one for each class.
+// alpha or gamma of the targets; `given` has one number for all classes, or one for each.
 inline void read_parameter(const double* given, bool for_each, size_t n, const int* target, double* values) {
     for (size_t r = 0; r < n; ++r) values[r] = given[0];
     if (for_each)
@@ -104,7 +104,7 @@ inline void read_parameters(const SoftmaxJob& job, size_t n, Block& block) {
     read_parameter(job.gamma, job.gamma_for_each, n, block.target, block.gamma);
 }
 
-// The classes named by indices.  Returns whether some rows are left out.
+// Reads class indices as targets.  Returns whether some rows are ignored.
 PARFOCAL_BLOCK inline bool read_indices(const SoftmaxJob& job, size_t row, size_t n, Block& block, Result& result) {
     load(job.target.data, job.target.type, ptrdiff_t(row) * job.target.stride, job.target.stride, n, block.z);
     const double classes = double(job.classes), ignore = job.ignore_class;
@@ -129,8 +129,8 @@ PARFOCAL_BLOCK inline bool read_indices(const SoftmaxJob& job, size_t row, size_
     return left_out != 0;
 }
 
-// The classes with weight in rows of labels, turned.  Returns whether no row has more than one; then alpha is that of
-// the class times its label.
+// Reads transposed rows of labels.  Returns whether each row has weight on at most one class: that class is then the
+// target, and alpha is multiplied by its label.
 template <class Y>
 PARFOCAL_BLOCK bool read_labels(const SoftmaxJob& job, size_t row, size_t n, const Y* labels, Block& block,
                                 Result& result) {
@@ -158,7 +158,7 @@ PARFOCAL_BLOCK bool read_labels(const SoftmaxJob& job, size_t row, size_t n, con
     return !several;
 }
 
-// After the labels: a row that is left out has no weight.
+// To be called after the labels are read: an ignored row gets weight 0.
 inline void read_weights(const SoftmaxJob& job, size_t row, size_t n, Block& block) {
     const auto read = [&](const Array& given, double* weights) {
         for (size_t r = 0; r < n; ++r) weights[r] = 1.0;
@@ -169,8 +169,8 @@ inline void read_weights(const SoftmaxJob& job, size_t row, size_t n, Block& blo
     read(job.cotangent, block.cotangent);
 }
 
-// Margin, loss and slopes of the targets, from z, top and total.  The margin is found in double, and its loss computed
-// in type T from a pair that holds it: 2.4 ns a row where T is double, 2.0 where it is float.
+// Margin, loss and derivatives of the targets, from z, top and total.  The margin is computed in double, and its loss
+// in type T from a pair that holds the margin: 2.4 ns a row where T is double, 2.0 where it is float.
 template <int G, Order order, class T>
 PARFOCAL_BLOCK void finish_as(size_t n, double scale, Block& b) {
     T high[ROWS], low[ROWS], e[ROWS];
@@ -189,7 +189,7 @@ PARFOCAL_BLOCK void finish_as(size_t n, double scale, Block& b) {
         b.loss[r] = weighted(weight, double(at.loss));
         b.slope[r] = by * double(at.slope);
         b.share[r] = -(by * double(at.slope)) / or_one(b.total[r]);
-        if constexpr (order != Order::gradient) b.bend[r] = by * double(at.bend);
+        if constexpr (order != Order::gradient) b.curvature[r] = by * double(at.curvature);
     }
 }
 
@@ -199,10 +199,11 @@ void finish(const SoftmaxJob& job, size_t n, Block& block) {
     dispatch<order>(gamma, [&](auto g) { finish_as<g.value, order, T>(n, job.scale, block); });
 }
 
-// The second derivative of a class that is not the target: C r^2 - A r (1 - r), where 1 - r is summed.
-PARFOCAL_ELEMENT double bend_of_other(double e, bool is_first, double total, double below, double slope, double bend) {
+// The second derivative for a class other than the target: C r^2 - A r (1 - r), where 1 - r is summed, not subtracted.
+PARFOCAL_ELEMENT double curvature_of_other(double e, bool is_first, double total, double below, double slope,
+                                           double curvature) {
     const double r = e / total, rest = select(is_first, below, 1.0 + (below - e)) / total;
-    return bend * r * r - slope * r * rest;
+    return curvature * r * r - slope * r * rest;
 }
 
 }  // namespace parfocal::PARFOCAL_ISA

@@ -1,26 +1,26 @@
 // One pass over the rows of a softmax.
 //
-//   (a) A few classes, or classes far apart in memory, are turned so that loops run along the rows, class by class.
-//       Many classes that lie together stay as they are, and loops run along the classes.
-//   (b) Labels with weight on one class need one margin a row; others need all of them (dense.hpp).
+//   (a) Rows with few classes, or with classes apart in memory, are transposed: loops then run over the rows, class by
+//       class.  Rows with many contiguous classes stay as they are, and loops run over the classes.
+//   (b) Labels with weight on one class need one margin per row; others need the margins of all classes (dense.hpp).
 #pragma once
 
 #include "dense.hpp"
 
 namespace parfocal::PARFOCAL_ISA {
 
-inline constexpr size_t FEW = 64;    // classes that are turned
-inline constexpr size_t LANES = 64;  // numbers that are compared side by side
+inline constexpr size_t FEW = 64;    // up to so many classes are transposed
+inline constexpr size_t LANES = 64;  // numbers that are compared in parallel
 
-// -- one class a row, turned
+// -- one class a row, transposed
 
-// The rows after a block, asked for from memory while the block is computed: turning them reads and writes too fast for
-// the processor's own prefetching.  400k x 10 floats: 1.53 ns a logit without, 1.27 with.
+// Prefetches the rows after a block while the block is computed: transposing reads and writes too fast for the
+// processor's own prefetching.  400k x 10 floats: 1.53 ns a logit without it, 1.27 with it.
 struct Ahead {
     const char *z = nullptr, *gradient = nullptr;
     size_t bytes = 0;
 
-    // Rows `row` to `row` + n of type `type`; nothing where they are past the end, or not one piece of memory.
+    // Rows `row` to `row` + n, in type `type`.  Does nothing if they are past the end or not one piece of memory.
     Ahead(const SoftmaxJob& job, size_t row, size_t n, size_t end, Type type) {
         const auto one_piece = [&](const Rows& rows) {
             return rows.data && rows.type == type && rows.of_class == 1 && rows.inner == ptrdiff_t(job.classes);
@@ -32,7 +32,7 @@ struct Ahead {
         bytes = n * job.classes * size_t(item);
     }
 
-    // One of `parts` equal parts.
+    // Prefetches one of `parts` equal parts.
     void ask_for(size_t part, size_t parts) const {
 #ifndef _MSC_VER
         for (size_t i = bytes / parts * part; i < bytes / parts * (part + 1); i += 64) {
@@ -43,17 +43,16 @@ struct Ahead {
     }
 };
 
-// Exponentials are kept times 2^UP.
-//
-// Where the largest logit of a row is infinite, exp(z - top) is 1 for it and 0 for the others.  Any other infinity
-// needs no care: exponential(-infinity, NaN) is 0.
+// Where the largest logit of a row is +infinity, exp(z - top) is 1 for each logit that equals it, and 0 for the others.
+// Other infinities are right by themselves: exponential(-infinity, NaN) is 0.  Exponentials are stored times 2^UP.
 template <class T>
 PARFOCAL_BLOCK void tie_infinities(size_t n, const T* z, const T* top, const int* target, int k, T* e) {
     for (size_t r = 0; r < n; ++r)
         if (top[r] == INFINITE<T> && z[r] == top[r] && target[r] != k) e[r] = TWO_TO_UP<T>;
 }
 
-// Adds a class to sums over the classes.  What doubles lose is kept: 64 classes cost 2e-14 at gamma 10.
+// Adds one class to the sums over classes.  Sums of doubles keep what rounding lost: without it 64 classes cost 2e-14
+// at gamma 10.
 template <class T>
 PARFOCAL_ELEMENT void add_to(size_t n, const T* __restrict values, double* __restrict sums, double* __restrict lost) {
     if constexpr (sizeof(T) == 8) {
@@ -69,10 +68,11 @@ PARFOCAL_ELEMENT void add_to(size_t n, const T* __restrict values, double* __res
     }
 }
 
-// z holds logits, turned, and in the end the gradient; e is a buffer of that size, and in the end the curvature.
+// z holds the transposed logits first, and the gradient in the end; e is a buffer of that size, and holds the curvature
+// in the end.
 template <Order order, class T>
-PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b,
-                                 const Ahead& ahead) {
+PARFOCAL_BLOCK void transposed_block(const SoftmaxJob& job, size_t n, T* __restrict z, T* __restrict e, Block& b,
+                                     const Ahead& ahead) {
     const int classes = int(job.classes);
     T top[ROWS], z_target[ROWS], slope[ROWS], share[ROWS];
     double lost[ROWS], lost_below[ROWS];
@@ -136,15 +136,15 @@ PARFOCAL_BLOCK void turned_block(const SoftmaxJob& job, size_t n, T* __restrict 
         for (size_t r = 0; r < n; ++r) z_k[r] = select(k == b.target[r], slope[r], share[r] * e_k[r] * DOWN<T>);
         if constexpr (order != Order::gradient) PARFOCAL_INDEPENDENT
         for (size_t r = 0; r < n; ++r)
-            e_k[r] = select(k == b.target[r], b.bend[r],
-                            bend_of_other(double(e_k[r]) * DOWN<double>, k == b.first[r], or_one(b.total[r]),
-                                          b.below[r], b.slope[r], b.bend[r]));
+            e_k[r] = select(k == b.target[r], b.curvature[r],
+                            curvature_of_other(double(e_k[r]) * DOWN<double>, k == b.first[r], or_one(b.total[r]),
+                                               b.below[r], b.slope[r], b.curvature[r]));
     }
 }
 
-// -- one class a row, along the row
+// -- one class a row, not transposed
 
-// The largest number of a row of at least LANES, one class left out.
+// The largest number of a row of at least LANES classes, without the class `left_out`.
 template <class T>
 PARFOCAL_BLOCK T largest(const T* z, size_t classes, int left_out) {
     T lanes[LANES];
@@ -171,7 +171,7 @@ double sum_of(const T* values, size_t n) {
     return sum.sum + sum.lost;
 }
 
-// The exponentials of a row's other classes, times 2^UP, and what finish() needs of it.
+// Computes the exponentials of a row's other classes, times 2^UP, and what finish() needs of the row.
 template <Order order, class T>
 PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T* __restrict e, Block& b) {
     const int target = b.target[r];
@@ -202,9 +202,9 @@ PARFOCAL_BLOCK void read_row(const T* __restrict z, size_t classes, size_t r, T*
     b.total[r] = sum_of(e, classes) * DOWN<double>;
 }
 
-// From exponentials to gradient and curvature; `bend` may be `e`.
+// Computes gradient and curvature of a row from its exponentials.  `gradient` may be `e`.
 template <Order order, class T>
-PARFOCAL_BLOCK void write_row(const T* e, size_t classes, size_t r, const Block& b, T* gradient, T* bend) {
+PARFOCAL_BLOCK void write_row(const T* e, size_t classes, size_t r, const Block& b, T* gradient, T* curvature) {
     const T share = T(b.share[r]);
     const double total = or_one(b.total[r]);
     if constexpr (order == Order::gradient) {
@@ -213,15 +213,15 @@ PARFOCAL_BLOCK void write_row(const T* e, size_t classes, size_t r, const Block&
         for (size_t k = 0; k < classes; ++k) {
             const T exponential = e[k];
             gradient[k] = share * exponential * DOWN<T>;
-            bend[k] = bend_of_other(double(exponential) * DOWN<double>, int(k) == b.first[r], total, b.below[r],
-                                    b.slope[r], b.bend[r]);
+            curvature[k] = curvature_of_other(double(exponential) * DOWN<double>, int(k) == b.first[r], total,
+                                              b.below[r], b.slope[r], b.curvature[r]);
         }
-        if (b.target[r] >= 0) bend[b.target[r]] = b.bend[r];
+        if (b.target[r] >= 0) curvature[b.target[r]] = b.curvature[r];
     }
     if (b.target[r] >= 0) gradient[b.target[r]] = T(b.slope[r]);
 }
 
-// Along the rows; exponentials go to the gradient itself where it can hold them.
+// Row by row.  The gradient's own memory holds the exponentials first, where its type and layout allow.
 template <Order order, class T>
 void rows_block(const SoftmaxJob& job, size_t row, size_t n, T* z_buffer, T* e_buffer, Block& b) {
     const size_t classes = job.classes, inner = job.inner;
@@ -254,7 +254,7 @@ void rows_block(const SoftmaxJob& job, size_t row, size_t n, T* z_buffer, T* e_b
 
 // -- a chunk of rows
 
-// Whatever an ignored row holds, it is no mistake.
+// Replaces the logits of ignored rows by 0, so that NaN and infinities in them do not matter.
 template <class T>
 void leave_out(size_t n, size_t classes, const Block& b, T* z) {
     for (size_t k = 0; k < classes; ++k) {
@@ -263,9 +263,9 @@ void leave_out(size_t n, size_t classes, const Block& b, T* z) {
     }
 }
 
-// Rows in a block: as many as keep it in the cache, and enough for a vector.
-inline size_t rows_in_block(size_t classes, bool turned) {
-    if (turned) return classes * ROWS <= 4096 ? ROWS : classes * ROWS / 2 <= 4096 ? ROWS / 2 : 16;
+// Rows in a block: few enough for the cache, and enough to fill a vector.
+inline size_t rows_in_block(size_t classes, bool transposed) {
+    if (transposed) return classes * ROWS <= 4096 ? ROWS : classes * ROWS / 2 <= 4096 ? ROWS / 2 : 16;
     const size_t rows = 16384 / classes;
     return rows < 1 ? 1 : rows > ROWS ? ROWS : rows;
 }
@@ -273,29 +273,29 @@ inline size_t rows_in_block(size_t classes, bool turned) {
 template <Order order, class T>
 void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& result) {
     const size_t classes = job.classes, inner = job.inner;
-    const bool turned = classes <= FEW || job.z.of_class != 1, dense = job.labels.data != nullptr;
-    const bool smooth = job.label_smoothing != 0.0, wide = dense || smooth;
-    const size_t rows = smaller(end - begin, rows_in_block(classes, turned)), size = rows * classes;
-    // Two buffers of logits and exponentials, one of labels, and those of dense rows.
-    Scratch scratch(size * (2 * sizeof(T) + (wide ? (Dense::BUFFERS + 1) * sizeof(double) : 0)) + 13 * 64);
+    const bool transposed = classes <= FEW || job.z.of_class != 1, dense = job.labels.data != nullptr;
+    const bool smooth = job.label_smoothing != 0.0, maybe_dense = dense || smooth;
+    const size_t rows = smaller(end - begin, rows_in_block(classes, transposed)), size = rows * classes;
+    // Buffers for logits and exponentials, for labels, and for dense rows.
+    Scratch scratch(size * (2 * sizeof(T) + (maybe_dense ? (Dense::BUFFERS + 1) * sizeof(double) : 0)) + 13 * 64);
     if (!scratch) {
         result.no_memory = true;
         return;
     }
     T *z = scratch.take<T>(size), *e = scratch.take<T>(size);
-    double* labels = scratch.take<double>(wide ? size : 0);
+    double* labels = scratch.take<double>(maybe_dense ? size : 0);
     float* float_labels = reinterpret_cast<float*>(labels);
-    const Dense d(scratch, wide ? size : 0);
+    const Dense d(scratch, maybe_dense ? size : 0);
     Block b;
     for (size_t row = begin, n; row < end; row += n) {
         n = smaller(smaller(rows, end - row), inner - row % inner);
         bool one_class = !smooth, left_out = false;
         if (dense) {
             if (job.labels.type == Type::float32) {
-                load_turned(job.labels, row, n, inner, classes, float_labels);
+                load_transposed(job.labels, row, n, inner, classes, float_labels);
                 one_class &= read_labels(job, row, n, float_labels, b, result);
             } else {
-                load_turned(job.labels, row, n, inner, classes, labels);
+                load_transposed(job.labels, row, n, inner, classes, labels);
                 one_class &= read_labels(job, row, n, labels, b, result);
             }
         } else {
@@ -303,7 +303,7 @@ void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& resu
         }
         read_weights(job, row, n, b);
         if (!one_class) {
-            load_turned(job.z, row, n, inner, classes, d.z);
+            load_transposed(job.z, row, n, inner, classes, d.z);
             if (!dense)
                 for (size_t i = 0; i < n * classes; ++i) d.y[i] = b.target[i % n] == int(i / n) ? 1.0 : 0.0;
             else if (job.labels.type == Type::float32)
@@ -312,14 +312,14 @@ void softmax_chunk(const SoftmaxJob& job, size_t begin, size_t end, Result& resu
                 for (size_t i = 0; i < n * classes; ++i) d.y[i] = labels[i];
             if (left_out) leave_out(n, classes, b, d.z);
             dense_block<order>(job, n, d, b);
-            if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, d.z);
-            if (job.curvature.data) store_turned(job.curvature, row, n, inner, classes, d.y);
-        } else if (turned) {
-            load_turned(job.z, row, n, inner, classes, z);
+            if (job.gradient.data) store_transposed(job.gradient, row, n, inner, classes, d.z);
+            if (job.curvature.data) store_transposed(job.curvature, row, n, inner, classes, d.y);
+        } else if (transposed) {
+            load_transposed(job.z, row, n, inner, classes, z);
             if (left_out) leave_out(n, classes, b, z);
-            turned_block<order>(job, n, z, e, b, Ahead(job, row + n, n, end, TYPE<T>));
-            if (job.gradient.data) store_turned(job.gradient, row, n, inner, classes, z);
-            if (job.curvature.data) store_turned(job.curvature, row, n, inner, classes, e);
+            transposed_block<order>(job, n, z, e, b, Ahead(job, row + n, n, end, TYPE<T>));
+            if (job.gradient.data) store_transposed(job.gradient, row, n, inner, classes, z);
+            if (job.curvature.data) store_transposed(job.curvature, row, n, inner, classes, e);
         } else {
             rows_block<order>(job, row, n, z, e, b);
         }

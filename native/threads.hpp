@@ -1,5 +1,5 @@
-// Threads for one large job.  They are started for a call and joined before it returns: nothing lives on between calls,
-// so that a process may fork whenever it likes, and nothing has to be shut down.
+// Threads for one large job.  They are started for a call and joined before it returns.  No thread lives on between
+// calls, so a process may fork at any time, and nothing has to be shut down.
 #pragma once
 
 #include <algorithm>
@@ -14,16 +14,16 @@
 
 namespace parfocal {
 
-// Logits below which another thread costs more than it brings: starting one takes about 20 us, computing these 60 to
-// 200.
+// With fewer logits than this, another thread costs more than it saves: starting one takes about 20 us, and computing
+// these logits 60 to 200 us.
 inline constexpr std::size_t LOGITS_PER_THREAD = 1 << 17;
 
-// Logits in a chunk.  Its borders, and with them every sum, depend on the shape alone.
+// Logits in a chunk.  The borders of chunks, and so every sum, depend only on the shape.
 inline constexpr std::size_t LOGITS_PER_CHUNK = 1 << 16;
 
 inline int available_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
 
-// Adds what is new to a running sum, and remembers what rounding took (Neumaier 1974).
+// Adds a value to a running sum, and keeps what rounding lost (Neumaier 1974).
 inline void add(Result& result, double value) {
     const double sum = result.sum + value, kept = sum - result.sum;
     const double lost = (result.sum - (sum - kept)) + (value - kept);
@@ -31,7 +31,8 @@ inline void add(Result& result, double value) {
     if (std::isfinite(lost)) result.lost += lost;
 }
 
-// kernel(begin, end, result) for all chunks of `samples` of `logits_each`, on up to `threads` threads.
+// Calls kernel(begin, end, result) for all chunks of `samples` samples of `logits_each` logits, on at most `threads`
+// threads.
 template <class Kernel>
 Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel kernel) {
     const std::size_t chunk = std::max<std::size_t>(1, LOGITS_PER_CHUNK / std::max<std::size_t>(1, logits_each));
@@ -49,7 +50,7 @@ Result run(std::size_t samples, std::size_t logits_each, int threads, Kernel ker
     for (std::size_t i = 1; i < useful; ++i) {
         try {
             others.emplace_back(work);
-        } catch (const std::system_error&) {  // no more threads to be had: those there are do it
+        } catch (const std::system_error&) {  // the system has no more threads: those that run do the work
             break;
         }
     }

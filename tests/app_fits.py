@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal import engines
+from parfocal import boosters
 from parfocal.app import main
 from parfocal.app.model import linear
 from parfocal.app.options import Metric
@@ -21,7 +21,7 @@ from parfocal.app.study.training import FoldResult
 from parfocal.app.study.trials import Trial
 from parfocal.app.tell import plots
 
-LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
+LIGHTGBM = training.Training(boosters.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates with trees, and logistic regression
 
 

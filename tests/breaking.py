@@ -98,7 +98,7 @@ FUNCTION = 2  # inspect.CO_NEWLOCALS: the body of a class has none
 
 def forget() -> None:
     """Nothing that was computed or compiled before is taken again."""
-    parameters.known.clear()
+    parameters.remembered.cache_clear()
     if jax := sys.modules.get("jax"):
         jax.clear_caches()
     if dynamo := sys.modules.get("torch._dynamo"):
@@ -112,7 +112,7 @@ def turns_red(checks: Iterable[str], of_each: int | None = None) -> bool:
     before = parfocal.kernel_info()["kernel"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kernel, "native", None)  # its conftest asks for all kernels
-        patched.setattr(kernel, "_numpy_only", True)
+        patched.setattr(kernel, "active", None)
         try:
             code = pytest.main(arguments(checks, of_each))
         finally:

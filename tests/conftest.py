@@ -1,4 +1,4 @@
-"""What tests of every kernel share, and what the whole suite is told about its files."""
+"""What tests of every kernel share, and which files pytest does not collect."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from parfocal.backends import kernel
 
 FASTEST, *OTHERS = kernel.available()
 
-# Run by test_keras_door.py, in processes of their own.
-collect_ignore = ["keras_door.py", "keras_models.py"]
+# Run by test_keras_adapter.py, in processes of their own.
+collect_ignore = ["keras_adapter.py", "keras_models.py"]
 
 
 @pytest.fixture(params=kernel.available())

@@ -1,4 +1,4 @@
-"""A plugin of pytest: `-p few --of-each 3` runs of each test's cases only so many, spread over all."""
+"""A plugin of pytest: `-p few --of-each 3` runs only three of each test's cases, spread evenly over all."""
 
 from __future__ import annotations
 

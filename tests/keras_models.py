@@ -1,4 +1,4 @@
-"""What test_keras_door.py runs with pytest in a process for each Keras backend: models, configs and mistakes."""
+"""What test_keras_adapter.py runs with pytest in a process for each Keras backend: models, configs and mistakes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ import pytest
 
 import parfocal
 import parfocal.keras
-from keras_door import BACKEND, KINDS, MASK, PROBABILITIES, RNG, Losses, Metrics, of_core, same, spoilt, value_and_grad
+from keras_adapter import (
+    BACKEND,
+    KINDS,
+    MASK,
+    PROBABILITIES,
+    RNG,
+    Losses,
+    Metrics,
+    of_core,
+    same,
+    spoilt,
+    value_and_grad,
+)
 
 # Of the models that the second process loads.
-FOLDER = Path(os.environ["KERAS_DOOR_FOLDER"])
+FOLDER = Path(os.environ["KERAS_ADAPTER_FOLDER"])
 X = RNG.normal(size=(64, 5)).astype("float32") * 3
 ONE = (RNG.random(64) < 0.2).astype("float32")
 MANY = RNG.integers(0, 3, size=64)
@@ -64,7 +76,7 @@ def test_training(name: str) -> None:
 
 
 def test_functions_as_loss_and_metric() -> None:
-    """Of the core and of the door; a model keeps ours, and not Keras's of the same name."""
+    """Of parfocal and of parfocal.keras; a saved model gets ours, and not Keras's function of the same name."""
     model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1, "sigmoid")])
     model.compile("sgd", loss=parfocal.binary_focal_crossentropy, metrics=[Losses.binary_focal_crossentropy])
     model.fit(X, ONE, verbose=0, batch_size=64)
@@ -188,9 +200,9 @@ def test_strings_and_mistakes() -> None:
             call()
 
 
-@pytest.mark.parametrize("door", [Losses, Metrics])
+@pytest.mark.parametrize("adapter", [Losses, Metrics])
 @pytest.mark.parametrize("name", ["Binary", "Categorical", "SparseCategorical"])
-def test_constructors_are_those_of_the_core(door: Any, name: str) -> None:
-    core = parfocal if door is Losses else parfocal.metrics
-    ours, cores = (inspect.signature(getattr(package, f"{name}FocalCrossentropy")) for package in (door, core))
+def test_constructors_are_those_of_the_core(adapter: Any, name: str) -> None:
+    core = parfocal if adapter is Losses else parfocal.metrics
+    ours, cores = (inspect.signature(getattr(package, f"{name}FocalCrossentropy")) for package in (adapter, core))
     assert ours == cores

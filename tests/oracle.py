@@ -125,7 +125,7 @@ def categorical_row(
 def hessian(f: Callable[[list[mpf]], mpf], at: Sequence[float], digits: int) -> list[list[mpf]]:
     """All second derivatives of f, by central differences; `digits` as in `derivatives`.
 
-    500 more suffice: a derivative that these cannot tell from 0 is no float64 number either.
+    500 more suffice: a derivative that they cannot distinguish from 0 is not a float64 number either.
     """
     with mp.workdps(digits + 500):
         h, centre = mpf(10) ** -30, [mpf(x) for x in at]

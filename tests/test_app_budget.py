@@ -18,7 +18,7 @@ from parfocal.app.study import search, study, training
 from parfocal.app.study.candidates import Candidate, candidates
 from parfocal.app.study.study import tried_losses
 from parfocal.app.study.trials import Trial
-from parfocal.engines import ENGINES
+from parfocal.boosters import ENGINES
 
 impatience = few_rounds(8, 30)
 

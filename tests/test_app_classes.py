@@ -24,7 +24,7 @@ from parfocal.app.model.saved import read_model
 from parfocal.app.study import training, trials
 from parfocal.app.study.candidates import CROSS_ENTROPY, Candidate, Settings, candidates
 from parfocal.app.tell import plots
-from parfocal.engines import ENGINES, Stopped
+from parfocal.boosters import ENGINES, Stopped
 
 CLASSES = ["cold", "hot", "mild"]
 
@@ -273,9 +273,9 @@ def test_held_out_rows_are_judged_by_their_weights(engine: str) -> None:
         return -len(seen)
 
     trainer = training.Training(ENGINES[engine], seed=0)
-    given = {"held_out": held_out.of_engine(), "score": score, "patience": 2}
+    given = {"held_out": held_out.scaled(), "score": score, "early_stopping_rounds": 2}
     task = trainer.task(Candidate(2.0), rows.part(np.arange(300)), 30, **given)
-    assert task.longest_step == pytest.approx(1 / 3)
+    assert task.max_delta_step == pytest.approx(1 / 3)
     trained = trainer.train(Candidate(2.0), task)
     assert trained.rounds == 1  # later ones were worse
     for shape, labels, weights in seen:
@@ -309,8 +309,6 @@ def test_settings_reach_every_engine() -> None:
 def test_an_engine_that_is_not_installed_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("xgboost", "parfocal.xgboost"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "xgboost", None)
     assert fit(folder / "table.csv", tmp_path / "model", "--engine", "xgboost", target="kind") == 2
     said = capsys.readouterr().err

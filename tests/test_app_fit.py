@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from app_fits import DRAWN, LIGHTGBM, described, few_rounds, fit, is_plain, made_table, predict, recovered
-from parfocal import engines, objectives
+from parfocal import boosters
 from parfocal.app import main
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import read_sample
@@ -79,7 +79,7 @@ def test_model_folder(folder: Path) -> None:
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1
     assert 0 < facts["threshold"] < 1
-    loss = objectives.focal_loss(None, facts["gamma"], facts["alpha"], from_logits=True)
+    loss = boosters.focal_loss(2, facts["gamma"], facts["alpha"], from_logits=True)
     assert facts["init_score"] == pytest.approx(loss.optimal_logit(facts["prior"]))
     of_true = facts["fit"]["by_class"][facts["fit"]["winner"]]["true"]
     assert of_true["rows"] == round(facts["fit"]["rows"]["final_test"] * of_true["share"])
@@ -205,7 +205,7 @@ def test_cross_entropy_is_lightgbms_own(classes: int) -> None:
         labels *= 1 + (matrix[:, 1] > 0.5)
     rows = training.Rows(matrix, labels, None, [], classes)
     ours = training.fit_finally(LIGHTGBM, [(CROSS_ENTROPY, 30)], rows)
-    parameters = engines.lightgbm.lightgbm_params(LIGHTGBM.task(CROSS_ENTROPY, rows, 30))
+    parameters = LIGHTGBM.engine.params(LIGHTGBM.task(CROSS_ENTROPY, rows, 30))
     parameters |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": 3}
     theirs = lightgbm.train(parameters, lightgbm.Dataset(matrix, labels), 30)
     np.testing.assert_allclose(recovered(ours[0], matrix), theirs.predict(matrix), rtol=1e-6)

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from app_saved import FOLDERS, SAVED, booster, copied, put, refusal
-from parfocal import engines
+from parfocal import boosters
 from parfocal.app.data.columns import MOST_CATEGORIES
 from parfocal.app.model import saved
 from parfocal.app.model.boosters import check_booster
-from parfocal.app.model.linear import ENGINES, Layout, LinearModel, dump_linear
-from parfocal.engines import Rows, Task
+from parfocal.app.model.linear import ENGINE, ENGINES, Layout, LinearModel
+from parfocal.boosters import Rows, Task
 
 # -- LightGBM --------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ def test_catboost(tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Cal
 
 
 LAYOUT = Layout([0.5, 0.0, 1.0], [1.0, 1.0, 2.0], [0], {1: 2})
-LINEAR = json.loads(dump_linear(LinearModel(LAYOUT, np.arange(6.0)[None], np.array([0.5]))))
+LINEAR = json.loads(ENGINE.dump(LinearModel(LAYOUT, np.arange(6.0)[None], np.array([0.5]))))
 
 
 def test_a_linear_model_loads() -> None:
@@ -287,17 +287,15 @@ def test_what_a_booster_learns_is_in_order(engine: str, classes: int) -> None:
     labels = (np.abs(features[:, 0]) + (features[:, 1] % 3 == 1)).astype(int).clip(0, classes - 1)
     more = {"min_data_per_group": 5} if engine == "lightgbm" else {"min_split_loss": 0.5}
     objective = {"gamma": 1.0}
-    rows = Rows(features, labels.astype(float), None)
-    task = Task(objective, rows, None, 60, 60, 0.1, 31, 1.0, 1, 0, classes, more, [1])
-    trained = engines.ENGINES[engine].train(task)
-    data = engines.ENGINES[engine].dump(trained.booster)
+    rows = Rows(features, labels.astype(float), None, [1], classes)
+    task = Task(objective, rows, None, 60, 60, 0.1, 31, 1.0, 1, 0, more)
+    trained = boosters.ENGINES[engine].train(task)
+    data = boosters.ENGINES[engine].dump(trained.booster)
     began = time.process_time()
     safe = check_booster(engine, data, 4, 1 if classes == 2 else classes)
     assert time.process_time() - began < 1
-    again = engines.ENGINES[engine].load(safe)
-    np.testing.assert_array_equal(
-        *(engines.ENGINES[engine].raw_scores(one, features) for one in (trained.booster, again))
-    )
+    again = boosters.ENGINES[engine].load(safe)
+    np.testing.assert_array_equal(*(boosters.ENGINES[engine].scores(one, features) for one in (trained.booster, again)))
 
 
 def test_a_tree_of_one_leaf_is_in_order() -> None:
@@ -332,7 +330,7 @@ for number, line in enumerate(sys.stdin):
     print(number, flush=True)  # the last one is told before a crash
     try:
         booster = ENGINES[name].load(safe)
-        found = ENGINES[name].raw_scores(booster, rows)
+        found = ENGINES[name].scores(booster, rows)
     except Exception as error:
         continue
     assert np.isfinite(found).all(), number

@@ -15,6 +15,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from app_fits import described, predict
+from parfocal import boosters
 from parfocal.app import main
 from parfocal.app.errors import BadInput
 from parfocal.app.model import linear
@@ -22,7 +23,7 @@ from parfocal.app.model.saved import read_model
 from parfocal.app.study import study, training
 from parfocal.app.study.candidates import Candidate, Settings
 from parfocal.app.tell import plots
-from parfocal.engines import Stopped
+from parfocal.boosters import Stopped
 from parfocal.sklearn import FocalLogisticRegression
 
 NAN = np.nan
@@ -74,9 +75,9 @@ def test_margins_are_those_of_the_estimator_on_a_design_by_hand(classes: int, co
         [[NAN, 0.0, -2.0, 1.0], [4.0, NAN, -1.9, 0.0], [9.0, 400.0, -2.2, NAN], [9.0, NAN, -2.2, NAN], [0.0, 1, 3, 1]]
     )
     reference = FocalLogisticRegression(2.0, candidate.class_weights(rows.prior), C=0.1, max_iter=linear.MOST_STEPS)
-    reference.fit(by_hand(rows.matrix, rows.matrix, codes), rows.labels, rows.weights / rows.weights.mean())
-    for matrix in (rows.matrix, unseen):
-        expected = reference.decision_function(by_hand(matrix, rows.matrix, codes))
+    reference.fit(by_hand(rows.features, rows.features, codes), rows.labels, rows.weights / rows.weights.mean())
+    for matrix in (rows.features, unseen):
+        expected = reference.decision_function(by_hand(matrix, rows.features, codes))
         np.testing.assert_allclose(final.margins(matrix), expected, rtol=1e-3, atol=1e-4)
         assert expected.shape == ((len(matrix),) if classes == 2 else (len(matrix), 3))
     assert (final.margins(unseen)[2] == final.margins(unseen)[3]).all()  # an unknown category is a missing one
@@ -86,20 +87,20 @@ def test_margins_are_those_of_the_estimator_on_a_design_by_hand(classes: int, co
 
 def test_dense_and_sparse_designs_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = made_rows()
-    layout = linear.Layout.of(rows.matrix, rows.categorical)
-    dense = layout.design(rows.matrix)
-    np.testing.assert_allclose(dense, by_hand(rows.matrix, rows.matrix), rtol=1e-12, atol=1e-12)
+    layout = linear.Layout.of(rows.features, rows.categorical)
+    dense = layout.design(rows.features)
+    np.testing.assert_allclose(dense, by_hand(rows.features, rows.features), rtol=1e-12, atol=1e-12)
     monkeypatch.setattr(linear, "SPARSE_FROM", 0)
-    found = layout.design(rows.matrix)
+    found = layout.design(rows.features)
     assert found.format == "csr"
     np.testing.assert_array_equal(found.toarray(), dense)
 
 
 def test_weights_count_and_their_unit_does_not() -> None:
     rows, candidate = made_rows(), Candidate(1.0, settings=Settings(inverse_penalty=1.0))
-    other = training.Rows(rows.matrix, rows.labels, rows.weights * 1e-6, [1])
-    alike = training.Rows(rows.matrix, rows.labels, None, [1])
-    margins = [fitted(some, candidate).margins(rows.matrix) for some in (rows, other, alike)]
+    other = training.Rows(rows.features, rows.labels, rows.weights * 1e-6, [1])
+    alike = training.Rows(rows.features, rows.labels, None, [1])
+    margins = [fitted(some, candidate).margins(rows.features) for some in (rows, other, alike)]
     np.testing.assert_allclose(margins[1], margins[0], rtol=1e-6, atol=1e-8)
     assert np.abs(margins[2] - margins[0]).max() > 1e-2
 
@@ -116,36 +117,36 @@ def test_a_stronger_penalty_makes_smaller_coefficients() -> None:
 def test_a_column_that_says_nothing_changes_nothing(constant: float) -> None:
     """Neither in training nor where it varies later: by rounding, the deviation of 300 times 0.1 may be 1e-17."""
     rows, candidate = made_rows(), Candidate(0.0, settings=Settings(inverse_penalty=1.0))
-    more = training.Rows(np.column_stack([rows.matrix, np.full(300, constant)]), rows.labels, rows.weights, [1])
+    more = training.Rows(np.column_stack([rows.features, np.full(300, constant)]), rows.labels, rows.weights, [1])
     final, without = fitted(more, candidate), fitted(rows, candidate)
     layout = final.booster.layout
     assert (layout.means[4], layout.scales[4]) == (pytest.approx(np.nan_to_num(constant)), 1.0)
     assert layout.missing == ([0, 4] if np.isnan(constant) else [0])
-    later = more.matrix.copy()
+    later = more.features.copy()
     later[:, 4] = np.where(np.arange(300) % 2, 0.2, NAN)
-    np.testing.assert_allclose(final.margins(later)[1::2], without.margins(rows.matrix)[1::2], rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(final.margins(later)[1::2], without.margins(rows.features)[1::2], rtol=0.01, atol=0.01)
     assert np.isfinite(final.margins(later)).all()
 
 
 def test_a_category_that_is_always_missing() -> None:
     rows = made_rows()
-    rows.matrix[:, 1] = NAN
+    rows.features[:, 1] = NAN
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         final = fitted(rows, Candidate(0.0))
     assert final.booster.layout.categories == {1: 0}
-    other = np.column_stack([rows.matrix[:, 0], np.full(300, 3.0), rows.matrix[:, 2:]])
-    np.testing.assert_array_equal(final.margins(other), final.margins(rows.matrix))
+    other = np.column_stack([rows.features[:, 0], np.full(300, 3.0), rows.features[:, 2:]])
+    np.testing.assert_array_equal(final.margins(other), final.margins(rows.features))
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-12, 1e12, 1e160, 1e300, 1e307])
 def test_the_unit_of_a_number_does_not_matter(size: float) -> None:
-    """Though squares, and sums, of such numbers are no floats."""
+    """Although squares and sums of such numbers overflow."""
     rows, candidate = made_rows(), Candidate(0.0, settings=Settings(inverse_penalty=1.0))
-    final = fitted(training.Rows(rows.matrix * [size, 1, 1, 1], rows.labels, rows.weights, [1]), candidate)
+    final = fitted(training.Rows(rows.features * [size, 1, 1, 1], rows.labels, rows.weights, [1]), candidate)
     assert np.isfinite([*final.booster.layout.means, *final.booster.layout.scales]).all()
-    expected = fitted(rows, candidate).margins(rows.matrix)
-    np.testing.assert_allclose(final.margins(rows.matrix * [size, 1, 1, 1]), expected, rtol=1e-6, atol=1e-8)
+    expected = fitted(rows, candidate).margins(rows.features)
+    np.testing.assert_allclose(final.margins(rows.features * [size, 1, 1, 1]), expected, rtol=1e-6, atol=1e-8)
     assert np.isfinite(final.margins(np.array([[1.7e308, NAN, -1.7e308, 1.7e308]]))).all()
 
 
@@ -176,7 +177,7 @@ def test_the_file_gives_the_same_bits(classes: int) -> None:
     final = fitted(rows, Candidate(2.0, settings=Settings(inverse_penalty=1.0)))
     read = final.engine.load(final.engine.dump(final.booster))
     assert read.layout == final.booster.layout
-    np.testing.assert_array_equal(read.margins(rows.matrix), final.margins(rows.matrix))
+    np.testing.assert_array_equal(read.margins(rows.features), final.margins(rows.features))
 
 
 def linear_table(rows: int = 600) -> pl.DataFrame:
@@ -323,10 +324,10 @@ def test_damaged_files(
 
 
 def test_linear_needs_no_booster(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"no {name}", name=name)
+    def missing(engine: Any) -> None:
+        raise ModuleNotFoundError(f"no {engine.name}", name=engine.name)
 
-    monkeypatch.setattr(linear.engines, "door", missing)
+    monkeypatch.setattr(boosters.Engine, "library", missing)
     linear.check_installed("linear", "--engine linear")
     with pytest.raises(BadInput, match="--engine lightgbm: no lightgbm"):
         linear.check_installed("lightgbm", "--engine lightgbm")

@@ -17,7 +17,7 @@ import pytest
 import xgboost
 
 from app_fits import DRAWN, few_rounds
-from parfocal import engines
+from parfocal import boosters
 from parfocal.app import main
 from parfocal.app.data.columns import Column
 from parfocal.app.errors import LONGEST_NAME, quoted, shown
@@ -221,18 +221,18 @@ def test_every_character_is_cleaned_for_lightgbm() -> None:
     assert matrix.feature_names == kept
 
 
-def trained(name: str, categorical: list[int]) -> tuple[engines.Engine, Any, np.ndarray]:
+def trained(name: str, categorical: list[int]) -> tuple[boosters.Engine, Any, np.ndarray]:
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(300, 4))
     matrix[:, 3] = generator.integers(0, 3, 300)
     matrix[::7, 1] = np.nan
     labels = (matrix[:, 0] + matrix[:, 3] + generator.normal(size=300) > 2).astype(np.int64)
     engine = linear.ENGINES[name]
-    rows = engines.Rows(matrix, labels, None)
-    task = engines.Task(
+    task = boosters.Task(
         objective={"gamma": 2.0, "alpha": 0.25},
-        **{"rows": rows, "held_out": None, "rounds": 5, "patience": 5, "learning_rate": 0.3, "max_leaf_nodes": 6},
-        **{"longest_step": 1.0, "threads": 1, "seed": 0, "classes": 2, "more": {}, "categorical": categorical},
+        rows=boosters.Rows(matrix, labels, None, categorical),
+        **{"held_out": None, "rounds": 5, "early_stopping_rounds": 5, "learning_rate": 0.3, "max_leaf_nodes": 6},
+        **{"max_delta_step": 1.0, "threads": 1, "seed": 0, "engine_params": {}},
     )
     return engine, engine.train(task).booster, matrix
 
@@ -245,10 +245,10 @@ NAMES = ["a_b", "🦊", "1", "Column_0"]
 def test_names_change_no_bit(name: str, categorical: list[int]) -> None:
     engine, booster, matrix = trained(name, categorical)
     matrix[::5, 3] = np.nan
-    before, importances = engine.raw_scores(booster, matrix), engine.importances(booster)
+    before, importances = engine.scores(booster, matrix), engine.importances(booster)
     named = engine.named(booster, NAMES)
     for again in (named, engine.load(engine.dump(named))):
-        np.testing.assert_array_equal(engine.raw_scores(again, matrix), before)
+        np.testing.assert_array_equal(engine.scores(again, matrix), before)
         np.testing.assert_array_equal(engine.importances(again), importances)
         assert names_of(name, again) == NAMES
     assert importances.max() > 0

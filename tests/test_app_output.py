@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app_fits import QUICK, few_rounds, fit, made_table, predict
-from parfocal import engines
+from parfocal import boosters
 from parfocal.app import main, predicting
 from parfocal.app.study import study, training
 from tiers import tiers
@@ -113,7 +113,7 @@ def test_a_failing_thread_stops_the_others() -> None:
         if job == 3:
             raise ValueError("three")
         assert stop.wait(timeout=30)  # would wait for ever if nobody told it
-        raise engines.Stopped
+        raise boosters.Stopped
 
     with pytest.raises(ValueError, match="three"):
         training.in_threads(work, [3, 1])

@@ -1,4 +1,4 @@
-"""The parts of the command line, one by one: columns, splits, candidates, files; test_app_verdict.py has the others."""
+"""The parts of the command line: columns, splits, candidates, files; test_app_verdict.py has the others."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_select_chooses_the_winner_and_not_the_rounds(tmp_path: Path) -> None:
 
 
 def test_small_tables_have_few_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the settings of the winner are told."""
+    """And the settings of the winner are printed."""
     made_table(600).write_parquet(tmp_path / "t.parquet")
     choosing(monkeypatch, "cross-entropy")
     facts = fit(tmp_path / "t.parquet", tmp_path / "m", "--fast")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app_fits import few_rounds, trial_of
-from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, engines
+from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, boosters
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
 from parfocal.app.data.splits import Fold, split_by_class, split_by_time
@@ -21,9 +21,8 @@ from parfocal.app.study.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Can
 from parfocal.app.study.metrics import best_f1_threshold, observed_over_expected
 from parfocal.app.study.training import FoldResult, Folds, Rows
 from parfocal.app.study.trials import Trial, choose
-from parfocal.engines.lightgbm import lightgbm_table
 
-LIGHTGBM = training.Training(engines.ENGINES["lightgbm"], seed=0)
+LIGHTGBM = training.Training(boosters.ENGINES["lightgbm"], seed=0)
 FOCAL = Candidate(2.0, 0.25)
 
 
@@ -42,7 +41,7 @@ def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list
     """Fits that know something, and are too sure of it."""
     generator, fits = np.random.default_rng(5), []
     for number, fold in enumerate(folds):
-        signal = 2 * rows.matrix[fold.validation, 0] - 1 + generator.normal(size=len(fold.validation))
+        signal = 2 * rows.features[fold.validation, 0] - 1 + generator.normal(size=len(fold.validation))
         logits = signal
         if rows.classes > 2:
             logits = np.column_stack([np.zeros(len(signal)), signal, signal - 1])
@@ -86,9 +85,8 @@ def test_each_fold_is_calibrated_by_the_others(classes: int, weighted: bool) -> 
         np.testing.assert_allclose(trial.calibrated[number], expected, rtol=1e-9)
         if classes == 2:
             found = trial.per_fold("observed_over_expected")[number]
-            assert found == pytest.approx(
-                observed_over_expected(rows.labels[fold.validation], expected, rows.weights_of(fold.validation))
-            )
+            judged = rows.without_features(fold.validation)
+            assert found == pytest.approx(observed_over_expected(judged.labels, expected, judged.weights))
     assert trial.mean(Metric.log_loss) == -trial.per_fold("log_loss").mean()
     assert trial.mean(Metric.average_precision) == trial.per_fold("average_precision").mean()
     assert trial.mean_rounds == 11
@@ -102,7 +100,7 @@ def test_no_row_calibrates_itself() -> None:
     labels = rows.labels.copy()
     changed = folds.folds[1].validation
     labels[changed] = 1 - labels[changed]
-    flipped = Folds(LIGHTGBM, Rows(rows.matrix, labels, rows.weights, [2]), folds.folds, None, [None] * 3)
+    flipped = Folds(LIGHTGBM, Rows(rows.features, labels, rows.weights, [2]), folds.folds, None, [None] * 3)
     with training.quiet():
         after = trials.to_trial(fits, flipped)
     np.testing.assert_array_equal(after.calibrated[1], before.calibrated[1])
@@ -118,7 +116,7 @@ def test_a_model_that_ranks_backwards_is_no_trouble() -> None:
     (trial,) = trials.to_trials(fits, folds)
     assert all(np.ptp(said) < 1e-12 for said in trial.calibrated)
     blocks = np.arange(len(folds.folds[2].validation))
-    last = rows.without_matrix(folds.folds[2].validation)
+    last = rows.without_features(folds.folds[2].validation)
     assert trials.survivors([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
 
 
@@ -234,18 +232,18 @@ def test_parts_of_a_binned_table_train_what_copies_of_the_rows_would(classes: in
     candidate = Candidate(2.0, balance=1.0)
     for fit, fold in zip(sorted(folds.fit([candidate]), key=lambda fit: fit.fold), split.inner_folds, strict=True):
         trained, validation = rows.part(fold.training), rows.part(fold.validation)
-        more = {"held_out": validation.of_engine(), "every": training.SCORED_EVERY}
+        more = {"held_out": validation.scaled(), "score_every": training.SCORED_EVERY}
         task = LIGHTGBM.task(candidate, trained, training.MOST_ROUNDS, **more)
-        tables = tuple(lightgbm_table(part, folds.whole, task) for part in (task.rows, task.held_out))
+        tables = tuple(LIGHTGBM.engine.binned(part, task, folds.whole) for part in (task.rows, task.held_out))
         found = LIGHTGBM.train(
             candidate, LIGHTGBM.task(candidate, trained, training.MOST_ROUNDS, **more, tables=tables)
         )
         assert fit.rounds == found.rounds
-        margins = LIGHTGBM.engine.margins(found.booster, found.objective.start_, validation.matrix)
+        margins = LIGHTGBM.engine.margins(found.booster, found.objective.start_, validation.features)
         np.testing.assert_allclose(found.held_out, margins, rtol=1e-12, atol=1e-12)
-        logits = candidate.loss(trained.prior).posterior_logit(margins)
+        logits = candidate.loss(trained).posterior_logit(margins)
         np.testing.assert_allclose(fit.logits, logits, rtol=1e-9, atol=1e-9)
-        recovered = np.asarray(candidate.loss(trained.prior).posterior(margins))
+        recovered = np.asarray(candidate.loss(trained).posterior(margins))
         assert fit.recovered_scores == pytest.approx(training.scores(validation.labels, recovered, validation.weights))
 
 
@@ -257,10 +255,10 @@ def test_folds_of_the_other_engines_are_judged_by_their_margins(engine: str) -> 
     assert folds.tables == [None] * 3
     (fit,) = folds.fit([FOCAL], [1])
     trained, validation = rows.part(folds.folds[1].training), rows.part(folds.folds[1].validation)
-    more = {"held_out": validation.of_engine(), "every": training.SCORED_EVERY}
+    more = {"held_out": validation.scaled(), "score_every": training.SCORED_EVERY}
     found = trainer.train(FOCAL, trainer.task(FOCAL, trained, training.MOST_ROUNDS, **more))
-    margins = trainer.engine.margins(found.booster, found.objective.start_, validation.matrix)
-    np.testing.assert_allclose(fit.logits, FOCAL.loss(trained.prior).posterior_logit(margins), rtol=1e-6, atol=1e-6)
+    margins = trainer.engine.margins(found.booster, found.objective.start_, validation.features)
+    np.testing.assert_allclose(fit.logits, FOCAL.loss(trained).posterior_logit(margins), rtol=1e-6, atol=1e-6)
     assert (fit.fold, fit.rounds) == (1, found.rounds)
 
 
@@ -289,13 +287,13 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     (final,) = training.fit_finally(LIGHTGBM, [(trial.candidate, 5)], rows, folds.whole)
     finalist = final_test.judge(trial, final, folds, test)
     validation = np.concatenate([fold.validation for fold in split.inner_folds])
-    labels, weights = rows.labels[validation], rows.weights_of(validation)
+    labels, weights = rows.labels[validation], rows.without_features(validation).weights
     assert weights is not None
     logits = np.concatenate([fit.logits for fit in trial.fits])
     expected = Calibrator(plain_loss(classes)).fit(labels, logits, weights / weights.mean())
     assert finalist.calibrator.temperature_ == pytest.approx(expected.temperature_, rel=1e-9)
     np.testing.assert_allclose(finalist.calibrator.bias_, expected.bias_, rtol=1e-9, atol=1e-12)
-    of_test = expected.posterior(np.asarray(final.loss.posterior_logit(final.margins(test.matrix))))
+    of_test = expected.posterior(np.asarray(final.loss.posterior_logit(final.margins(test.features))))
     np.testing.assert_allclose(finalist.probabilities, of_test, rtol=1e-9)
     assert list(finalist.results) == ["raw", "recovered", "calibrated"]
     if classes == 3:

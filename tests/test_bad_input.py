@@ -83,10 +83,10 @@ AT_THE_CALL: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: binary([0.5], [0.5], gamma=(1, 2)), ValueError, "soft_labels='expected'"),
     (lambda: binary([0.5], [0.5], gamma=(1, 2), from_logits=True), ValueError, "soft_labels='expected'"),
     # labels
-    (lambda: binary([0, 1, 2], [0.1, 0.2, 0.3]), ValueError, r"labels.*\[0, 1\].*2.0 at position 2"),
+    (lambda: binary([0, 1, 2], [0.1, 0.2, 0.3]), ValueError, r"labels.*\[0, 1\].*2 at position 2"),
     (lambda: binary([0, math.nan], [0.1, 0.2]), ValueError, "nan at position 1"),
     (lambda: binary([[0, -0.5], [3, 0]], P), ValueError, r"-0.5 at position \(0, 1\) \(2 such values in all\)"),
-    (lambda: categorical([[0, 1], [0, 2]], P), ValueError, r"2.0 at position \(1, 1\)"),
+    (lambda: categorical([[0, 1], [0, 2]], P), ValueError, r"2 at position \(1, 1\)"),
     (lambda: sparse([0, 2], P), ValueError, "whole numbers from 0 to 1; y_true holds 2 at position 1"),
     (lambda: sparse([0, -1], P), ValueError, "-1 at position 1"),
     (lambda: sparse([0.5, 1], P), ValueError, "0.5 at position 0"),

@@ -1,4 +1,4 @@
-"""Real boosters trained with our objectives: at gamma 0 they are their own, and beyond it the way back is right."""
+"""Real boosters trained with our objectives: at gamma 0 they are their own; beyond it probabilities are recovered."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import parfocal
 import parfocal.catboost
 import parfocal.lightgbm
 import parfocal.xgboost
+from parfocal.boosters import Rows
+from parfocal.boosters.objective import Metric, Objective
 from parfocal.boosting import CURVATURES
-from parfocal.objectives import Metric, Objective
+from parfocal.core import posterior
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(3000, 5))
@@ -27,20 +29,20 @@ MANY = np.clip(np.round(MARGINS + 3 + RANDOM.normal(size=3000)), -1, 2).astype(i
 SEVERAL = np.stack([ONE, (ROWS[:, 2] > 1.5).astype(int)], axis=1)
 WEIGHTS = RANDOM.uniform(0.5, 2, 3000)
 
-DOORS = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost, "catboost": parfocal.catboost}
-each_door = pytest.mark.parametrize("door", DOORS)
+ENGINES = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost, "catboost": parfocal.catboost}
+each_engine = pytest.mark.parametrize("engine", ENGINES)
 RAW = "RawFormulaVal"
 
 
 def raw_scores(
-    door: str, params: dict[str, Any], labels: np.ndarray, weight: Any = None, rounds: int = 12, start: Any = None
+    engine: str, params: dict[str, Any], labels: np.ndarray, weight: Any = None, rounds: int = 12, start: Any = None
 ) -> np.ndarray:
     """Train, and predict raw scores: without the start for LightGBM and CatBoost."""
-    if door == "lightgbm":
+    if engine == "lightgbm":
         fixed = {"num_leaves": 8, "verbosity": -1, "num_threads": 1, "deterministic": True, "force_col_wise": True}
         table = lgb.Dataset(ROWS, labels if labels.ndim == 1 else ONE, weight=weight)
         return lgb.train({**fixed, **params}, table, rounds).predict(ROWS, raw_score=True)
-    if door == "xgboost":
+    if engine == "xgboost":
         table = xgb.DMatrix(ROWS, labels, weight=weight)
         objective = params.get("objective_object")
         params = {key: value for key, value in params.items() if key != "objective_object"}
@@ -52,11 +54,11 @@ def raw_scores(
     return catboost.CatBoost({**fixed, **newton, **params}).fit(pool).predict(ROWS, prediction_type=RAW)
 
 
-def trained(door: str, objective: Any, labels: np.ndarray, weight: Any = None, rounds: int = 12) -> np.ndarray:
+def trained(engine: str, objective: Any, labels: np.ndarray, weight: Any = None, rounds: int = 12) -> np.ndarray:
     params = objective.params(labels, weight)
-    if door == "xgboost":
+    if engine == "xgboost":
         params["objective_object"] = objective
-    return raw_scores(door, params, labels, weight, rounds)
+    return raw_scores(engine, params, labels, weight, rounds)
 
 
 # -- gamma 0 is the booster's own objective
@@ -73,17 +75,17 @@ LABELS = {"binary": ONE, "softmax": MANY, "multi-label": SEVERAL}
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["", "weighted"])
-@pytest.mark.parametrize(("door", "kind"), BUILT_IN)
-def test_gamma_0_is_the_built_in_objective(door: str, kind: str, weight: np.ndarray | None) -> None:
-    labels, params = LABELS[kind], dict(BUILT_IN[door, kind])
-    objective = DOORS[door].FocalObjective(gamma=0.0, multi_label=kind == "multi-label")
-    ours = trained(door, objective, labels, weight)
-    start = 0.0 if door == "xgboost" else objective.start_
-    if door == "xgboost":
+@pytest.mark.parametrize(("engine", "kind"), BUILT_IN)
+def test_gamma_0_is_the_built_in_objective(engine: str, kind: str, weight: np.ndarray | None) -> None:
+    labels, params = LABELS[kind], dict(BUILT_IN[engine, kind])
+    objective = ENGINES[engine].FocalObjective(gamma=0.0, multi_label=kind == "multi-label")
+    ours = trained(engine, objective, labels, weight)
+    start = 0.0 if engine == "xgboost" else objective.start_
+    if engine == "xgboost":
         params["base_score"] = objective.params(labels, weight)["base_score"]
-    baseline = np.full(len(labels), start) if door == "catboost" else None
-    theirs = raw_scores(door, params, labels, weight, start=baseline)
-    ours = ours if door == "catboost" else ours + start
+    baseline = np.full(len(labels), start) if engine == "catboost" else None
+    theirs = raw_scores(engine, params, labels, weight, start=baseline)
+    ours = ours if engine == "catboost" else ours + start
     np.testing.assert_allclose(ours, theirs, atol=2e-6)
     assert np.ptp(ours) > 1
 
@@ -172,14 +174,14 @@ def test_at_the_start_the_pulls_balance_and_the_curvature_is_cross_entropys(
 
 
 @pytest.mark.parametrize("kind", ["binary", "softmax"])
-@each_door
-def test_posteriors_have_the_share_of_each_class(door: str, kind: str) -> None:
-    if (door, kind) == ("catboost", "softmax"):
+@each_engine
+def test_posteriors_have_the_share_of_each_class(engine: str, kind: str) -> None:
+    if (engine, kind) == ("catboost", "softmax"):
         return  # below, with fewer rows: a call of Python for each row
     labels = LABELS[kind]
     for settings in SETTINGS[kind]:
-        objective = DOORS[door].FocalObjective(**settings)
-        posterior = objective.posterior(trained(door, objective, labels, rounds=40))
+        objective = ENGINES[engine].FocalObjective(**settings)
+        posterior = objective.posterior(trained(engine, objective, labels, rounds=40))
         shares = labels.mean() if kind == "binary" else np.bincount(labels) / len(labels)
         np.testing.assert_allclose(posterior.mean(axis=0), shares, atol=0.012)
         assert objective.loss(None if kind == "binary" else 4).gamma == Objective(**settings).gamma
@@ -322,20 +324,20 @@ def metric_by_hand(of: str, objective: Any, margins: np.ndarray, labels: np.ndar
     return float(np.average(each, weights=weight))
 
 
-@each_door
-def test_objectives_and_metrics_pickle(door: str) -> None:
-    objective = DOORS[door].FocalObjective(gamma=[1.0, 2.0, 3.0], alpha=[1.0, 2.0, 3.0], prior=[0.2, 0.3, 0.5])
+@each_engine
+def test_objectives_and_metrics_pickle(engine: str) -> None:
+    objective = ENGINES[engine].FocalObjective(gamma=[1.0, 2.0, 3.0], alpha=[1.0, 2.0, 3.0], prior=[0.2, 0.3, 0.5])
     objective.loss(3)
-    again = pickle.loads(pickle.dumps(DOORS[door].FocalMetric(objective, "log_loss")))
+    again = pickle.loads(pickle.dumps(ENGINES[engine].FocalMetric(objective, "log_loss")))
     np.testing.assert_array_equal(again.objective.start_, objective.start_)
     margins = RANDOM.normal(size=(4, 3))
     np.testing.assert_array_equal(again.objective.posterior(margins), objective.posterior(margins))
 
 
 def test_labels_of_one_class_only_train() -> None:
-    for door in ("lightgbm", "xgboost"):  # CatBoost refuses them itself
-        objective = DOORS[door].FocalObjective(gamma=2.0)
-        posterior = objective.posterior(trained(door, objective, np.zeros(3000, dtype=int), rounds=2))
+    for engine in ("lightgbm", "xgboost"):  # CatBoost refuses them itself
+        objective = ENGINES[engine].FocalObjective(gamma=2.0)
+        posterior = objective.posterior(trained(engine, objective, np.zeros(3000, dtype=int), rounds=2))
         assert (posterior < 0.01).all()
 
 
@@ -347,6 +349,57 @@ def test_one_objective_one_model() -> None:
     with pytest.raises(ValueError, match="a new objective for each model"):
         objective.params(1 - ONE)
     assert (objective.start_, objective.scale_) == start
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES, ids=str)
+def test_the_start_is_solved_once(kind: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the unit of cross-entropy nor a second call for the same labels solves it again."""
+    solve, solved, within = posterior.solve_increasing, [], []
+
+    def counted(*arguments: Any) -> Any:
+        if not within:
+            solved.append(arguments)
+        within.append(True)  # the solver of a softmax calls itself
+        try:
+            return solve(*arguments)
+        finally:
+            within.pop()
+
+    monkeypatch.setattr(posterior, "solve_increasing", counted)
+    _, labels, _ = columns(kind)
+    objective = Objective(**settings)
+    start = objective.learn_prior(labels, WEIGHTS, None)
+    once = 2 if kind == "softmax" else 1  # of a softmax its common factor, then the margins at it
+    assert len(solved) == once
+    np.testing.assert_array_equal(objective.learn_prior(labels, WEIGHTS, None), start)
+    objective.posterior(np.broadcast_to(start, (3, *start.shape)))
+    assert len(solved) == once
+
+
+def test_nothing_is_solved_at_gamma_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(posterior, "solve_increasing")
+    for kind, labels in LABELS.items():
+        objective = Objective(0.0, multi_label=kind == "multi-label")
+        objective.learn_prior(labels, None, None)
+        assert objective.scale_ == 1.0
+        shares = np.bincount(labels) / len(labels) if kind == "softmax" else labels.mean(axis=0)
+        np.testing.assert_allclose(objective.posterior(np.asarray(objective.start_)[None])[0], shares, rtol=1e-12)
+
+
+def test_a_prior_that_teaches_nothing_is_refused_again() -> None:
+    objective = Objective(gamma=2000.0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="smaller gamma"):
+            objective.learn_prior([0, 1], None, None)
+
+
+def test_objectives_that_were_pickled_before_they_kept_their_prior() -> None:
+    objective = Objective(2.0)
+    start = objective.learn_prior(ONE, None, None)
+    del objective.prior_
+    assert objective.learn_prior(ONE, None, None) == start
+    with pytest.raises(ValueError, match="a new objective for each model"):
+        objective.learn_prior(1 - ONE, None, None)
 
 
 def test_training_goes_on_from_a_model() -> None:
@@ -381,6 +434,23 @@ def test_a_posterior_of_0_leaves_the_log_loss_finite() -> None:
 def test_classes_without_rows_are_told() -> None:
     with pytest.warns(UserWarning, match="class 0 of 3 has no row"):
         Objective().learn_prior([1, 2, 2], None, None)
+
+
+def test_parts_of_rows_keep_what_goes_with_them() -> None:
+    rows = Rows(ROWS, MANY, WEIGHTS, [1], 4)
+    chosen = np.arange(5, 3000, 7)
+    part = rows.part(chosen).scaled()
+    np.testing.assert_array_equal(part.features, ROWS[chosen])
+    np.testing.assert_array_equal(part.labels, MANY[chosen])
+    np.testing.assert_allclose(part.weights, WEIGHTS[chosen] / WEIGHTS[chosen].mean(), rtol=1e-15)
+    assert (part.categorical, part.classes, part.num_class) == ([1], 4, 4)
+    assert rows.without_features(chosen).features.shape == (len(chosen), 0)
+    shares = np.bincount(MANY[chosen], WEIGHTS[chosen]) / WEIGHTS[chosen].sum()
+    np.testing.assert_allclose(part.prior, shares, rtol=1e-12)
+    assert part.of_rarest_class == np.bincount(MANY[chosen]).min()
+    two = Rows(ROWS, ONE, None)
+    assert two.scaled() is two
+    assert (two.prior, two.num_class) == (ONE.mean(), None)
 
 
 # -- mistakes

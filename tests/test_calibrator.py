@@ -583,7 +583,7 @@ def test_fit_within_jit_is_an_error() -> None:
         jax.jit(lambda z: Calibrator(BINARY).fit([0, 1], z).posterior(z))(jax.numpy.ones(2))
 
 
-def test_losses_of_the_doors() -> None:
+def test_losses_of_the_adapters() -> None:
     y, scores, _, _, _ = softmax_data(50)
     of_torch = parfocal.torch.SoftmaxFocalLoss(gamma=2.0, weight=[1.0, 2, 3, 4])
     of_keras = parfocal.keras.SparseCategoricalFocalCrossentropy([1.0, 2, 3, 4], 2.0, from_logits=True)

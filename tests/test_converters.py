@@ -120,7 +120,7 @@ def test_the_versions_on_the_page_are_those_that_were_run() -> None:
 def test_an_argument_without_a_counterpart_has_none(name: str) -> None:
     assert f"`{name}`" in MISSING
     ours = [value for value in OURS.values() if callable(value)]
-    ours += [getattr(door, public) for door in (parfocal.jax, parfocal.torch) for public in door.__all__]
+    ours += [getattr(adapter, public) for adapter in (parfocal.jax, parfocal.torch) for public in adapter.__all__]
     assert len(ours) > 8
     assert not [function for function in ours if name in inspect.signature(function).parameters]
 

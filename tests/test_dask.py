@@ -1,7 +1,7 @@
 """Two workers train the model of one machine, though one of them has hardly a row of the rare class.
 
 The features have seven values, and each worker has them all, so both ways have the same bins.  Then the models differ
-by the order of sums only: not at all when this was written, and 1e-6 of a posterior leaves room for other machines.
+by the order of sums only: not at all when this was written, and 1e-6 of a posterior allows for other machines.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def table(rows: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
 ROWS, LABELS, WEIGHTS = table(6000)
 HELD_OUT, HELD_OUT_LABELS, HELD_OUT_WEIGHTS = table(2000)
 HALF = len(ROWS) // 2
-DOORS = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost}
-each_door = pytest.mark.parametrize("door", DOORS)
+ENGINES = {"lightgbm": parfocal.lightgbm, "xgboost": parfocal.xgboost}
+each_engine = pytest.mark.parametrize("engine", ENGINES)
 FIXED = {
     # min_data_in_leaf: beyond one machine LightGBM estimates the rows of a leaf from its curvature
     "lightgbm": {
@@ -88,19 +88,19 @@ def prior_of(labels: np.ndarray, weight: np.ndarray | None) -> Any:
     return shares[1] if len(shares) == 2 else shares
 
 
-def raw_scores(door: str, model: Any, rows: np.ndarray) -> np.ndarray:
-    if door == "lightgbm":
+def raw_scores(engine: str, model: Any, rows: np.ndarray) -> np.ndarray:
+    if engine == "lightgbm":
         return model.booster_.predict(rows, raw_score=True)
     return model.predict(xgb.DMatrix(rows), output_margin=True)
 
 
 def on_two_workers(
-    client: Client, door: str, objective: Any, rows: np.ndarray, labels: np.ndarray, weight: Any, rounds: int = 30
+    client: Client, engine: str, objective: Any, rows: np.ndarray, labels: np.ndarray, weight: Any, rounds: int = 30
 ) -> Any:
-    params = {**objective.params(), **FIXED[door]}
+    params = {**objective.params(), **FIXED[engine]}
     weights = [] if weight is None else [weight]
     x, y, w = [*spread(client, rows, labels, *weights), None][:3]
-    if door == "lightgbm":
+    if engine == "lightgbm":
         model = lgb.DaskLGBMRegressor(client=client, n_estimators=rounds, **params)
         return model.fit(x, y, sample_weight=w)
     data = xgboost.dask.DaskDMatrix(client, x, y, weight=w)
@@ -108,10 +108,10 @@ def on_two_workers(
 
 
 def on_one_machine(
-    door: str, objective: Any, rows: np.ndarray, labels: np.ndarray, weight: Any, rounds: int = 30
+    engine: str, objective: Any, rows: np.ndarray, labels: np.ndarray, weight: Any, rounds: int = 30
 ) -> Any:
-    params = {**objective.params(), **FIXED[door]}
-    if door == "lightgbm":
+    params = {**objective.params(), **FIXED[engine]}
+    if engine == "lightgbm":
         model = lgb.LGBMRegressor(n_estimators=rounds, n_jobs=1, **params)
         return model.fit(rows, labels, sample_weight=weight)
     data = xgb.DMatrix(rows, labels, weight=weight)
@@ -120,46 +120,46 @@ def on_one_machine(
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("kind", ["binary", "softmax"])
-@each_door
-def test_two_workers_train_the_model_of_one_machine(client: Client, door: str, kind: str, weighted: bool) -> None:
+@each_engine
+def test_two_workers_train_the_model_of_one_machine(client: Client, engine: str, kind: str, weighted: bool) -> None:
     rows, labels, weight = sorted_by_class(kind)
     assert (labels[:HALF] == labels.max()).sum() == 1  # the first worker's own prior would be 1 in 3000
     prior = prior_of(labels, weight if weighted else None)
     assert np.abs(prior_of(labels, weight) - prior_of(labels, None)).max() > 0.05  # weights matter
     weight = weight if weighted else None
-    objective = DOORS[door].FocalObjective(2.0, prior=prior)
-    model = on_two_workers(client, door, objective, rows, labels, weight)
-    posterior = objective.posterior(raw_scores(door, model, rows))
-    alone = objective.posterior(raw_scores(door, on_one_machine(door, objective, rows, labels, weight), rows))
+    objective = ENGINES[engine].FocalObjective(2.0, prior=prior)
+    model = on_two_workers(client, engine, objective, rows, labels, weight)
+    posterior = objective.posterior(raw_scores(engine, model, rows))
+    alone = objective.posterior(raw_scores(engine, on_one_machine(engine, objective, rows, labels, weight), rows))
     np.testing.assert_allclose(posterior, alone, atol=1e-6)
     np.testing.assert_allclose(np.average(posterior, axis=0, weights=weight), prior, atol=0.012)
     assert np.ptp(posterior) > 0.5
 
 
-@each_door
-def test_the_rows_are_on_both_workers_and_the_model_predicts_there(client: Client, door: str) -> None:
+@each_engine
+def test_the_rows_are_on_both_workers_and_the_model_predicts_there(client: Client, engine: str) -> None:
     rows, labels, _ = sorted_by_class("softmax")
     x = spread(client, rows)[0].persist()
     wait(x)
     homes = [workers for workers in client.who_has(x).values() if workers]
     assert len({worker for workers in homes for worker in workers}) == 2
-    objective = DOORS[door].FocalObjective(2.0, prior=prior_of(labels, None))
-    model = on_two_workers(client, door, objective, rows, labels, None, rounds=5)
-    if door == "lightgbm":
+    objective = ENGINES[engine].FocalObjective(2.0, prior=prior_of(labels, None))
+    model = on_two_workers(client, engine, objective, rows, labels, None, rounds=5)
+    if engine == "lightgbm":
         assert model.booster_.params["num_machines"] == 2
         predicted = model.predict(x, raw_score=True)
     else:
         predicted = xgboost.dask.predict(client, model, x, output_margin=True)
-    native = objective.posterior(raw_scores(door, model, rows))
+    native = objective.posterior(raw_scores(engine, model, rows))
     np.testing.assert_allclose(objective.posterior(predicted.compute()), native, rtol=1e-6)
 
 
 # -- early stopping
 
 
-def log_loss(door: str, objective: Any, model: Any, best: int) -> float:
+def log_loss(engine: str, objective: Any, model: Any, best: int) -> float:
     """Of the recovered posterior on all held-out rows, by hand."""
-    if door == "lightgbm":
+    if engine == "lightgbm":
         scores = model.booster_.predict(HELD_OUT, raw_score=True, num_iteration=best)
     else:
         scores = model.predict(xgb.DMatrix(HELD_OUT), output_margin=True, iteration_range=(0, best))

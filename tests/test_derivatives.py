@@ -210,7 +210,7 @@ def assert_exact(got: np.ndarray, truth: np.ndarray, scale: np.ndarray, dtype: t
     """To the promised digits of the sum of absolute terms; no NaN, and no zero unless those terms cancel."""
     tolerance = TOLERANCE[dtype]
     assert got.dtype == dtype
-    tiny = 4 * smallest_normal(dtype)  # which XLA and TensorFlow lose, where a term is no normal number
+    tiny = 4 * smallest_normal(dtype)  # which XLA and TensorFlow lose, where a term is not a normal number
     error = np.abs(got - truth)
     assert (error <= tolerance * scale + tiny).all(), (np.max(error / (scale + tiny)), got, truth)
     assert (got[np.abs(truth) >= 2 * np.maximum(tiny, tolerance * scale)] != 0).all()

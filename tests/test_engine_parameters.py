@@ -11,9 +11,9 @@ import pytest
 import xgboost as xgb
 
 from parfocal.app.study.candidates import Settings
-from parfocal.engines import ENGINES, engine_parameters, lightgbm
-from parfocal.engines.catboost import SYNONYMS
-from parfocal.engines.xgboost import ALIASES
+from parfocal.boosters import ENGINES, engine_parameters, lightgbm
+from parfocal.boosters.catboost import SYNONYMS
+from parfocal.boosters.xgboost import ALIASES
 from parfocal.sklearn import FocalBoostingClassifier
 
 RANDOM = np.random.default_rng(5)
@@ -215,11 +215,11 @@ def test_nothing_given_is_changed() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_names_are_the_library_s(engine: str) -> None:
-    names, complete = ENGINES[engine].parameters.names()
+    names, complete = ENGINES[engine].parameter_names()
     assert complete
     assert set(names.values()) <= set(names)
-    assert ENGINES[engine].parameters.rounds in names
-    stale = set(ENGINES[engine].parameters.refused) - set(names)
+    assert ENGINES[engine].rounds in names
+    stale = set(ENGINES[engine].refused) - set(names)
     assert not stale
     for settings in (Settings(), Settings(l2=2.0, feature_share=0.5, bins=63)):  # what the command line sets
         given = settings.of_engine(engine)
@@ -246,13 +246,13 @@ def test_the_synonyms_of_catboost_are_synonyms() -> None:
 
 def test_lightgbm_may_keep_its_names_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """They come from a private class of LightGBM; without it our parameters still have their aliases."""
-    told = lightgbm.lightgbm_names()[0]
+    told = lightgbm.parameter_names()[0]
     assert all(told[other] == name for name, others in lightgbm.FEW_ALIASES.items() for other in others.split())
     probabilities("lightgbm")  # LightGBM has looked them up by now
     monkeypatch.delattr("lightgbm.basic._ConfigAliases._get_all_param_aliases")
-    lightgbm.lightgbm_names.cache_clear()
+    lightgbm.parameter_names.cache_clear()
     try:
-        names, complete = lightgbm.lightgbm_names()
+        names, complete = lightgbm.parameter_names()
         assert not complete
         assert names["n_estimators"] == "num_iterations"
         few = probabilities("lightgbm", engine_params={"n_estimators": 3, "max_bin": 255})
@@ -260,10 +260,10 @@ def test_lightgbm_may_keep_its_names_to_itself(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(ValueError, match=CLASS_WEIGHT):
             probabilities("lightgbm", engine_params={"unbalance": True})
     finally:
-        lightgbm.lightgbm_names.cache_clear()
+        lightgbm.parameter_names.cache_clear()
 
 
 def test_the_names_of_lightgbm() -> None:
-    names, _ = lightgbm.lightgbm_names()
+    names, _ = lightgbm.parameter_names()
     assert {"num_leaves", "lambda_l1", "cat_smooth", "extra_trees", "path_smooth"} <= set(names)
     assert names["sub_feature"] == "feature_fraction"

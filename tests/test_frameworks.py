@@ -120,7 +120,7 @@ CHANGES = {
 
 
 def gradients(scores: torch.Tensor, value: torch.Tensor) -> Any:
-    """On the way back, once more, and as one that could be differentiated again."""
+    """In backward, in a second backward, and with create_graph."""
     for options in ({"retain_graph": True}, {"retain_graph": True}, {"create_graph": True}):
         yield lambda options=options: torch.autograd.grad(value.sum(), scores, **options)[0].detach()
 
@@ -190,7 +190,7 @@ def test_posteriors_compile_without_a_graph_break(kind: Any) -> None:
     torch.testing.assert_close(compiled(scores), loss.posterior(scores))
 
 
-# -- ways to trace, batch and differentiate that the doors' tests do not take
+# -- ways to trace, batch and differentiate that the adapters' tests do not cover
 
 HARD, SOFT = np.float64([[0, 1], [1, 0], [1, 1], [0, 0]]), np.float64([[0, 1], [1, 0], [1, 1], [0, 0.25]])
 LOSSES = {
@@ -230,7 +230,7 @@ def test_gradcheck_and_gradgradcheck(name: str) -> None:
 
 @each_loss
 def test_many_gradients_at_once(name: str) -> None:
-    """`is_grads_batched` hands the way back a batch of upstream gradients, and torch.autograd.functional uses it."""
+    """`is_grads_batched` passes backward a batch of upstream gradients, and torch.autograd.functional uses it."""
     loss, scores = torch_batch(name)
     scores.requires_grad_()
     value = loss(scores)
@@ -286,8 +286,8 @@ def test_third_derivatives(name: str) -> None:
     """JAX derives what follows the stated rules by itself."""
     loss, labels, scores = batch(name)
     with jax.enable_x64(True):
-        room = 1.0 if loss.parameters.from_logits else scores * (1 - scores)  # how far a probability can go
-        direction = jnp.asarray(np.random.default_rng(4).normal(size=scores.shape) * room)
+        scale = 1.0 if loss.parameters.from_logits else scores * (1 - scores)  # how far a probability can go
+        direction = jnp.asarray(np.random.default_rng(4).normal(size=scores.shape) * scale)
 
         def bend(t: Any) -> Any:
             """The second derivative along a line."""

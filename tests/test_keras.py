@@ -299,7 +299,7 @@ def losses_and_error_of_keras(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduced(case: Case, losses: np.ndarray) -> np.ndarray:
-    """The reduction, told once more."""
+    """The reduction, written independently."""
     weights = np.ones(losses.shape)
     if case.sample_weight is not None:
         given = np.asarray(case.sample_weight)
@@ -539,8 +539,8 @@ def test_hard_samples_stop_learning_in_keras_categorical(x: float, gamma: float)
 def test_easy_samples_have_a_floor_in_keras_categorical(gamma: float) -> None:
     """Both factors are clipped, so the loss never falls below (1e-7)^(1 + gamma), as float32 has it."""
     loss = keras.losses.CategoricalFocalCrossentropy(1.0, gamma, from_logits=True)
-    floor, gradient = keras_logit(loss, 20.0, 0.0, 0.0)
-    assert floor == keras_logit(loss, 80.0, 0.0, 0.0)[0] > 1e-7 ** (1 + gamma)
+    smallest, gradient = keras_logit(loss, 20.0, 0.0, 0.0)
+    assert smallest == keras_logit(loss, 80.0, 0.0, 0.0)[0] > 1e-7 ** (1 + gamma)
     assert (gradient == 0).all()
     for x in (20.0, 24.0):
         ours = our_logit(CategoricalFocalCrossentropy(1.0, gamma, from_logits=True), x, 0.0, 0.0)
@@ -670,7 +670,7 @@ VOLUME = np.random.default_rng(1).uniform(-3, 3, (2, 3, 2))  # binary losses of 
 
 
 def test_mean_with_sample_weight_divides_by_the_weight_of_every_loss() -> None:
-    """Weights (2, 1) for losses (2, 3): Keras divides by the sum of the 2, so it is no mean, but 3 of them."""
+    """Weights (2, 1) for losses (2, 3): Keras divides by the sum of the 2, so the result is 3 means, not one."""
     y_true, weight = (VOLUME > 0) * 1.0, np.array([[1.0], [2.0]])
     arguments = {"from_logits": True, "reduction": "mean_with_sample_weight", "dtype": "float64"}
     ours = BinaryFocalCrossentropy(**arguments)(y_true, VOLUME, sample_weight=weight)
@@ -743,7 +743,7 @@ def test_half_precision_is_computed_in_single() -> None:
     labels = np.array([[0.0], [1.0]], np.float16)
     arguments = {"from_logits": True, "reduction": None, "dtype": "float16"}
     value, gradient = keras_value_and_grad(keras.losses.BinaryFocalCrossentropy(**arguments), labels, logits)
-    assert value[0] == 100  # the floor that torch puts under log(0)
+    assert value[0] == 100  # torch bounds log(0)
     assert not np.isfinite(gradient).any()
     value, gradient = BinaryFocalCrossentropy(**arguments).value_and_grad(labels, logits)
     for i, (x, y) in enumerate(((9.5, 0), (-12.0, 1))):
@@ -869,7 +869,7 @@ R_NAMES += ["op_array(", "c(", "rbind(", "NULL", "TRUE", "FALSE", "axis = -1L", 
 
 def test_the_page_names_everything_of_keras() -> None:
     text = (DOCS / "differences.md").read_text(encoding="utf-8")
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)  # a block's fences are no names' marks
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)  # the fences of a block do not mark names
     page = set(re.findall(r"`([^`]+)`", text))
     names = {"keras.config.floatx", "keras.config.set_floatx", "keras.config.epsilon", "keras.config.set_epsilon"}
     for module in ("losses", "metrics"):

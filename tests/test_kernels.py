@@ -164,7 +164,7 @@ def test_a_hundred_thousand_classes(dtype: str) -> None:
     one_hot[np.arange(3), target] = 1
     assert_close(both(Sparse(1.0, 2.0, True, dtype=dtype), target, z), dtype)
     assert_close(both(Dense(1.0, 2.0, True, dtype=dtype), one_hot, z), dtype)
-    # Smoothed labels pull on all classes, and the gradient is what is left of that: 1e-14 of the sum, not of the rest.
+    # With smoothed labels the terms of all classes nearly cancel in the gradient: 1e-14 of their sum, not of the rest.
     assert_close(both(Dense(1.0, 2.0, True, 0.1, dtype="float32"), one_hot, z.astype("float32")), "float32")
 
 
@@ -387,7 +387,7 @@ def test_the_first_bad_label_is_found_where_it_is(each_kernel: str, dtype: str) 
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_the_kernel_reports_the_position(name: str) -> None:
-    """For doors that have no second look: `checks` finds the place again, with its own words."""
+    """For callers that do not check again: validation.py finds the position again, with a message of its own."""
     kernel.use(name)
     y, x = np.zeros(300_000), np.zeros(300_000)
     y[[200_123, 250_000]] = 2

@@ -17,8 +17,8 @@ import parfocal
 from parfocal.app.data import splits
 from parfocal.app.errors import BadInput
 from parfocal.app.tell import text
+from parfocal.boosters import Rows
 from parfocal.core.validation import counted
-from parfocal.engines import Rows
 from parfocal.sklearn import FocalBoostingClassifier
 from parfocal.torch import SoftmaxFocalLoss
 

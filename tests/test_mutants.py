@@ -121,7 +121,7 @@ MUTANTS = {
 }
 
 
-# What carries the formula into the other libraries, and the doors.
+# The backends that run the formula in other libraries, and the adapters.
 BACKEND_MUTANTS = {
     "the logarithm of a total is rounded": (
         "wide_softmax::test_loss_and_gradient[torch traced-1000-10.0-indices]",
@@ -178,7 +178,7 @@ BACKEND_MUTANTS = {
         "hard",
     ),
     "torch: what comes from above is lost, eager": (
-        "torch_door::test_first_and_second_derivatives[softmax, soft]",
+        "torch_adapter::test_first_and_second_derivatives[softmax, soft]",
         "backends/torch.py",
         "None if cotangent is None else host(cotangent)",
         "None",
@@ -208,7 +208,7 @@ BACKEND_MUTANTS = {
         "law.terms(NAMESPACE, scores, 2, *constants)[2] * tangents[0]",
     ),
     "JAX: the tangent is lost": (
-        "jax_door::test_dtypes_and_extremes",
+        "jax_adapter::test_dtypes_and_extremes",
         "backends/jax.py",
         "law.along(NAMESPACE, slope, tangents[0])",
         "law.along(NAMESPACE, slope, slope)",
@@ -219,44 +219,56 @@ BACKEND_MUTANTS = {
         "return upstream * self.stated(",
         "return self.stated(",
     ),
-    "the torch door counts ignored elements": (
-        "torch_door::test_ignored_elements_of_the_sigmoid_loss",
+    "the torch adapter counts ignored elements": (
+        "torch_adapter::test_ignored_elements_of_the_sigmoid_loss",
         "torch/rules.py",
         "count = valid.sum()",
         "pass",
     ),
-    "the torch door's mean forgets the class weights": (
-        "torch_door::test_gamma_0_is_cross_entropy",
+    "the torch adapter's mean forgets the class weights": (
+        "torch_adapter::test_gamma_0_is_cross_entropy",
         "torch/rules.py",
         "self.weight_of(backend, rows.labels, inputs), rows.valid)",
         "None, rows.valid)",
     ),
     "the start is not added": (
         "boosters::test_gamma_0_is_the_built_in_objective[lightgbm-binary-]",
-        "lightgbm.py",
+        "boosters/lightgbm.py",
         "self.terms(scores + self.known_start(),",
         "self.terms(scores,",
     ),
     "XGBoost's softmax has no factor": (
         "boosters::test_gamma_0_is_the_built_in_objective[xgboost-softmax-]",
-        "xgboost.py",
+        "boosters/xgboost.py",
         "return 2.0",
         "return 1.0",
     ),
     "the unit of cross-entropy is forgotten": (
         "boosters::test_at_the_start_the_pulls_balance_and_the_curvature_is_cross_entropys",
-        "objectives.py",
+        "boosters/objective.py",
         "dtype, 1 / self.scale_)",
         "dtype)",
     ),
+    "the start is solved again and again": (
+        "boosters::test_the_start_is_solved_once",
+        "boosters/objective.py",
+        "if np.array_equal(prior, self.prior_):",
+        "if False:",
+    ),
+    "classes decide by their scores": (
+        "sklearn_boosting::test_both_classifiers_decide_by_probability_times_class_weight",
+        "sklearn/classifier.py",
+        "self._loss_of(margins).posterior_logit(margins))  # with",
+        "margins)  # with",
+    ),
     "class weights stay in the probabilities": (
         "sklearn_boosting::test_class_weights_move_predictions_and_no_probability[lightgbm]",
-        "sklearn/boosting.py",
+        "sklearn/classifier.py",
         "class_weight=self.class_weight_.tolist()",
         "class_weight=None",
     ),
-    "the JAX door's mask is lost": (
-        "jax_door::test_a_mask_leaves_out_rows_or_classes",
+    "the JAX adapter's mask is lost": (
+        "jax_adapter::test_a_mask_leaves_out_rows_or_classes",
         "jax.py",
         "(loss if kept is None else jnp.where(kept, loss, 0.0))",
         "loss",
@@ -343,7 +355,8 @@ NATIVE_MUTANTS = {
 }
 
 
-# In a process of its own, which breaks a copy of the package: that way stays tried, and breaks what is no function.
+# In a process of its own, in a broken copy of the package: so that this way is tested too, which reaches code outside
+# functions.
 IN_A_COPY = ("the mean counts ignored samples",)
 
 # The second tier's: checks that compile, or that run long before they are red.
@@ -358,10 +371,10 @@ LATER = {
     "JAX: the second derivative is its diagonal",
     "JAX: the tangent is lost",
     "TensorFlow: what comes from above is lost",
-    "the torch door's mean forgets the class weights",
+    "the torch adapter's mean forgets the class weights",
     "the unit of cross-entropy is forgotten",
     "class weights stay in the probabilities",
-    "the JAX door's mask is lost",
+    "the JAX adapter's mask is lost",
 }
 ALL = {**MUTANTS, **BACKEND_MUTANTS}
 

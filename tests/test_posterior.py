@@ -171,6 +171,23 @@ def test_the_best_constant_at_gamma_0_is_what_the_root_finder_finds(
     np.testing.assert_allclose(loss.optimal_logit(prior, [1.0, 10.0, 0.5]), found, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("class_weight", [None, [0.6, 7.0]], ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rule", ["linear", "expected"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_best_binary_constant_at_gamma_0_is_what_the_root_finder_finds(
+    monkeypatch: pytest.MonkeyPatch, balanced: bool, rule: str, smoothing: float, class_weight: list[float] | None
+) -> None:
+    loss = Binary(balanced, 0.3, 0.0, True, smoothing, soft_labels=rule)
+    prior = np.asarray([1e-9, 0.01, 0.3, 0.5, 0.97])
+    weights = posterior.checked_class_weights(loss.parameters, class_weight)
+    found = posterior.solve_increasing(
+        lambda x: posterior.binary_log_odds(np, loss.parameters, x, weights), np.log(prior) - np.log1p(-prior)
+    )
+    monkeypatch.delattr(posterior, "solve_increasing")  # nothing is solved
+    np.testing.assert_allclose(loss.optimal_logit(prior, class_weight), found, rtol=1e-12, atol=1e-12)
+
+
 def test_two_classes_agree_with_one_logit() -> None:
     x = np.linspace(-50, 50, 41)
     two = np.stack([np.zeros_like(x), x], axis=-1)

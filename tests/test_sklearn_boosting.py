@@ -15,8 +15,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import parfocal
-from parfocal.engines import ENGINES, Rows
-from parfocal.sklearn import FocalBoostingClassifier
+from parfocal.boosters import ENGINES, Rows
+from parfocal.sklearn import FocalBoostingClassifier, FocalLogisticRegression
+from parfocal.sklearn.classifier import FocalClassifierMixin
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -143,6 +144,23 @@ def test_frames_sparse_rows_and_missing_values(engine: str) -> None:
     assert plain.feature_importances_.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("labels", [Y, MANY], ids=["two classes", "three"])
+@pytest.mark.parametrize("kind", [FocalBoostingClassifier, FocalLogisticRegression])
+def test_both_classifiers_decide_by_probability_times_class_weight(kind: Any, labels: np.ndarray) -> None:
+    """With alpha and weights neither the sign of a margin nor the largest one decides."""
+    names = np.unique(labels)
+    settings: dict[str, Any] = {"alpha": 0.9 if len(names) == 2 else [1.0, 3.0, 9.0]}
+    settings["class_weight"] = {name: [1.0, 4.0, 2.0][place] for place, name in enumerate(names)}
+    settings |= FEW if kind is FocalBoostingClassifier else {}
+    model = kind(gamma=2.0, **settings).fit(X, labels)
+    decided = model.predict(X)
+    np.testing.assert_array_equal(decided, names[(model.predict_proba(X) * model.class_weight_).argmax(axis=1)])
+    scores = model.decision_function(X)
+    by_scores = names[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+    assert (decided != by_scores).any()
+    assert kind.predict is FocalClassifierMixin.predict
+
+
 def test_a_gamma_that_depends_on_confidence() -> None:
     model = FocalBoostingClassifier(gamma=parfocal.FLSD53, **FEW).fit(X, Y)
     assert abs(model.predict_proba(X)[:, 1].mean() - (Y == "yes").mean()) < 0.02
@@ -165,7 +183,7 @@ MISTAKES = {
     "alpha": ({"alpha": 2.0}, "alpha must be one number in"),
     "rounds": ({"n_estimators": 0}, "n_estimators must be at least 1"),
     "validation": ({"validation": "first"}, "validation must be one of 'random', 'last'"),
-    "patience": ({"early_stopping_rounds": 0}, "early_stopping_rounds must be at least 1"),
+    "early stopping": ({"early_stopping_rounds": 0}, "early_stopping_rounds must be at least 1"),
     "another loss": ({"engine_params": {"objective": "binary"}}, "leave objective alone"),
     "a class without weight": ({"class_weight": {"no": 1.0, "yes": 0.0}}, "class_weight"),
     "step": ({"max_delta_step": "long"}, "'auto'"),

@@ -19,7 +19,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from parfocal.engines import ENGINES
+from parfocal.boosters import ENGINES
 from parfocal.sklearn import FocalBoostingClassifier, FocalLogisticRegression
 from parfocal.sklearn.features import Table, encode
 

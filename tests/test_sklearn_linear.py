@@ -1,4 +1,4 @@
-"""FocalLogisticRegression: scikit-learn's own logistic regression at gamma 0, its contract, and the way back."""
+"""FocalLogisticRegression: scikit-learn's own logistic regression at gamma 0, its contract, and probabilities."""
 
 from __future__ import annotations
 
@@ -146,11 +146,11 @@ def problem(gamma: float, penalty: float, features: np.ndarray) -> Problem:
 
 
 def test_newton_where_the_objective_is_not_convex() -> None:
-    """The exact curvature is no guide where most samples are very wrong; the step is downhill all the same."""
+    """Where most samples are very wrong the exact curvature is not useful, but the step still goes downhill."""
     bent = problem(2.0, 0.01, X)
     wrong = -8 * np.append(COEFFICIENTS[0], 0.0)
-    assert np.linalg.eigvalsh(bent.curvature(wrong, positive=False)).min() < 0
-    assert np.linalg.eigvalsh(bent.curvature(wrong, positive=True)).min() > 0
+    assert np.linalg.eigvalsh(bent.curvature(wrong, "exact")).min() < 0
+    assert np.linalg.eigvalsh(bent.curvature(wrong, "positive")).min() > 0
     value, gradient = bent.value_and_gradient(wrong)
     step = newton_step(bent, wrong, gradient)
     assert gradient @ step < 0
@@ -202,7 +202,7 @@ def test_class_weights_are_sample_weights_but_for_the_probabilities(classes: int
     assert (classed.predict(X) == np.argmax(classed.predict_proba(X) * costs, axis=1)).all()
 
 
-# -- the way back
+# -- recovering probabilities
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which cases of a test the first tier has."""
+"""Which cases of a test belong to the first tier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def tiers(cases: Iterable[Any], first: Container[Any]) -> list[Any]:
-    """Cases, a tuple for several parameters, as pytest takes them; those that are not `first` are the full tier's."""
+    """Cases as pytest's parameters, a tuple for several; those that are not in `first` belong to the full tier."""
     return [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.full] * (case not in first))
         for case in cases

@@ -1,9 +1,4 @@
-(
-    """What is timed.  Each file has `contenders(task, data, library)`: the ways to do a task that belong in
-the process of that library (worker.py).
-"""
-    ""
-)
+"""What is timed.  Each file has `contenders(task, data, library)`: the ways to do a task in that library's process."""
 
 from __future__ import annotations
 
@@ -29,7 +24,7 @@ PROMISED_DOUBLE = Tolerance(2e-14, 0, "twice what parfocal promises of float64: 
 
 
 class Question(NamedTuple):
-    """Which loss a contender computes: its reference is found under this."""
+    """The loss that a contender computes, by which its reference is found."""
 
     gamma: float = 2.0
     alpha: float | None = None
@@ -46,11 +41,11 @@ CROSS_ENTROPY = Question(gamma=0.0)
 class Contender:
     name: str
     call: Callable[[], Any]
-    answer: Callable[[Any], Answer] | None = None  # what the call returned, by name; None: it computes no loss
+    answer: Callable[[Any], Answer] | None = None  # the results of the call by name; None if it does not compute a loss
     question: Question = FOCAL
     tolerance: Tolerance = PROMISED
     base: bool = False  # the one that the others in its process are compared with
-    absent: str = ""  # why it is listed and not run
+    absent: str = ""  # the reason why it is listed but not run
 
 
 def absent(name: str, why: str) -> Contender:

@@ -1,20 +1,19 @@
-"""From focal scores to probabilities that held-out data agree with: recovery, then a temperature and class biases."""
+"""Focal scores to probabilities that agree with held-out data: the posterior, with a temperature and class biases."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from parfocal import backends
-from parfocal.backends import numpy
+from parfocal import backends, held_out
+from parfocal.backends.numpy import NUMPY
 from parfocal.core import calibration, formula, posterior, validation
-from parfocal.core.batch import broadcast_weight
 from parfocal.core.formula import Array
-from parfocal.core.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core.parameters import Binary
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -26,87 +25,80 @@ __all__ = ["Calibrator"]
 
 LOSSES = (BinaryFocalCrossentropy, CategoricalFocalCrossentropy, SparseCategoricalFocalCrossentropy)
 
-# Stands for an infinite posterior logit, of a class that is masked or a score that is infinite.
+# Replaces an infinite posterior logit: that of a masked class or of an infinite score.
 FARTHEST = 1e4
 
-# Under label smoothing s with K classes, posteriors far below s / K look alike in the scores, and half of those of a
-# network that is too sure come out as 0.  Here the least is e^-3 s / K.  Log loss above the best possible, x 1000, of
-# simulated binary scores of a model that is right, and of one twice too sure, by the farthest log-odds:
+# With label smoothing s and K classes, scores hardly differ between posteriors far below s / K, and half of those of an
+# overconfident network come out as 0.  So the smallest posterior is e^-3 s / K here.  Log loss above the best possible,
+# x 1000, for simulated binary scores of a calibrated model and of one whose log-odds are twice too large, by the bound
+# of the log-odds:
 #                      4       6       8      10      15    36.04    this rule
 #     s = 0.02       42 25   41 17   42 16   42 19   44 30   50 65      7.6
 #     s = 0.1        59 31   62 26   67 27   72 29   86 37  133 53      6.0
 #     s = 0.2        83 39   90 36   99 37  108 39  129 45  174 56      5.3
 BELOW_SMOOTHING = 3.0
 
-# Samples to recover at a time, in scores: the formula makes some forty temporaries, which stay in cache.
+# Scores whose posterior is computed at a time: the formula makes some forty temporaries, which stay in cache.
 BLOCK = 1 << 14
 
 
 class NotFittedError(ValueError, AttributeError):
-    """A Calibrator that is used before `fit`: a ValueError, and an AttributeError to `hasattr`."""
-
-
-class Samples(NamedTuple):
-    """Held-out samples that count, one a row, classes last."""
-
-    scores: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None
+    """A Calibrator was used before `fit`.  It is a ValueError, and an AttributeError so that `hasattr` works."""
 
 
 class Calibrator:
-    """Probabilities from a focal loss's scores, right on held-out data: recovered, then tempered and shifted.
+    """Calibrated probabilities from the scores of a focal loss, fitted to held-out data.
 
-    `loss.posterior` says what a model believes.  A Calibrator repairs what it believes wrongly: networks that were
-    trained until they are too sure, and models that were chosen among many because they looked good.  From scores
-    that were used neither to train nor to choose the model it fits
+    `loss.posterior` gives the probabilities that a model believes in.  They may be wrong: networks that are trained for
+    long become overconfident, and a model that was chosen among many looks better than it is.  A Calibrator corrects
+    them.  From scores that were used neither to train nor to choose the model it fits
 
         binary      log-odds = posterior_logit / T + b
         softmax     log-probabilities = posterior_logit / T + b_k, normalised; the b_k sum to 0
 
-    by the least log loss, with 1/T >= 0; `docs/formula.md` has the objective and its sources.
+    to the smallest log loss, with 1/T >= 0.  `docs/formula.md` has the objective and its sources.
 
     Parameters
     ----------
     loss : the loss that the model was trained with, a `parfocal` loss or one of `parfocal.keras` and `parfocal.torch`.
-        It says what scores and labels look like: logits or probabilities, the class axis, `ignore_class`.
-    bias : whether b is fitted; False, temperature alone.
-    prior_weight : how much 1/T = 1 and b = 0 are preferred: the summed log loss gets
-        prior_weight / 2 * ((1/T - 1)^2 + b^2 / 2), for a softmax the sum of all b_k^2 in place of b^2 / 2.  So it
-        counts as much with few samples as with many, and it keeps T and b finite where the classes are separated or
-        absent.  1, the default, says that 1/T and b are expected within about 1 of their ideal; it hardly moves what
-        1,000 samples say.  0 switches it off.
-    class_weight : weights that multiplied the loss in training, as in `loss.posterior`; they are undone.
+        It defines the scores and labels: logits or probabilities, the class axis, `ignore_class`.
+    bias : whether b is fitted; if False, only the temperature is.
+    prior_weight : how strongly 1/T = 1 and b = 0 are preferred.  It adds to the summed log loss
+        prior_weight / 2 * ((1/T - 1)^2 + b^2 / 2), for a softmax with the sum of all b_k^2 in place of b^2 / 2.  This
+        term does not grow with the number of samples, and it keeps T and b finite where the classes are separated or
+        absent.  The default, 1, expects 1/T and b within about 1 of their ideal, and hardly changes the result of 1,000
+        samples.  0 means no prior.
+    class_weight : weights that multiplied the loss in training, as in `loss.posterior`; their effect is removed.
 
     Attributes
     ----------
-    temperature_ : T, a float; above 1 for a model that was too sure.  inf where the scores rank the samples backwards,
-        or a few wrong ones outweigh the rest.
-    bias_ : b, a float, or for a softmax an array of one number per class.
+    temperature_ : T, a float; above 1 for an overconfident model.  inf where the scores rank the samples backwards, or
+        where a few wrong scores outweigh the rest.
+    bias_ : b, a float; for a softmax an array of one number per class.
 
     Raises
     ------
-    TypeError for anything but a focal loss; ValueError for parameters out of range, and for a loss without posterior.
+    TypeError for anything but a focal loss; ValueError for parameters out of range, and for a loss without a posterior.
 
     Notes
     -----
-    A binary loss of several labels, y_pred (N, labels) or an image, gets one T and one b for all of them: they are
-    many samples of one kind.  For labels of different kinds fit a Calibrator to each column.
+    A binary loss of several labels, y_pred (N, labels) or an image, gets one T and one b for all of them, as many
+    samples of one kind.  For labels of different kinds fit a Calibrator to each column.
 
-    With label_smoothing s posteriors may come out as 0 or 1, which no temperature can change.  So with K classes their
-    logarithms (binary: log-odds) end at log(s / K) - 3, without smoothing at 10,000, in `fit` and in `posterior`.
+    With label_smoothing s a posterior may be 0 or 1, which no temperature can change.  So with K classes `fit` and
+    `posterior` clip log-probabilities (binary: log-odds) 3 - log(s / K) away from 0, without smoothing 10,000 away.
 
     >>> import numpy as np
     >>> random = np.random.default_rng(0)
     >>> true = random.normal(size=20_000)                                # log-odds
     >>> labels = random.random(20_000) < 1 / (1 + np.exp(-true))
     >>> loss = BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
-    >>> scores = loss.optimal_logit(1 / (1 + np.exp(-2 * true)))         # of a model that is twice too sure
+    >>> scores = loss.optimal_logit(1 / (1 + np.exp(-2 * true)))         # its log-odds are twice too large
     >>> calibrator = Calibrator(loss).fit(labels, scores)
     >>> print(round(calibrator.temperature_, 1))
     2.0
-    >>> for said in (loss.posterior(scores), calibrator.posterior(scores)):
-    ...     print(f"log loss {-np.log(np.where(labels, said, 1 - said)).mean():.2f}")
+    >>> for p in (loss.posterior(scores), calibrator.posterior(scores)):
+    ...     print(f"log loss {-np.log(np.where(labels, p, 1 - p)).mean():.2f}")
     log loss 0.65
     log loss 0.60
     """
@@ -120,7 +112,7 @@ class Calibrator:
         self.prior_weight = weight
         self.class_weight = class_weight
         if self._binary:
-            posterior.binary_posterior_logit(np, self.loss.parameters, np.zeros(1), class_weight)  # raises its errors
+            posterior.binary_posterior_logit(np, self.loss.parameters, np.zeros(1), class_weight)  # for its errors
         else:
             validation.smoothing_below_one(self.loss.parameters.label_smoothing)
         self._fit: calibration.Fit | None = None
@@ -139,17 +131,18 @@ class Calibrator:
         """Fit temperature and bias to held-out samples, in float64 NumPy.  Returns the Calibrator itself.
 
         y_true, y_pred : labels and scores as the loss takes them, in any library; labels may be soft where the loss
-            takes soft ones.  Samples of `ignore_class` do not count, and what they hold is not looked at.
-        sample_weight : finite and >= 0, of a shape that the loss takes: how many times each sample counts.  One with
-            weight 0 may hold anything.
+            takes soft labels.  Samples of `ignore_class` do not count, and may hold any scores.
+        sample_weight : finite and >= 0, of a shape that the loss takes: how many times each sample counts.  Samples
+            with weight 0 may hold any labels and scores.
 
-        Raises ValueError for NaN scores, invalid labels and weights, wrong shapes, and where no sample is left; with
-        a prior_weight that is 0 or next to nothing also where no finite T and b are best, as the classes are separated
-        or absent; and for an infinite logit of the wrong class, without label smoothing: no T makes its loss finite.
-        Warns where 1/T would be negative and is 0, and then all samples get the same probability: the model ranks
+        Raises ValueError for NaN scores, invalid labels and weights, wrong shapes, and if no sample is left; for an
+        infinite logit of the wrong class, unless the loss has label smoothing: no T makes its loss finite; and, if
+        prior_weight is 0 or tiny, where the best T or b is infinite because classes are separated or absent.
+        Warns if 1/T would be negative and is set to 0, so that all samples get the same probability: the model ranks
         them backwards, or is so sure of a few wrong ones that they outweigh the rest.
         """
-        samples = (self._binary_samples if self._binary else self._rows)(y_true, y_pred, sample_weight)
+        read: Callable[..., held_out.Samples] = held_out.binary_samples if self._binary else held_out.rows
+        samples = read(self.loss.parameters, y_true, y_pred, sample_weight)
         if not len(samples.scores):
             raise ValueError("no sample is left to fit: y_pred is empty, or all are ignored or have the weight 0")
         logits = self._recovered(samples.scores)
@@ -167,7 +160,7 @@ class Calibrator:
         return self
 
     def posterior(self, y_pred: Any) -> Any:
-        """The calibrated probabilities, in y_pred's kind, shape and dtype, through which no gradient flows.
+        """The calibrated probabilities, in y_pred's library, shape and dtype.  No gradient flows through them.
 
         y_pred : scores as the loss takes them, in any library.  Raises ValueError before `fit`, and for a softmax of
             another number of classes.
@@ -183,14 +176,14 @@ class Calibrator:
         return self._calibrated(y_pred, lambda xp, logits: xp.exp(logits))
 
     def posterior_logit(self, y_pred: Any) -> Any:
-        """The calibrated log-odds, or log-probabilities, which keep their digits near 0 and 1; else as `posterior`."""
+        """The calibrated log-odds, or log-probabilities, exact near 0 and 1 too; otherwise like `posterior`."""
         return self._calibrated(y_pred, lambda xp, logits: logits)
 
     def get_config(self) -> dict[str, Any]:
-        """Everything `from_config` needs to build the same Calibrator, fitted if this one is; for JSON as it is."""
+        """Everything `from_config` needs to build the same Calibrator, fitted if this one is.  JSON can hold it."""
         weight = self.class_weight
         if isinstance(weight, Mapping):
-            weight = {str(key): float(value) for key, value in weight.items()}  # as JSON has keys
+            weight = {str(key): float(value) for key, value in weight.items()}  # JSON has text as keys
         elif weight is not None:
             weight = [float(value) for value in weight]
         fitted = None
@@ -211,7 +204,7 @@ class Calibrator:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibrator:
-        """A Calibrator from what `get_config` returned: fitted, if that one was.
+        """A Calibrator from the result of `get_config`, fitted if that one was.
 
         >>> calibrator = Calibrator(BinaryFocalCrossentropy()).fit([0, 1, 1], [0.2, 0.6, 0.3])
         >>> again = Calibrator.from_config(calibrator.get_config())
@@ -238,7 +231,7 @@ class Calibrator:
             f"class_weight={self.class_weight!r}{found})"
         )
 
-    # -- recovery
+    # -- recovering probabilities
 
     @property
     def _binary(self) -> bool:
@@ -250,7 +243,7 @@ class Calibrator:
         return self._fit
 
     def _posterior_logit(self, xp: Any, parameters: Any, logits: Array) -> Array:
-        """Posterior log-odds, or log-probabilities with the classes last, within bounds."""
+        """Posterior log-odds, or log-probabilities with the classes last, bounded."""
         smoothing = parameters.label_smoothing
         if self._binary:
             farthest = min(FARTHEST, BELOW_SMOOTHING - math.log(smoothing / 2)) if smoothing else FARTHEST
@@ -270,13 +263,13 @@ class Calibrator:
         with np.errstate(all="ignore"):
             for start in range(0, len(scores), size):
                 rows = slice(start, start + size)
-                found[rows] = self._posterior_logit(np, parameters, numpy.logits(parameters, scores[rows]))
+                found[rows] = self._posterior_logit(np, parameters, NUMPY.logits(parameters, scores[rows]))
         return found
 
     def _calibrated(self, y_pred: Any, result: Callable[[Any, Array], Array]) -> Any:
-        """`result` of the calibrated logits, in y_pred's library."""
+        """result(namespace, calibrated logits), in y_pred's library."""
         fit, parameters = self._fitted(), self.loss.parameters
-        backend = backends.find(y_pred, traced=True)
+        backend = backends.find(y_pred, differentiable=True)
         given, xp = backend.float_array("y_pred", y_pred), backend.xp
         if isinstance(fit.bias, tuple):
             shape = backend.shape(given)
@@ -286,150 +279,36 @@ class Calibrator:
                     f"y_pred has {validation.counted(classes, 'class')}, and this Calibrator was fitted to "
                     f"{len(fit.bias)}"
                 )
-        with backend.quiet():
-            logits = backend.logits(parameters, backend.stopped(given))
+        with backend.no_warnings():
+            logits = backend.logits(parameters, backend.detached(given))
             logits = fit.slope * self._posterior_logit(xp, parameters, logits)
             if isinstance(fit.bias, tuple):
-                logits = logits + (np.array(fit.bias) if xp is np else backend.per_class(fit.bias, logits)[0])
+                logits = logits + backend.per_class(fit.bias, logits)[0]
                 logits = xp.moveaxis(posterior.log_normalised(xp, logits), -1, parameters.axis)
             else:
                 logits = logits + fit.bias
             return backend.cast(result(xp, logits), given.dtype)
 
-    # -- held-out samples
-
-    def _binary_samples(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
-        labels, given = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
-        scores = numpy.binary_scores(labels, given)
-        labels = numpy.binary_labels(labels, scores)
-        axis = validation.axis_in_range(self.loss.parameters.axis, scores.ndim, "Calibrator.fit")
-        counted = weights = None
-        if sample_weight is not None:
-            weights, per_element = host_weights(sample_weight, scores, axis, scores.shape)
-            weights = np.broadcast_to(weights if per_element else np.expand_dims(weights, axis), scores.shape)
-            counted = weights > 0
-        looked_at = scores if counted is None else np.where(counted, scores, scores.dtype.type(0))
-        validation.labels_in_unit_interval(
-            labels if counted is None else np.where(counted, labels, labels.dtype.type(0))
-        )
-        self._check_scores(looked_at)
-        self._check_infinite(looked_at, lambda: np.where(looked_at > 0, labels < 1, labels > 0))
-        if counted is None or weights is None:
-            return Samples(scores.reshape(-1), labels.reshape(-1), None)
-        return Samples(scores[counted], labels[counted], weights[counted])
-
-    def _rows(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
-        parameters: Categorical = self.loss.parameters
-        labels, scores = host_array("y_true", y_true), numpy.float_array("y_pred", host_array("y_pred", y_pred))
-        labels, axis, valid, _ = numpy.rows(parameters, labels, scores)
-        scores, weights, counted = np.moveaxis(scores, axis, -1), None, valid
-        if sample_weight is not None:
-            weights, _ = host_weights(sample_weight, scores, scores.ndim - 1, None)
-            counted = weights > 0 if valid is None else valid & (weights > 0)
-        sparse = isinstance(parameters, SparseCategorical)
-        labels = labels if sparse else np.moveaxis(labels, axis, -1)
-        looked_at, read = scores, labels
-        if counted is not None:
-            looked_at = np.where(counted[..., None], scores, scores.dtype.type(1))
-            read = np.where(counted if sparse else counted[..., None], labels, labels.dtype.type(0))
-        if isinstance(parameters, SparseCategorical):
-            validation.class_indices(read, scores.shape[-1], parameters.ignore_class)
-        else:
-            validation.labels_in_unit_interval(read)
-        self._check_scores(np.moveaxis(looked_at, -1, axis))
-
-        def wrong() -> np.ndarray:
-            """Scores of infinity in samples where a class of y_true has less, and of -infinity at such a class."""
-            seen = read[..., None] == np.arange(scores.shape[-1]) if sparse else read > 0
-            behind = (seen & (looked_at < looked_at.max(axis=-1, keepdims=True))).any(axis=-1, keepdims=True)
-            return np.moveaxis(behind & ((looked_at > 0) | seen), -1, axis)
-
-        self._check_infinite(np.moveaxis(looked_at, -1, axis), wrong)
-        if not parameters.from_logits:
-            validation.rows_have_a_sum(looked_at.sum(axis=-1, keepdims=True))
-        counted = np.ones(scores.shape[:-1], bool) if counted is None else counted
-        return Samples(
-            scores[counted],
-            labels[counted].astype(np.int64 if sparse else np.float64),
-            None if weights is None else weights[counted],
-        )
-
-    def _check_scores(self, scores: np.ndarray) -> None:
-        bad = np.isnan(scores)
-        if bad.any():
-            raise ValueError(
-                f"y_pred holds {validation.first_bad(bad, scores)}, from which nothing can be fitted; leave such "
-                "samples out, or give them sample_weight=0"
-            )
-        if not self.loss.parameters.from_logits:
-            validation.probabilities_in_unit_interval(scores)
-
-    def _check_infinite(self, scores: np.ndarray, wrong: Callable[[], np.ndarray]) -> None:
-        """Refuses logits that are infinite and wrong; label smoothing bounds them, and so do probabilities."""
-        parameters = self.loss.parameters
-        if not parameters.from_logits or parameters.label_smoothing:
-            return
-        infinite = np.isinf(scores)
-        bad = infinite & wrong() if infinite.any() else infinite
-        if bad.any():
-            # An error, and no bound: one such sample would decide everything, and the bound how.
-            raise ValueError(
-                f"y_pred holds {validation.first_bad(bad, scores)}, which y_true contradicts: the loss of that sample "
-                "is infinite at every finite temperature. Leave such samples out, give them sample_weight=0, or clip "
-                "y_pred to finite scores"
-            )
-
 
 def core_loss(loss: Any) -> FocalLoss:
-    """The core's loss: itself, or the one inside a loss of parfocal.keras or a module of parfocal.torch."""
+    """The loss itself, or the core loss inside a loss of parfocal.keras or a module of parfocal.torch."""
     rule: Any = getattr(loss, "rule", None)
     for found in (loss, getattr(loss, "focal", None), getattr(rule, "loss", None)):
         if isinstance(found, FocalLoss) and not getattr(loss, "_has_own_call", False):
             if isinstance(found.parameters, Binary) and getattr(rule, "ignore_index", None) is not None:
                 raise ValueError(
                     f"a Calibrator does not know ignore_index={rule.ignore_index} of {type(loss).__name__}; build the "
-                    "loss without it, and give fit sample_weight=0 for what is to be left out"
+                    "loss without it, and give fit sample_weight=0 for the elements to leave out"
                 )
             return found
     raise TypeError(
         "loss must be the focal loss of the training, such as parfocal.BinaryFocalCrossentropy(from_logits=True), and "
-        f"not override call; got {loss!r}"
+        f"must not override call; got {loss!r}"
     )
 
 
 def classes_last(parameters: Any) -> Any:
-    """The same parameters for scores whose classes, or elements, lie on the last axis."""
+    """The same parameters with the class axis last."""
     moved = object.__new__(type(parameters))
     moved.__dict__.update(parameters.__dict__, axis=-1)
     return moved
-
-
-def host_array(name: str, values: Any) -> np.ndarray:
-    """Any library's array as NumPy's."""
-    library = backends.library_of(values)
-    try:
-        if library == "torch":
-            values = values.detach().cpu()
-            values = (values.float() if values.dtype.itemsize == 2 and values.is_floating_point() else values).numpy()
-        elif library == "tensorflow":
-            values = values.numpy()
-        elif library != "numpy":
-            values = np.asarray(values)
-    except (TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
-        raise TypeError(
-            f"fit needs the numbers in {name}, and a traced array of {library} has none to "
-            "read; call fit outside of jit, tf.function and torch.compile"
-        ) from error
-    return numpy.as_array(name, values)
-
-
-def host_weights(
-    sample_weight: Any, scores: np.ndarray, axis: int, elements: tuple[int, ...] | None
-) -> tuple[np.ndarray, bool]:
-    """sample_weight, one for each loss or, where the second is True, for each element."""
-    weights = numpy.weights(host_array("sample_weight", sample_weight), scores)
-    bad = ~((weights >= 0) & (weights < np.inf))
-    if bad.any():
-        raise ValueError(f"a sample_weight must be finite and >= 0 here; got {validation.first_bad(bad, weights)}")
-    lengths = numpy.lengths_without(scores, axis)
-    return broadcast_weight(numpy, weights, lengths, lengths, elements)

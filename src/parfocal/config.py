@@ -1,4 +1,4 @@
-"""The two settings that Keras has too: the default dtype of losses and metrics, and the clip of probabilities."""
+"""The two settings that Keras has too: the default dtype of losses and metrics, and the clipping of probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _epsilon = 1e-7
 
 
 def floatx() -> str:
-    """The dtype that losses and metrics compute in unless they are given one: "float32" at the start."""
+    """The default dtype of losses and metrics: "float32" unless set."""
     return _floatx
 
 
@@ -29,14 +29,14 @@ def set_floatx(dtype: str) -> None:
 
 
 def epsilon() -> float:
-    """The distance from 0 and 1 at which given probabilities are clipped: 1e-7 at the start, as in Keras."""
+    """Probabilities in y_pred are clipped to [epsilon, 1 - epsilon]: 1e-7 unless set, as in Keras."""
     return _epsilon
 
 
 def set_epsilon(value: float) -> None:
-    """Set the clip of probabilities, a number in (0, 0.5).  Logits are never clipped.
+    """Set epsilon, a number in (0, 0.5), for the clipping of probabilities.  Logits are never clipped.
 
-    Where 1 - epsilon would round to 1 in the dtype of the probabilities, they are clipped to the last number before it.
+    Where 1 - epsilon would round to 1 in the dtype of the probabilities, the upper bound is the largest number below 1.
 
     >>> set_epsilon(1e-9); epsilon()
     1e-09
@@ -49,7 +49,7 @@ def set_epsilon(value: float) -> None:
 
 
 def dtype_name(dtype: object) -> str:
-    """`dtype` as one of the four names; None is `floatx()`.  Takes names and dtype objects of any framework."""
+    """The name of `dtype`, one of the four; that of `floatx()` for None.  Takes names and dtypes of any framework."""
     if dtype is None:
         return floatx()
     name = str(getattr(dtype, "name", None) or getattr(dtype, "__name__", dtype)).rpartition(".")[2]

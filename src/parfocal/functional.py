@@ -1,11 +1,10 @@
-"""The three focal losses as functions: check, find the backend, compute, average over the axis."""
+"""The three focal losses as functions: parameters are checked, and a backend computes the batch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from parfocal import backends
-from parfocal.core import validation
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 
 __all__ = [
@@ -68,14 +67,7 @@ def binary_focal_crossentropy(
     40.0
     """
     parameters = checked(Binary, apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
-    backend = backends.find(y_pred, y_true)
-    y_pred = backend.binary_scores(y_true, y_pred)
-    axis = validation.axis_in_range(parameters.axis, len(y_pred.shape), "binary_focal_crossentropy")
-    if len(y_pred.shape) == 1:  # one loss: summed in the same pass
-        (loss,) = backend.binary(parameters, y_true, y_pred, 0, by=backend.length(y_pred, 0) or 1, total=True)
-        return backend.cast(loss, y_pred.dtype)
-    (loss,) = backend.binary(parameters, y_true, y_pred, 0)
-    return backend.cast(backend.mean(loss, axis), y_pred.dtype)
+    return per_sample(parameters, y_true, y_pred)
 
 
 def categorical_focal_crossentropy(
@@ -159,9 +151,8 @@ def sparse_categorical_focal_crossentropy(
     return per_sample(parameters, y_true, y_pred)
 
 
-def per_sample(parameters: Categorical, y_true: Any, y_pred: Any) -> Any:
-    """The loss of every row, in y_pred's dtype."""
+def per_sample(parameters: Binary | Categorical, y_true: Any, y_pred: Any) -> Any:
+    """The loss of every sample, in y_pred's dtype."""
     backend = backends.find(y_pred, y_true)
-    y_pred = backend.float_array("y_pred", y_pred)
-    (loss,) = backend.categorical(parameters, backend.rows(parameters, y_true, y_pred), y_pred, 0)
-    return backend.cast(loss, y_pred.dtype)
+    batch = backend.batch(parameters, y_true, y_pred)
+    return backend.cast(backend.terms(batch, 0)[0], batch.dtype)

@@ -2,7 +2,7 @@
 
 They are pure functions for jit, grad, hessian, vmap and sharded arrays, from logits only.  Reduce them yourself:
 `jnp.mean(loss)`, or with a mask `jnp.sum(loss) / jnp.sum(where)`.  Labels, alpha and gamma are constants of the
-derivatives.  A value cannot be looked at while a function is traced, so a label that is none makes its own loss NaN.
+derivatives.  Values cannot be read while a function is traced, so an invalid label makes its own loss NaN.
 """
 
 from __future__ import annotations
@@ -14,17 +14,31 @@ import jax.numpy as jnp
 
 from parfocal.backends.jax import BACKEND
 from parfocal.core import validation
-from parfocal.core.laws import BinaryLaw, DenseSoftmaxLaw, HardSoftmaxLaw, nan_unless
+from parfocal.core.laws import nan_unless
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
+from parfocal.core.validation import Host
 
 __all__ = ["sigmoid_focal_loss", "softmax_focal_loss"]
+
+# The names of these functions' arguments; each element of a binary batch is a loss of its own.
+JAX = Host(
+    "logits",
+    "labels",
+    "where",
+    "class indices",
+    "where",
+    "sigmoid_focal_loss",
+    "softmax_focal_loss",
+    "softmax_focal_loss",
+    by_element=True,
+)
 
 
 def is_tracer(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
-def numbers(value: Any) -> Any:
+def concrete(value: Any) -> Any:
     """What a check can read of alpha or gamma: a JAX array as NumPy's."""
     return jax.device_get(value) if isinstance(value, jax.Array) else value
 
@@ -60,30 +74,27 @@ def sigmoid_focal_loss(
     [10.0, 0.13]
     """
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
-    labels = BACKEND.companion("labels", labels, logits)
-    labels = broadcast("labels", labels, logits.shape)
+    labels = broadcast("labels", BACKEND.companion("labels", labels, logits), logits.shape)
+    where = None if where is None else broadcast("where", jnp.asarray(where), logits.shape)
     known_alpha, known_gamma = not is_tracer(alpha), not is_tracer(gamma)
     parameters: Binary = checked(
         Binary,
         alpha is not None and known_alpha,
-        numbers(alpha) if alpha is not None and known_alpha else 0.25,
-        numbers(gamma) if known_gamma else 2.0,
+        concrete(alpha) if alpha is not None and known_alpha else 0.25,
+        concrete(gamma) if known_gamma else 2.0,
         True,
         0.0,
         -1,
         soft_labels,
     )
-    scores, kept = BACKEND.working(logits), None
-    if where is not None:
-        kept = broadcast("where", jnp.asarray(where), logits.shape)
-        scores = jnp.where(kept, scores, 0.0)
-    y = labels.astype(scores.dtype)
-    y = nan_unless(jnp, (y >= 0) & (y <= 1), y)
-    constants = [y] if known_gamma else [y, nan_unless(jnp, gamma >= 0, jnp.full_like(y, gamma))]
-    loss = BACKEND.stated(BinaryLaw(parameters, BACKEND.kind(labels) in "biu"), 0, scores, tuple(constants))
+    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)
+    law, scores, constants = BACKEND.law(batch)
+    if not known_gamma:
+        constants = (*constants, nan_unless(jnp, gamma >= 0, jnp.full_like(scores, gamma)))
+    loss = BACKEND.differentiable_term(law, 0, scores, constants)
     if not known_alpha:
-        loss = loss * (y * alpha + (1 - y) * (1 - alpha))
-    return (loss if kept is None else jnp.where(kept, loss, 0.0)).astype(logits.dtype)
+        loss = loss * (constants[0] * alpha + (1 - constants[0]) * (1 - alpha))
+    return (loss if where is None else jnp.where(where, loss, 0.0)).astype(logits.dtype)
 
 
 def softmax_focal_loss(
@@ -124,32 +135,31 @@ def softmax_focal_loss(
             raise TypeError(f"{name} is traced; close over it, or make it a static argument: {value}")
     sparse = labels.ndim == logits.ndim - 1
     kind = SparseCategorical if sparse else Categorical
-    parameters = checked(kind, 1.0 if alpha is None else numbers(alpha), numbers(gamma), True, 0.0, axis)
-    batch = BACKEND.rows(parameters, labels, logits)
-    scores = jnp.moveaxis(BACKEND.working(logits), batch.axis, -1)
-    rows = kept = None
+    parameters = checked(kind, 1.0 if alpha is None else concrete(alpha), concrete(gamma), True, 0.0, axis)
     if where is not None:
         where = jnp.asarray(where)
         if where.ndim == logits.ndim:
-            kept = jnp.moveaxis(broadcast("where", where, logits.shape), batch.axis, -1)
-            scores, rows = jnp.where(kept, scores, -jnp.inf), kept.any(axis=-1)
+            logits, labels, where = without_classes(logits, labels, broadcast("where", where, logits.shape), axis)
         else:
-            rows = broadcast("where", where, validation.without(logits.shape, batch.axis))
-        scores = jnp.where(rows[..., None], scores, 0.0)
-    law, constants = BACKEND.softmax_law(parameters, batch, scores)
-    if kept is not None:
-        constants = without_weight(law, constants, kept)
-    loss = BACKEND.stated(law, 0, scores, constants)[..., 0]
-    return (loss if rows is None else jnp.where(rows, loss, 0.0)).astype(logits.dtype)
+            axis = validation.axis_in_range(axis, logits.ndim, JAX.sparse, JAX.scores)
+            where = broadcast("where", where, validation.without(logits.shape, axis))
+    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)
+    return BACKEND.terms(batch, 0)[0].astype(logits.dtype)
 
 
-def without_weight(law: Any, constants: tuple[jax.Array, ...], kept: jax.Array) -> tuple[jax.Array, ...]:
-    """A class that is left out takes the weight of its labels with it."""
-    if isinstance(law, DenseSoftmaxLaw):
-        return jnp.where(kept, constants[0], 0.0), *constants[1:]
-    assert isinstance(law, HardSoftmaxLaw)
-    target, weight, *gammas = constants
-    return target, jnp.where((target & ~kept).any(axis=-1, keepdims=True), 0.0, weight), *gammas
+def without_classes(
+    logits: jax.Array, labels: jax.Array, kept: jax.Array, axis: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The logits and labels of the classes that are kept, and the rows that count."""
+    rows = kept.any(axis=axis)
+    if labels.ndim == logits.ndim:
+        labels = jnp.where(kept, labels, jnp.zeros_like(labels))
+    else:  # a row whose class is left out does not count
+        shape = [1] * logits.ndim
+        shape[axis] = -1
+        target = jnp.expand_dims(labels, axis) == jnp.arange(logits.shape[axis]).reshape(shape)
+        rows = rows & ~(target & ~kept).any(axis=axis)
+    return jnp.where(kept, logits, -jnp.inf), labels, rows
 
 
 def broadcast(name: str, array: jax.Array, shape: Any) -> jax.Array:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from parfocal import backends, config, functional
-from parfocal.core import formula, posterior, validation
-from parfocal.core.batch import BINARY_REDUCTIONS, REDUCTIONS, broadcast_weight, divisor
+from parfocal.core import posterior, validation
+from parfocal.core.batch import BINARY_REDUCTIONS, REDUCTIONS, Batch, weight_per_loss
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core.validation import KERAS, Host
 
 __all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
-
-
-class Batch(NamedTuple):
-    """A batch as the backend takes it, and what a mean over its losses needs to know."""
-
-    backend: Any
-    labels: Any
-    scores: Any  # rounded to the loss's dtype
-    dtype: Any  # of the gradient
-    factors: Any  # weights, as they multiply the losses or their elements; None: no weights
-    elements: Any  # that each loss is the mean of
-    divisor: Any  # of the summed losses, by the reduction
-    count: Any  # of the losses
-    weights: Any  # one for each loss, or None
-    valid: Any = None  # which losses count; None: all
 
 
 class Loss:
@@ -87,19 +73,15 @@ class Loss:
 
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         """The reduced loss, in `self.dtype`, and its derivatives up to `order`."""
-        backend = backends.find(y_pred, y_true, sample_weight, traced=True)
+        backend = backends.find(y_pred, y_true, sample_weight, differentiable=True)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
-        losses = backend.wide(self.call(backend.companion("y_true", y_true, scores), scores))
-        weights = None
+        losses = backend.for_summing(self.call(backend.companion("y_true", y_true, scores), scores))
+        batch = Batch(backend, False, None, None, losses, None, 1, None, None, losses.dtype)
         if sample_weight is not None:
-            weights = backend.weights(sample_weight, losses)
             shape, lengths = backend.shape(losses), backend.lengths_without(losses, None)
-            weights, _ = broadcast_weight(backend, weights, shape, lengths)
-            losses = formula.weighted(backend.xp, weights, losses)
-        if self.reduction not in (None, "none"):
-            count = backend.count_without(losses, None)
-            losses = backend.xp.sum(losses) / divisor(backend, self.reduction, count, weights, None)
-        return (backend.cast(losses, self.dtype),)
+            weight, _ = weight_per_loss(backend, backend.weights(sample_weight, losses), shape, lengths)
+            batch = batch._replace(weight=weight)
+        return (backend.cast(batch.reduce(losses, self.reduction), self.dtype),)
 
 
 def overrides_call(kind: type, module: str) -> bool:
@@ -123,7 +105,7 @@ def formula_is_needed(loss: Any, name: str) -> None:
 
 
 class FocalLoss(Loss):
-    """What the three focal losses share beyond `Loss`: derivatives, and the way back to probabilities.
+    """What the three focal losses share beyond `Loss`: derivatives, and the recovery of probabilities.
 
     A subclass may override `call`: its losses are then weighted and reduced as ours are.  What rests on the formula,
     derivatives and probabilities, is an error there, unless the subclass defines it too.
@@ -132,6 +114,9 @@ class FocalLoss(Loss):
     parameters: Any
     recovery: posterior.Recovery
     _overrides_call: bool
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return functional.per_sample(self.parameters, y_true, y_pred)
 
     def value_and_grad(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any]:
         """The loss and the gradient of its sum with respect to y_pred, in y_pred's shape and dtype, in one pass.
@@ -179,7 +164,7 @@ class FocalLoss(Loss):
         >>> print(loss.posterior([0.154, 0.5, 0.7]).round(3))
         [0.01  0.5   0.906]
         """
-        return self._recovered("posterior", y_pred, class_weight)
+        return recover(self, "posterior", y_pred, class_weight)
 
     def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The posterior as logits: log-odds for the binary loss, log-probabilities for the softmax losses.
@@ -191,7 +176,7 @@ class FocalLoss(Loss):
         >>> print(loss.posterior_logit([-400.0, 0.0]))
         [-1198.90138771     0.        ]
         """
-        return self._recovered("posterior_logit", y_pred, class_weight)
+        return recover(self, "posterior_logit", y_pred, class_weight)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         """The best constant logit for a prior: a network's starting bias, a booster's init score.
@@ -219,22 +204,6 @@ class FocalLoss(Loss):
     def gamma(self) -> Any:
         return self.parameters.gamma
 
-    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
-        """What a call was given, checked and brought into shape."""
-        raise NotImplementedError
-
-    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
-        """The weighted losses, or the sum of their elements; then derivatives, divided by `by` and by the elements."""
-        raise NotImplementedError
-
-    def _scores(self, backend: Any, given: Any) -> Any:
-        """y_pred in the loss's dtype; float64 logits are then computed in float64, so that their gradient is exact."""
-        scores = backend.cast(given, self.dtype)
-        if scores is given:
-            return scores
-        double = self.parameters.from_logits and backend.is_double(given) and not backend.is_double(scores)
-        return backend.cast(scores, given.dtype) if double else scores
-
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._overrides_call = overrides_call(cls, __name__)
@@ -248,61 +217,54 @@ class FocalLoss(Loss):
         if self._has_own_call:
             formula_is_needed(self, name)
 
-    def _of_own_call(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """What an overridden `call` returns, weighted and reduced as the focal losses are."""
-        batch = self._batch(y_true, y_pred, sample_weight)
-        backend = backends.find(y_pred, y_true, sample_weight, traced=True)
-        losses = self.call(backend.companion("y_true", y_true, batch.scores), batch.scores)
+    def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
+        own = self._has_own_call
+        backend = backends.find(y_pred, y_true, sample_weight, differentiable=own)
+        batch = backend.batch(self.parameters, y_true, y_pred, sample_weight, dtype=self.dtype)
+        if own:
+            losses = self.call(backend.companion("y_true", y_true, batch.scores), batch.scores)
+            return (backend.cast(self._reduced(batch, losses), self.dtype),)
+        terms = batch.reduced(self.reduction, order)
+        loss = backend.cast(terms[0], self.dtype)
+        if order == 0:
+            return (loss,)
+        if terms[1].shape == getattr(y_pred, "shape", None):
+            return (loss, *terms[1:])
+        return (loss, *(backend.like_scores(slope, y_pred) for slope in terms[1:]))
+
+    def _reduced(self, batch: Batch, losses: Any) -> Any:
+        """What an overridden `call` returned, weighted and reduced as the focal losses are."""
         if losses is None:
             raise TypeError(f"call of {type(self).__name__} returned None; it must return one loss per sample")
-        return backend.cast(self._reduced(backend, backend.wide(losses), batch), self.dtype)
-
-    def _reduced(self, backend: Any, losses: Any, batch: Batch) -> Any:
-        """Losses of samples, weighted and reduced; those that do not count are left out."""
-        xp, scores = backend.xp, batch.backend.shape(batch.scores)
-        wanted, given = validation.without(scores, self.parameters.axis % len(scores)), backend.shape(losses)
+        backend, axis = batch.backend, self.parameters.axis
+        scores, losses = backend.shape(batch.scores), backend.for_summing(losses)
+        wanted, given = validation.without(scores, axis % len(scores)), backend.shape(losses)
         if not validation.fits(given, wanted):
             raise ValueError(
                 f"call must return one loss per sample, of shape {wanted} for y_pred of shape {scores}; it returned "
                 f"shape {given}"
             )
-        if batch.valid is not None:
-            valid = backend.companion("valid", batch.valid, losses)
-            losses = xp.where(valid, losses, xp.zeros_like(losses))
-        if batch.weights is not None:
-            if isinstance(self.parameters, Binary) and batch.backend.shape(batch.factors)[self.parameters.axis] != 1:
+        weight, valid = batch.weight, batch.valid
+        if batch.binary:  # these broadcast to the elements
+            if weight is not None and backend.shape(weight)[axis] != 1:
                 raise ValueError(
                     "sample_weight has y_pred's shape, and a call of your own returns one loss per sample; give one "
                     f"weight per sample, shape {given}"
                 )
-            losses = formula.weighted(xp, backend.weights(batch.weights, losses), losses)
-        if self.reduction in (None, "none"):
-            return losses
-        return xp.sum(losses) / backend.number(batch.divisor, losses)
+            weight = None if weight is None else backend.xp.squeeze(weight, axis=axis)
+            valid = None if valid is None else backend.xp.squeeze(valid, axis=axis)
+        return batch.reduce(losses, self.reduction, weight, valid)
 
-    def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
-        if self._has_own_call:
-            return (self._of_own_call(y_true, y_pred, sample_weight),)
-        batch = self._batch(y_true, y_pred, sample_weight)
-        total = self.reduction not in (None, "none")
-        terms = self._compute(batch, order, batch.divisor, total)
-        loss = batch.backend.cast(terms[0], self.dtype)
-        if order == 0:
-            return (loss,)
-        shaped_like = batch.backend.shaped_like
-        if order == 1:
-            return loss, shaped_like(terms[1], y_pred)
-        return loss, shaped_like(terms[1], y_pred), shaped_like(terms[2], y_pred)
 
-    def _recovered(self, name: str, y_pred: Any, class_weight: Any) -> Any:
-        """`recovery`'s function of that name, of the scores' logits, in y_pred's shape and dtype."""
-        self._needs_the_formula(name)
-        backend = backends.find(y_pred, traced=True)
-        given = backend.float_array("y_pred", y_pred)
-        with backend.quiet():
-            logits = backend.logits(self.parameters, backend.stopped(given))
-            recovered = getattr(self.recovery, name)(backend.xp, self.parameters, logits, class_weight)
-            return backend.cast(recovered, given.dtype)
+def recover(loss: FocalLoss, name: str, scores: Any, class_weight: Any = None, host: Host = KERAS) -> Any:
+    """The function of that name in the loss's `recovery`, of the scores' logits, in their shape and dtype."""
+    loss._needs_the_formula(name)
+    backend = backends.find(scores, differentiable=True, host=host)
+    given = backend.float_array(host.scores, scores)
+    with backend.no_warnings():
+        logits = backend.logits(loss.parameters, backend.detached(given), host)
+        recovered = getattr(loss.recovery, name)(backend.xp, loss.parameters, logits, class_weight)
+        return backend.cast(recovered, given.dtype)
 
 
 class BinaryFocalCrossentropy(FocalLoss):
@@ -336,47 +298,6 @@ class BinaryFocalCrossentropy(FocalLoss):
         super().__init__(name, reduction, dtype)
         self.parameters = Binary(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis, soft_labels)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return functional.binary_focal_crossentropy(y_true, y_pred, **self.parameters.as_dict())
-
-    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
-        backend = backends.find(y_pred, y_true, sample_weight)
-        given = backend.binary_scores(y_true, y_pred)
-        shape = backend.shape(given)
-        axis = validation.axis_in_range(self.parameters.axis, len(shape), "binary_focal_crossentropy")
-        count, elements = backend.count_without(given, axis), backend.at_least_one(backend.length(given, axis))
-        scores = self._scores(backend, given)
-        weights = factors = None
-        if sample_weight is not None:
-            weights, per_element = broadcast_weight(
-                backend,
-                backend.weights(sample_weight, scores),
-                validation.without(shape, axis),
-                backend.lengths_without(given, axis),
-                shape,
-            )
-            factors = weights if per_element else backend.xp.expand_dims(weights, axis=axis)
-            weights = backend.mean(weights, axis) if per_element else weights
-        if self.reduction == "mean_over_positives":
-            # The losses are means over the axis; the sum over all elements is that many times larger.
-            by = backend.positives(y_true, scores) / elements
-        else:
-            by = divisor(backend, self.reduction, count, weights, None)
-        return Batch(backend, y_true, scores, given.dtype, factors, elements, by, count, weights)
-
-    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
-        terms: tuple[Any, ...] = batch.backend.binary(
-            self.parameters,
-            batch.labels,
-            batch.scores,
-            order,
-            batch.factors,
-            by * batch.elements,
-            total,
-            batch.dtype,
-        )
-        return terms if total else (batch.backend.mean(terms[0], self.parameters.axis), *terms[1:])
-
 
 class CategoricalFocalCrossentropy(FocalLoss):
     """`categorical_focal_crossentropy` as a loss object, with its parameters.
@@ -402,29 +323,6 @@ class CategoricalFocalCrossentropy(FocalLoss):
         super().__init__(name, reduction, dtype)
         self.parameters = Categorical(alpha, gamma, from_logits, label_smoothing, axis)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return functional.per_sample(self.parameters, y_true, y_pred)
-
-    def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Batch:
-        backend = backends.find(y_pred, y_true, sample_weight)
-        given = backend.float_array("y_pred", y_pred)
-        rows = backend.rows(self.parameters, y_true, given)
-        count, scores, weights = backend.count_without(given, rows.axis), self._scores(backend, given), None
-        if sample_weight is not None:
-            weights = backend.weights(sample_weight, scores)
-            shape = validation.without(backend.shape(given), rows.axis)
-            weights, _ = broadcast_weight(backend, weights, shape, backend.lengths_without(given, rows.axis))
-            if rows.valid is not None:
-                weights = backend.xp.where(rows.valid, weights, backend.xp.zeros_like(weights))
-        by = divisor(backend, self.reduction, count, weights, rows.valid)
-        return Batch(backend, rows, scores, given.dtype, weights, 1, by, count, weights, rows.valid)
-
-    def _compute(self, batch: Batch, order: int, by: float = 1.0, total: bool = True) -> tuple[Any, ...]:
-        terms: tuple[Any, ...] = batch.backend.categorical(
-            self.parameters, batch.labels, batch.scores, order, batch.factors, by, total, batch.dtype
-        )
-        return terms
-
 
 class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
     """`sparse_categorical_focal_crossentropy` as a loss object, with its parameters.
@@ -448,5 +346,5 @@ class SparseCategoricalFocalCrossentropy(CategoricalFocalCrossentropy):
         name: str | None = "sparse_categorical_focal_crossentropy",
         dtype: Any = None,
     ) -> None:
-        super(CategoricalFocalCrossentropy, self).__init__(name, reduction, dtype)
+        Loss.__init__(self, name, reduction, dtype)
         self.parameters = SparseCategorical(alpha, gamma, from_logits, label_smoothing, axis, ignore_class=ignore_class)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import losses
-from parfocal.core.batch import total_weight
+from parfocal import backends, losses
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
@@ -43,10 +42,11 @@ class FocalMetric:
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch; the arguments are those of the loss."""
-        batch = self.loss._batch(y_true, y_pred, sample_weight)
-        batch = batch._replace(scores=batch.backend.stopped(batch.scores))  # no gradient is computed in passing
-        self.total += float(self.loss._compute(batch, order=0)[0])
-        self.count += float(total_weight(batch.backend, batch.count, batch.weights, batch.valid))
+        backend = backends.find(y_pred, y_true, sample_weight)
+        scores = backend.detached(backend.float_array("y_pred", y_pred))  # no gradient is computed in passing
+        batch = backend.batch(self.loss.parameters, y_true, scores, sample_weight, dtype=self.loss.dtype)
+        self.total += float(backend.terms(batch, 0, summed=True)[0])
+        self.count += float(batch.total_weight())
 
     def result(self) -> Any:
         """The mean so far, in the metric's dtype; 0 before the first sample."""

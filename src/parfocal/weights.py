@@ -15,59 +15,60 @@ from parfocal.core import validation
 
 SCHEMES = ("inverse_frequency", "effective_number")
 
-# What pandas and polars call what `value_counts` returns, and the column of counts that grouping adds to a table.
+# Names of the result of `value_counts` in pandas and polars; and of the column of counts that grouping adds to a table.
 COUNT_NAMES = ("count", "proportion")
 COUNT_COLUMNS = (*COUNT_NAMES, "len", "size")
 
 
 class MissingLabelError(ValueError, TypeError):
-    """A label that is missing: a ValueError like other bad values; None among labels used to be a TypeError."""
+    """A label is missing: a ValueError like other bad values, and a TypeError, which None among labels used to be."""
 
 
 def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta: float | None = None) -> np.ndarray:
-    """One weight per class, larger for rarer classes, in the order of the sorted classes.
+    """One weight per class, in sorted order of the classes: larger for rarer classes.
 
     Parameters
     ----------
     labels_or_counts : either of
         labels  one per sample, (N,): numbers, strings or booleans in a list, a NumPy array, a pandas or polars Series
                 of any such type (also categorical and nullable ones), or a tensor that NumPy can read
-        counts  a mapping from class to count, such as a `dict` or a `collections.Counter`; or what `value_counts()` of
-                pandas or polars returns, whose index or first column holds the classes.  Shares do as well as counts
-                for the inverse frequency.
-    scheme : with n_k samples of class k among N in K classes,
+        counts  a mapping from class to count, such as a `dict` or a `collections.Counter`; or the result of
+                `value_counts()` of pandas or polars, whose index or first column holds the classes.  The inverse
+                frequency takes shares as well as counts.
+    scheme : with N samples in K classes, of which n_k in class k,
         "inverse_frequency"  N / (K n_k), as scikit-learn's `compute_class_weight("balanced")`
         "effective_number"   (1 - beta) / (1 - beta^n_k), scaled to sum to K (Cui et al. 2019, arXiv:1901.05555)
-    beta : in [0, 1), for the effective number only; by default (N - 1) / N, the paper's link of beta to N.
-        0 gives equal weights, beta towards 1 the inverse frequency.
+    beta : in [0, 1), for the effective number only; by default (N - 1) / N, as the paper relates beta to N.
+        0 gives equal weights; beta near 1 approaches the inverse frequency.
 
     Returns
     -------
-    float64 array of shape (K,).  A class with count 0 has weight 0: it has no sample to weigh.
+    float64 array of shape (K,).  A class with count 0 has weight 0: there are no samples to weight.
 
     Raises
     ------
-    ValueError for an unknown scheme, a beta outside [0, 1), counts that are negative, not finite, too large or too far
-    apart, no samples at all, shares with the effective number, a missing label or class (with its position), or numbers
+    ValueError for an unknown scheme; a beta outside [0, 1); counts that are negative, not finite, too large or too far
+    apart; no samples at all; shares with the effective number; a missing label or class (with its position); or numbers
     that could be counts as well as labels.
     TypeError for anything else that is not a list of labels or a mapping.
 
     Notes
     -----
-    A bare list of numbers is never taken for counts, and numbers that look like the counts of `np.bincount` are an
-    error: pass `dict(enumerate(counts))`, or, if they are labels, `collections.Counter(labels)`.  N numbers with K
-    different values, the largest m, are accepted as labels if
+    A plain list of numbers is never read as counts.  Numbers that look like the counts of `np.bincount` are an error:
+    pass `dict(enumerate(counts))`, or, if they are labels, `collections.Counter(labels)`.  N numbers with K different
+    values, of which m is the largest, are accepted as labels if
 
     - one is negative, or
     - they are every whole number from 0 to K - 1, or all are 1, or
     - they are every whole number from 1 to K, and N >= 5 K, or
-    - they are whole numbers with 0.7 m <= K, N >= 2 K and N >= 100: few codes are missing, or
+    - they are whole numbers with 0.7 m <= K, N >= 2 K and N >= 100, so that few codes are missing, or
     - N >= 20 K > 20, and N >= 5 m K, or N >= 1000 and K <= 100, or N >= 200 K: sparse codes in many samples.
 
-    Counts of hundreds of classes with few samples each may look the same; a mapping never does.
+    Counts of hundreds of classes with few samples each may pass as labels too; a mapping is never ambiguous.
 
-    A pandas Series called "count" or "proportion", with an index of its own, is counts if each number is there once, or
-    one number only, or they fall or sum to 1, as value_counts() has them; labels if 0 is among them; and else an error.
+    A pandas Series called "count" or "proportion" that has its own index is read as labels if it holds a 0, and as
+    counts if its numbers are all different or all equal, never increase, or sum to 1, as in the result of
+    value_counts().  Otherwise it is an error.
 
     >>> class_weights(["no"] * 90 + ["yes"] * 10)
     array([0.55555556, 5.        ])
@@ -87,7 +88,7 @@ def class_weights(labels_or_counts: Any, scheme: str = "inverse_frequency", beta
     if not np.isfinite(weights).all():
         raise ValueError(
             f"counts from {counts[counts > 0].min():g} to {counts.max():g} are so far apart that a weight is beyond "
-            "float64; leave out the classes that are next to never seen"
+            "float64; leave out the classes that almost never occur"
         )
     return weights
 
@@ -102,10 +103,10 @@ def by_effective_number(counts: np.ndarray, beta: float | None) -> np.ndarray:
     weights, seen, total = np.zeros(len(counts)), counts > 0, counts.sum()
     if math.isclose(total, 1) and (counts != np.floor(counts)).any():
         raise ValueError(
-            "the effective number depends on how many samples there are, and shares that sum to 1 don't say; give "
+            "the effective number depends on how many samples there are, which shares that sum to 1 do not say; give "
             "counts, or scheme='inverse_frequency'"
         )
-    # 1 - b^n = -expm1(n log b), which keeps its digits at n = 1 as well as at n = 1e9.
+    # 1 - b^n = -expm1(n log b), which is accurate from n = 1 to n = 1e9.
     log_beta = -math.inf
     if beta is None and total > 1:
         log_beta = math.log1p(-1 / total)
@@ -116,7 +117,7 @@ def by_effective_number(counts: np.ndarray, beta: float | None) -> np.ndarray:
 
 
 def count_classes(labels_or_counts: Any) -> np.ndarray:
-    """Samples per class as float64, classes sorted."""
+    """The number of samples of each class, in sorted order of the classes, as float64."""
     counts = labels_or_counts if isinstance(labels_or_counts, Mapping) else counted_by_frame(labels_or_counts)
     if counts is not None:
         return sorted_counts(counts)
@@ -161,11 +162,11 @@ def as_count(value: Any) -> float:
 
 
 def counted_by_frame(given: Any) -> dict[Any, Any] | None:
-    """Counts by class, if it is what `value_counts` returns: a Series in pandas, a table of two columns elsewhere."""
+    """Counts by class if `given` came from `value_counts`: a Series in pandas, a table of two columns in polars."""
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if pandas is not None and isinstance(given, pandas.Series):
         index, name = given.index, given.name
-        # Labels in a column called "count" have the rows' numbers as their index.
+        # Labels in a column called "count" have row numbers as their index.
         if not isinstance(name, str) or name not in COUNT_NAMES or isinstance(index, pandas.RangeIndex):
             return None
         if not index.is_unique or pandas.api.types.is_bool_dtype(given) or given.dtype.kind not in "iuf":
@@ -173,7 +174,7 @@ def counted_by_frame(given: Any) -> dict[Any, Any] | None:
         values = given.to_numpy(dtype=np.float64, na_value=np.nan)
         classes = np.unique(values)
         if 0 in classes and not isinstance(index.dtype, pandas.CategoricalDtype):
-            return None  # what was not seen is not counted
+            return None  # value_counts() has no zeros, except for categories
         many = len(values) >= 5 * len(classes) and not could_be_counts(classes, len(values))
         if many or not look_counted(values, classes):
             raise ValueError(
@@ -196,16 +197,16 @@ def counted_by_frame(given: Any) -> dict[Any, Any] | None:
 
 
 def look_counted(values: np.ndarray, classes: np.ndarray) -> bool:
-    """Whether numbers, of which these are the different ones, look like counts: none there twice, or in their order."""
+    """Whether numbers, whose different values are `classes`, look like counts: all different, or in order of size."""
     if len(classes) in (1, len(values)) or math.isclose(values.sum(), 1):
         return True
     return bool((np.diff(values) <= 0).all())
 
 
 def could_be_counts(classes: np.ndarray, samples: int) -> bool:
-    """Whether numbers, of which these are the different ones, need not be labels.  `class_weights` has the rule.
+    """Whether numbers, whose different values are `classes`, may be counts.  `class_weights` states the rule.
 
-    Tried on the counts of CIFAR's, ImageNet's and iNaturalist's long-tailed, stepped and balanced versions, and on
+    It was tried on the counts of long-tailed, stepped and balanced versions of CIFAR, ImageNet and iNaturalist, and on
     labels with missing, sparse and shifted codes: tests/test_weights.py.
     """
     if not len(classes) or classes[0] < 0:
@@ -226,15 +227,15 @@ def could_be_counts(classes: np.ndarray, samples: int) -> bool:
 
 def ambiguous(given: Any, numbers: np.ndarray) -> str:
     if hasattr(given, "to_dict"):  # a Series of pandas, whose index may hold the classes
-        cure = "class_weights(counts.to_dict()), with the classes in the index"
+        remedy = "class_weights(counts.to_dict()), with the classes in the index"
     else:
         example = dict(enumerate(numbers.tolist())) if len(numbers) <= 6 else {0: 990, 1: 10}
-        cure = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
+        remedy = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
     labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
     numbers_given = validation.counted(len(numbers), "number")
     return (
         f"{numbers_given}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
-        f"counts, pass them as a mapping from class to count, e.g. {cure}; if they are labels, "
+        f"counts, pass them as a mapping from class to count, e.g. {remedy}; if they are labels, "
         f"class_weights(collections.Counter({labels}))"
     )
 
@@ -243,9 +244,9 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
 
 
 def labels_as_array(given: Any) -> np.ndarray:
-    """One label per sample, none missing: numbers, strings or booleans, as objects where NumPy gains nothing."""
+    """One label per sample, none missing: numbers, strings or booleans; an object array unless all are numbers."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
-        missing(np.ma.getmaskarray(given), given)
+        raise_missing(np.ma.getmaskarray(given), given)
     try:
         labels = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -259,21 +260,21 @@ def labels_as_array(given: Any) -> np.ndarray:
             f"got {type(given).__name__} of shape {labels.shape} and dtype {labels.dtype}{hint}"
         )
     if labels.dtype.kind in "OT" or (labels.dtype.kind in "US" and isinstance(given, Sequence)):
-        # NumPy makes strings of all that stands beside strings: NaN would be a class called "nan".
+        # NumPy turns everything in a list with strings into strings: NaN would become a class called "nan".
         return labels_of_objects(list(given) if isinstance(given, Sequence) else labels.tolist())
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         if np.isnan(labels).any():
-            missing(np.isnan(labels), labels)
+            raise_missing(np.isnan(labels), labels)
         raise ValueError(f"labels must not be infinite; got {validation.first_bad(np.isinf(labels), labels)}")
     return labels
 
 
 def labels_of_objects(labels: list[Any]) -> np.ndarray:
     kinds = {kind: label_kind(kind) for kind in set(map(type, labels))}
-    if not all(issubclass(kind, str | bytes | int) for kind in kinds):  # which are never missing
-        gone = np.fromiter(map(is_missing, labels), dtype=bool, count=len(labels))
-        if gone.any():
-            missing(gone, labels)
+    if not all(issubclass(kind, str | bytes | int) for kind in kinds):  # these types are never missing
+        where = np.fromiter(map(is_missing, labels), dtype=bool, count=len(labels))
+        if where.any():
+            raise_missing(where, labels)
     if set(kinds.values()) == {"number"}:
         numbers = np.asarray(labels)
         if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
@@ -296,14 +297,14 @@ def label_kind(kind: type) -> str | None:
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, and pandas's NA and NaT, which are known by name: pandas need not be there."""
+    """Whether a value is None, NaN, or pandas's NA or NaT.  Those are recognised by name, without importing pandas."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating) and bool(value != value)
 
 
-def missing(gone: np.ndarray, labels: Any) -> None:
-    first, count = int(np.argmax(gone)), int(np.count_nonzero(gone))
+def raise_missing(where: np.ndarray, labels: Any) -> None:
+    first, count = int(np.argmax(where)), int(np.count_nonzero(where))
     others = f" ({count} missing labels in all)" if count > 1 else ""
     raise MissingLabelError(
         f"labels must be one list without missing values (None, NaN, NA); position {first} holds "

@@ -1,16 +1,19 @@
 """Which array library an array belongs to, found without importing any.
 
-The type of `y_pred` decides: the first part of the module that defines it, or a base of it, names its library.  There
-is no global switch.  Each library has a file here; what a backend must have is written down in `base.Tensors`.
+The type of the scores decides: the first part of the module that defines it, or a base of it, names its library.  There
+is no global switch.  Each library has a file here; what a backend has is written down in `base.Backend`.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from numpy import ndarray
 
-from parfocal.backends import numpy
+from parfocal.backends.base import Backend
+from parfocal.backends.numpy import NUMPY
+from parfocal.core.validation import KERAS, Host
 
 # Libraries that have a file here, by the first part of the module of their array types.
 LIBRARIES = {
@@ -34,31 +37,32 @@ def library_of(array: Any) -> str:
     return "numpy"
 
 
-def find(y_pred: Any, y_true: Any = None, sample_weight: Any = None, traced: bool = False) -> Any:
-    """The backend of `y_pred`.  The other arrays must be of the same library, or NumPy's.
+def find(scores: Any, labels: Any = None, weight: Any = None, differentiable: bool = False, host: Host = KERAS) -> Any:
+    """The backend of `scores`.  The other arrays must be of the same library, or NumPy's.
 
-    `traced` asks for one that computes with the library's own operations.
+    `differentiable` asks for one that computes with the library's own operations.
     """
-    if type(y_pred) is ndarray and type(y_true) is ndarray and sample_weight is None:
-        return numpy  # the usual case, in a tenth of the time
-    library = library_of(y_pred)
-    same_library("y_true", y_true, library)
-    same_library("sample_weight", sample_weight, library)
+    if type(scores) is ndarray and type(labels) is ndarray and weight is None:
+        return NUMPY  # the usual case, in a tenth of the time
+    library = library_of(scores)
+    if labels is not None and type(labels) is not type(scores):
+        same_library(host.labels, labels, library, host)
+    if weight is not None and type(weight) is not type(scores):
+        same_library(host.weight, weight, library, host)
     if library == "numpy":
-        return numpy
+        return NUMPY
     module = loaded.get(library) or load(library)
     if library == "torch":
-        return module.backend(y_pred, y_true, sample_weight, traced)
-    if library in LIBRARIES.values():
-        return module.BACKEND
-    return module.Tensors(module.StandardNamespace(y_pred.__array_namespace__()))
+        return module.backend(scores, labels, weight, differentiable, host)
+    return module.backend(scores)
 
 
-def same_library(name: str, array: Any, library: str) -> None:
-    if array is not None and library_of(array) not in (library, "numpy"):
+def same_library(name: str, array: Any, library: str, host: Host) -> None:
+    found = library_of(array)
+    if found not in (library, "numpy"):
         raise TypeError(
-            f"{name} is a {library_of(array)} array and y_pred a {library} one; convert both to one library, or "
-            f"{name} to NumPy, which goes with any y_pred"
+            f"{name} is a {found} array and {host.scores} a {library} one; convert both to one library, or "
+            f"{name} to NumPy, which goes with any {host.scores}"
         )
 
 
@@ -67,22 +71,9 @@ loaded: dict[str, Any] = {}
 
 def load(library: str) -> Any:
     """The file of that library, which the user has imported, or there would be no such array."""
-    module: Any
-    if library == "torch":
-        from parfocal.backends import torch
+    name = library if library in LIBRARIES.values() else "standard"
+    loaded[library] = importlib.import_module(f"parfocal.backends.{name}")
+    return loaded[library]
 
-        module = torch
-    elif library == "jax":
-        from parfocal.backends import jax
 
-        module = jax
-    elif library == "tensorflow":
-        from parfocal.backends import tensorflow
-
-        module = tensorflow
-    else:
-        from parfocal.backends import base
-
-        module = base
-    loaded[library] = module
-    return module
+__all__ = ["Backend", "find", "library_of"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parfocal.backends.base import Tensors
+from parfocal.backends.base import Backend
 from parfocal.core.formula import Array
 from parfocal.core.laws import Law
 
@@ -43,7 +43,7 @@ class Namespace:
 NAMESPACE = Namespace()
 
 
-def apart(*arrays: Array) -> tuple[Array, ...]:
+def unfused(*arrays: Array) -> tuple[Array, ...]:
     """The arrays, but XLA does not see that they are the same.
 
     On a processor XLA computes what two results share only once, into memory, and then with scalars: loss and gradient
@@ -59,7 +59,7 @@ def loss(law: Law, scores: Array, *constants: Array) -> Array:
 
 @loss.defjvp
 def loss_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    slope = gradient(law, *(primals if law.by_row else apart(*primals)))
+    slope = gradient(law, *(primals if law.by_row else unfused(*primals)))
     return loss(law, *primals), law.along(NAMESPACE, slope, tangents[0])
 
 
@@ -74,20 +74,24 @@ def gradient_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, .
     return gradient(law, *primals), law.product(NAMESPACE, scores, tangents[0], *constants)
 
 
-class Jax(Tensors):
+class Jax(Backend):
     def from_numpy(self, array: np.ndarray, like: Array) -> Array:
         return jnp.asarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
-    def is_ours(self, values: Any) -> bool:
+    def owns(self, values: Any) -> bool:
         return isinstance(values, jax.Array)
 
-    def stopped(self, array: Array) -> Array:
+    def detached(self, array: Array) -> Array:
         return jax.lax.stop_gradient(array)
 
-    def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
+    def differentiable_term(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
         if order < 2:
             return (loss, gradient)[order](law, scores, *constants)
         return law.terms(NAMESPACE, scores, 2, *constants)[2]
 
 
 BACKEND = Jax(jnp)  # posteriors ask for a log1p of more than 1
+
+
+def backend(scores: Array) -> Jax:
+    return BACKEND

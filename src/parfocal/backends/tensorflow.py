@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from parfocal.backends.base import Tensors
+from parfocal.backends.base import Backend
 from parfocal.core.formula import Array
 from parfocal.core.laws import Law
 
@@ -72,11 +72,11 @@ class Namespace:
         return tf.transpose(values, order)
 
 
-class TensorFlow(Tensors):
+class TensorFlow(Backend):
     def from_numpy(self, array: np.ndarray, like: Array) -> Array:
         return tf.convert_to_tensor(array)
 
-    def is_ours(self, values: Any) -> bool:
+    def owns(self, values: Any) -> bool:
         return tf.is_tensor(values) or isinstance(values, tf.Variable)
 
     def shape(self, array: Array) -> tuple[int | None, ...]:
@@ -98,10 +98,10 @@ class TensorFlow(Tensors):
     def number(self, value: Any, like: Array) -> Any:
         return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
 
-    def stopped(self, array: Array) -> Array:
+    def detached(self, array: Array) -> Array:
         return tf.stop_gradient(array)
 
-    def stated(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
+    def differentiable_term(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
         """The term of that order; its derivative is the next term, and the derivative of that one the law's product."""
         constants = tuple(tf.stop_gradient(constant) for constant in constants)
 
@@ -112,7 +112,7 @@ class TensorFlow(Tensors):
             def backward(upstream: Array) -> Array:
                 if order == 1:
                     return law.product(Namespace, scores, upstream, *constants)
-                return upstream * self.stated(law, 1, scores, constants)
+                return upstream * self.differentiable_term(law, 1, scores, constants)
 
             return value, backward
 
@@ -120,3 +120,7 @@ class TensorFlow(Tensors):
 
 
 BACKEND = TensorFlow(Namespace)
+
+
+def backend(scores: Array) -> TensorFlow:
+    return BACKEND

@@ -1,28 +1,31 @@
 """PyTorch tensors, in two ways with the same derivatives.
 
-(a) Eager tensors in the processor's memory go to the native kernel as they lie (`Eager`): loss and gradient in one
-    pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
+(a) Eager tensors in the processor's memory go to the native kernel as they lie (`TorchKernel`): loss and gradient in
+    one pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
     cost.
-(b) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second
-    derivatives) runs the formula in torch operations (`Traced`), without a graph break and without waiting for a
-    device.
+(b) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second derivatives,
+    posteriors) runs the formula in torch operations (`TorchOperations`), without a graph break and without waiting for
+    a device.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from parfocal.backends import kernel, numpy
-from parfocal.backends.base import Rows, Tensors
+from parfocal.backends import kernel
+from parfocal.backends.base import HARMLESS, Backend
+from parfocal.backends.numpy import FLOAT64, NAMESPACE, NumPy
 from parfocal.core import parameters
+from parfocal.core.batch import Batch
 from parfocal.core.laws import Law
 from parfocal.core.parameters import Binary, Categorical
+from parfocal.core.validation import KERAS, Host
 
 # -- torch operations under the array API's names
 
@@ -41,8 +44,8 @@ class Namespace:
 
     @staticmethod
     def once(values: Tensor) -> Tensor:
-        """Inductor (2.13) writes a value out at each use until it meets one in memory: three sums with their errors in
-        a row took it minutes.  A view with strides is one; the loops are fused all the same."""
+        """Inductor 2.13 inlines an expression at every use unless it is a buffer; three chained two_sums took minutes
+        to compile.  A strided view forces a buffer and is still fused."""
         return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
 
     @staticmethod
@@ -96,7 +99,7 @@ class Term(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return turned(Term, ctx, upstream[0])
+        return backward_of(Term, ctx, upstream[0])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -108,34 +111,35 @@ class Term(torch.autograd.Function):
 
 
 class CompiledTerm(torch.autograd.Function):
-    """The same for torch.compile (2.13), which traces no `jvp`, and on the way back no `*constants`: None fills up."""
+    """torch.compile 2.13 supports neither `jvp` nor variadic inputs in backward, so this variant takes exactly four
+    constants, padded with None."""
 
     @staticmethod
     def forward(ctx: Any, law: Law, order: int, scores: Tensor, a: Any, b: Any, c: Any, d: Any) -> Tensor:
         ctx.law, ctx.order = law, order
         ctx.save_for_backward(scores, a, b, c, d)
-        return Term.forward(law, order, scores, *given(a, b, c, d))
+        return Term.forward(law, order, scores, *without_none(a, b, c, d))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return turned(CompiledTerm, ctx, upstream[0])
+        return backward_of(CompiledTerm, ctx, upstream[0])
 
 
-def given(*constants: Tensor | None) -> list[Tensor]:
+def without_none(*constants: Tensor | None) -> list[Tensor]:
     return [constant for constant in constants if constant is not None]
 
 
-def turned(function: Any, ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """What a term's backward returns: its derivative to the scores, along what comes from above."""
+def backward_of(function: Any, ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward pass of a term: its derivative with respect to the scores, times the upstream gradient."""
     scores, *constants = ctx.saved_tensors
     if ctx.order == 0:
         gradient = upstream * function.apply(ctx.law, 1, scores, *constants)
     else:
-        gradient = ctx.law.product(Namespace(scores.device), scores, upstream, *given(*constants))
+        gradient = ctx.law.product(Namespace(scores.device), scores, upstream, *without_none(*constants))
     return None, None, gradient, *(None for _ in constants)
 
 
-class Traced(Tensors):
+class TorchOperations(Backend):
     """Torch operations, wherever the tensors lie."""
 
     def from_numpy(self, array: np.ndarray, like: Tensor) -> Tensor:
@@ -145,13 +149,13 @@ class Traced(Tensors):
         copy = np.array(array, array.dtype.newbyteorder("="), order="C")
         return torch.from_numpy(copy).to(like.device, non_blocking=True)
 
-    def is_ours(self, values: Any) -> bool:
+    def owns(self, values: Any) -> bool:
         return isinstance(values, Tensor)
 
-    def stopped(self, array: Tensor) -> Tensor:
+    def detached(self, array: Tensor) -> Tensor:
         return array.detach()
 
-    def quiet(self) -> AbstractContextManager[Any]:
+    def no_warnings(self) -> AbstractContextManager[Any]:
         return nullcontext()  # torch warns of nothing, and its compiler knows no errstate
 
     def number(self, value: Any, like: Tensor) -> Any:
@@ -162,122 +166,101 @@ class Traced(Tensors):
     def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
-                f"{name} is on the device {values.device} and y_pred on {like.device}; bring both to one, "
-                f"{name}.to(y_pred.device)"
+                f"{name} is on the device {values.device}, and the scores are on {like.device}; bring both to one, "
+                f"{name}.to({str(like.device)!r})"
             )
         return super().companion(name, values, like)
 
-    def stated(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
+    def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:
             return law.terms(self.xp, scores, 2, *constants)[2]
         if torch.compiler.is_compiling():
             return CompiledTerm.apply(law, order, scores, *constants, *[None] * (4 - len(constants)))
         return Term.apply(law, order, scores, *constants)
 
-    def terms(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> list[Tensor]:
+    def all_terms(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> list[Tensor]:
         if order == 0:
-            return super().terms(law, order, scores, constants)
+            return super().all_terms(law, order, scores, constants)
         return list(law.terms(self.xp, scores.detach(), order, *constants))
+
+    def count_true(self, mask: Tensor) -> Tensor:
+        return mask.sum()  # int64: exact
 
 
 # -- the native kernel on the tensors' own memory
 
 
-class Job(NamedTuple):
-    """One loss that the NumPy backend computes, and what it takes to compute it again on the way back."""
-
-    of: str  # "binary" or "categorical"
-    parameters: Any
-    labels: Any  # as the NumPy backend takes them
-    weights: np.ndarray | None
-    by: float
-    total: bool
-    given: Any  # the caller's labels: changed in place, they are torch's error on the way back
-
-    def run(self, scores: Tensor, order: int, dtype: Any, cotangent: Tensor | None = None) -> tuple[Any, ...]:
-        """The loss, and its derivatives times a cotangent, as NumPy's; with a cotangent nobody asks for the losses."""
-        terms: tuple[Any, ...] = getattr(numpy, self.of)(
-            self.parameters,
-            self.labels,
-            scores.detach().numpy(),
-            order,
-            self.weights,
-            self.by,
-            self.total or cotangent is not None,
-            dtype,
-            cotangent=None if cotangent is None else host(cotangent),
-            threads=kernel.threads_beside_torch(),
-        )
-        return terms
-
-    def with_own_labels(self) -> Job:
-        rows = self.labels
-        return self._replace(
-            labels=rows._replace(labels=rows.labels.copy()) if isinstance(rows, numpy.Rows) else rows.copy()
-        )
-
-    def loss(self, value: Any, scores: Tensor) -> Tensor:
-        if self.total:
-            return torch.scalar_tensor(value, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
-        return torch.from_numpy(np.asarray(value))
-
-    def differentiable_gradient(self, scores: Tensor, upstream: Tensor) -> Tensor:
-        """The gradient as torch operations that can be differentiated again."""
-        traced, rows, weights = Traced(Namespace(scores.device)), self.labels, self.weights
-        if isinstance(rows, numpy.Rows):
-            valid = None if rows.valid is None else traced.from_numpy(rows.valid, scores)
-            rows = Rows(traced.from_numpy(rows.labels, scores), rows.axis, valid)
-        if weights is not None:
-            weights = traced.weights(weights, scores)
-        with torch.enable_grad():
-            loss = getattr(traced, self.of)(self.parameters, rows, scores, 0, weights, self.by, self.total)[0]
-            return torch.autograd.grad(loss, scores, upstream.to(loss.dtype), create_graph=True)[0]
-
-
 class KernelLoss(torch.autograd.Function):
-    """The loss of a job, with its gradient from the same pass where the losses are summed.
+    """The loss of a batch, with its gradient from the same pass where the losses are summed.
 
     A sum is nearly always multiplied by 1, and then its gradient is handed out as it is; another factor is multiplied
-    into it.  Losses that are not summed get their gradient on the way back, in one more pass of the kernel with the
-    factors in it: to keep a gradient and to multiply it later costs more.
+    into it.  Unreduced losses compute the gradient in backward, in a second kernel pass that applies the upstream
+    factors: cheaper than storing the gradient and multiplying it.
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, job: Job) -> Tensor:
-        dtype = NUMPY_DTYPES[scores.dtype]
-        if isinstance(job.given, np.ndarray):  # torch does not see it change
-            job = job.with_own_labels()
-        ctx.save_for_backward(scores, job.given if isinstance(job.given, Tensor) else None)
-        ctx.job, ctx.gradient = job, None
-        if not job.total:
-            return job.loss(job.run(scores, 0, dtype)[0], scores)
-        value, gradient = job.run(scores, 1, dtype)
+    def forward(ctx: Any, scores: Tensor, batch: Batch, divisor: float, summed: bool) -> Tensor:
+        labels = batch.source[1]
+        if isinstance(labels, Tensor):  # saved so that autograd reports an in-place change before backward
+            ctx.save_for_backward(scores, labels)
+        else:
+            ctx.save_for_backward(scores)
+            batch = batch._replace(labels=batch.labels.copy())
+        ctx.batch, ctx.divisor, ctx.summed, ctx.gradient = batch, divisor, summed, None
+        if not summed:
+            return as_tensor(batch.backend.in_numpy(batch, 0)[0], scores)
+        value, gradient = batch.backend.in_numpy(batch, 1, divisor, True)
         ctx.gradient = torch.from_numpy(gradient)
-        return job.loss(value, scores)
+        return as_tensor(value, scores)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() or not has_memory(upstream[0]):  # it is going to be differentiated, or batched
-            return ctx.job.differentiable_gradient(ctx.saved_tensors[0], upstream[0]), None
+        batch, scores = ctx.batch, ctx.saved_tensors[0]
+        if torch.is_grad_enabled() or not has_memory(upstream[0]):  # it is going to be differentiated, or is batched
+            gradient = differentiable_gradient(batch, scores, upstream[0], ctx.divisor, ctx.summed)
+            return gradient, None, None, None
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # not summed, or the way back a second time
-            scores, job = ctx.saved_tensors[0], ctx.job
-            cotangent = None if job.total else upstream[0]
-            gradient = torch.from_numpy(job.run(scores, 1, NUMPY_DTYPES[scores.dtype], cotangent)[1])
-        if ctx.job.total and (factor := upstream[0].item()) != 1.0:
+        if gradient is None:  # unreduced, or a second backward pass
+            cotangent = None if ctx.summed else upstream[0]
+            gradient = torch.from_numpy(batch.backend.in_numpy(batch, 1, ctx.divisor, True, cotangent)[1])
+        if ctx.summed and (factor := upstream[0].item()) != 1.0:
             gradient.mul_(factor)
-        return gradient, None
+        return gradient, None, None, None
 
 
 # Function.apply first looks for functorch, and `backend` has done that.
 apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 
-NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: np.dtype("float32"), torch.float64: numpy.FLOAT64}
+NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: np.dtype("float32"), torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own
 PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def host(values: Any) -> Any:
+def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divisor: float, summed: bool) -> Tensor:
+    """The gradient as torch operations that can be differentiated again."""
+    backend = TorchOperations(Namespace(scores.device))
+    labels, valid = backend.from_numpy(batch.labels, scores), batch.valid
+    weight = None if batch.weight is None else backend.weights(batch.weight, scores)
+    with torch.enable_grad():
+        kept = scores
+        if valid is not None:
+            valid = backend.from_numpy(valid, scores)
+            kept = torch.where(valid if batch.binary else valid.unsqueeze(batch.axis), scores, HARMLESS)
+        made = batch._replace(
+            backend=backend, labels=labels, scores=kept, weight=weight, valid=valid, dtype=scores.dtype
+        )
+        loss = backend.computed(made, 0, divisor, summed, scores.dtype, False)[0]
+        return torch.autograd.grad(loss, scores, upstream.to(loss.dtype), create_graph=True)[0]
+
+
+def as_tensor(value: Any, scores: Tensor) -> Tensor:
+    """Losses, or their sum, of the kernel."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    return torch.scalar_tensor(value, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
+
+
+def in_memory(values: Any) -> Any:
     """A tensor as the NumPy array in the same memory; anything else as it is."""
     if not isinstance(values, Tensor):
         return values
@@ -286,125 +269,117 @@ def host(values: Any) -> Any:
     return values.detach().numpy() if values.requires_grad else values.numpy()
 
 
-class Eager:
-    """The NumPy backend for labels and weights, and for scores that are tensors.  It has what `Tensors` has."""
+class TorchKernel(NumPy):
+    """NumPy's backend on the memory of tensors.  `Batch.source` has the tensors themselves."""
 
-    xp = np
-    length = staticmethod(numpy.length)
-    shape = staticmethod(numpy.shape)
-    lengths_without = staticmethod(numpy.lengths_without)
-    count_true, or_one = staticmethod(numpy.count_true), staticmethod(numpy.or_one)
-    at_least_one = staticmethod(numpy.at_least_one)
+    def batch(
+        self,
+        parameters: Binary | Categorical,
+        labels: Any,
+        scores: Tensor,
+        weight: Any = None,
+        valid: Any = None,
+        host: Host = KERAS,
+        dtype: Any = None,
+    ) -> Batch:
+        derivatives = scores.dtype
+        if derivatives not in NUMPY_DTYPES:
+            scores = OPERATIONS.float_array(host.scores, scores)
+            derivatives, scores = scores.dtype, scores.to(WIDE.get(scores.dtype, scores.dtype))
+        if dtype is not None and getattr(torch, dtype) is not scores.dtype:
+            rounded = OPERATIONS.rounded(scores, dtype, parameters.from_logits)
+            scores = rounded.to(WIDE.get(rounded.dtype, rounded.dtype))
+        weight = None if weight is None else in_memory(weight)
+        valid = None if valid is None else in_memory(valid)
+        made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
+        if made.scores.ndim != scores.ndim:
+            scores = scores.reshape(made.scores.shape)
+        return made._replace(dtype=derivatives, source=(scores, labels))
 
-    def count_without(self, array: Tensor, axis: int) -> int:
-        return array.numel() // array.shape[axis] if array.shape[axis] else numpy.count_without(array, axis)
+    def computed(
+        self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, positive: bool
+    ) -> tuple[Tensor, ...]:
+        scores = batch.source[0]
+        if order == 0 and scores.requires_grad and torch.is_grad_enabled():
+            return (apply_kernel(scores, batch, divisor if summed else 1.0, summed),)
+        numpys = NUMPY_DTYPES[WIDE.get(dtype, dtype)]
+        loss, *slopes = self.in_numpy(batch, order, divisor, summed, None, numpys, positive)
+        return (as_tensor(loss, scores), *(self.cast(torch.from_numpy(slope), dtype) for slope in slopes))
 
-    def stopped(self, array: Tensor) -> Tensor:
+    def in_numpy(
+        self,
+        batch: Batch,
+        order: int,
+        divisor: float = 1.0,
+        summed: bool = False,
+        cotangent: Tensor | None = None,
+        dtype: np.dtype | None = None,
+        positive: bool = False,
+    ) -> tuple[Any, ...]:
+        """`NumPy.computed`, with the threads that torch leaves, and its derivatives times a cotangent."""
+        dtype = batch.scores.dtype if dtype is None else dtype
+        factor = None if cotangent is None else in_memory(cotangent)
+        if batch.parameters.native and kernel.active is not None:
+            compute, threads = kernel.binary if batch.binary else kernel.softmax, kernel.threads_beside_others
+            return compute(batch, order, divisor, summed, dtype, positive, factor, threads)
+        loss, *slopes = super().computed(batch, order, divisor, summed, dtype, positive)
+        if factor is None:
+            return (loss, *slopes)
+        factor = factor if batch.binary else np.expand_dims(factor, batch.axis)
+        return (loss, *((slope * factor).astype(dtype) for slope in slopes))
+
+    def float_array(self, name: str, values: Any) -> Any:
+        return OPERATIONS.float_array(name, values)
+
+    def detached(self, array: Tensor) -> Tensor:
         return array.detach()
 
-    def float_array(self, name: str, values: Tensor) -> Tensor:
-        return TRACED.float_array(name, values)
-
-    def binary_scores(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        if y_pred.dtype in NUMPY_DTYPES and (y_pred.ndim > 1 or y_pred.shape == getattr(y_true, "shape", None) != ()):
-            return y_pred  # the usual cases
-        return TRACED.binary_scores(y_true, y_pred)
-
-    def cast(self, values: Tensor, dtype: Any) -> Tensor:
-        if isinstance(dtype, str):
-            dtype = getattr(torch, dtype)
+    def cast(self, values: Any, dtype: Any) -> Any:
+        if not isinstance(values, Tensor):
+            return super().cast(values, dtype)
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         return values if values.dtype == dtype else values.to(dtype)
 
-    def is_double(self, scores: Tensor) -> bool:
-        return scores.dtype == torch.float64
-
-    def weights(self, values: Any, like: Tensor) -> np.ndarray:
-        return numpy.weights(host(values), like)
-
-    def positives(self, y_true: Any, like: Tensor) -> float:
-        return numpy.positives(host(y_true), like)
-
     def mean(self, values: Any, axis: int) -> Any:
-        return numpy.mean(values, axis) if isinstance(values, np.ndarray) else TRACED.mean(values, axis)
+        return OPERATIONS.mean(values, axis) if isinstance(values, Tensor) else super().mean(values, axis)
 
-    def shaped_like(self, term: Tensor, y_pred: Tensor) -> Tensor:
-        return term.reshape(y_pred.shape)
-
-    def rows(self, parameters: Categorical, y_true: Any, y_pred: Tensor) -> numpy.Rows:
-        return numpy.rows(parameters, host(y_true), y_pred, y_true)
-
-    def binary(
-        self,
-        parameters: Binary,
-        y_true: Any,
-        y_pred: Tensor,
-        order: int,
-        weights: np.ndarray | None = None,
-        by: float = 1.0,
-        total: bool = False,
-        dtype: Any = None,
-    ) -> tuple[Tensor, ...]:
-        """What `backends.numpy.binary` returns, but for the curvature of boosters."""
-        labels = numpy.binary_labels(host(y_true), y_pred)
-        by = by if total or order else 1.0  # losses that are not summed are not divided: their mean is still to come
-        return self.computed(Job("binary", parameters, labels, weights, by, total, y_true), y_pred, order, dtype)
-
-    def categorical(
-        self,
-        parameters: Categorical,
-        batch: numpy.Rows,
-        y_pred: Tensor,
-        order: int,
-        weights: np.ndarray | None = None,
-        by: float = 1.0,
-        total: bool = False,
-        dtype: Any = None,
-    ) -> tuple[Tensor, ...]:
-        """What `backends.numpy.categorical` returns, but for the curvature of boosters."""
-        return self.computed(
-            Job("categorical", parameters, batch, weights, by, total, batch.given), y_pred, order, dtype
-        )
-
-    def computed(self, job: Job, y_pred: Tensor, order: int, dtype: Any) -> tuple[Tensor, ...]:
-        scores = y_pred if y_pred.dtype in NUMPY_DTYPES else y_pred.to(WIDE[y_pred.dtype])
-        if order == 0 and scores.requires_grad and torch.is_grad_enabled():
-            return (apply_kernel(scores, job),)
-        dtype = scores.dtype if dtype is None else dtype
-        loss, *slopes = job.run(scores, order, NUMPY_DTYPES[WIDE.get(dtype, dtype)])
-        return (job.loss(loss, scores), *(self.cast(torch.from_numpy(slope), dtype) for slope in slopes))
+    def like_scores(self, term: Tensor, scores: Tensor) -> Tensor:
+        return term.reshape(scores.shape)
 
 
-EAGER, TRACED = Eager(), Traced(Namespace(torch.device("cpu")))
-parameters.is_compiling = torch.compiler.is_compiling
+KERNEL, OPERATIONS = TorchKernel(NAMESPACE), TorchOperations(Namespace(torch.device("cpu")))
+parameters.do_not_remember_while(torch.compiler.is_compiling)
 
 
-def backend(y_pred: Tensor, y_true: Any, weight: Any, traced: bool) -> Eager | Traced:
-    if isinstance(y_true, Tensor) and y_true.requires_grad:
-        raise ValueError("y_true requires a gradient, and labels are constants here; pass y_true.detach()")
-    plain = not traced and is_eager() and is_plain(y_pred) and is_plain(y_true) and is_plain(weight)
-    if plain and not getattr(weight, "requires_grad", False):
-        return EAGER
-    return Traced(Namespace(y_pred.device))
+def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host: Host) -> Any:
+    """The kernel where all arguments lie in the processor's memory, and nothing but a plain backward pass is coming."""
+    if isinstance(labels, Tensor) and labels.requires_grad:
+        name = host.labels
+        raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
+    if not differentiable and kernel_reads(scores, labels, weight):
+        return KERNEL
+    return TorchOperations(Namespace(scores.device))
 
 
-def is_plain(values: Any) -> bool:
-    """Whether an argument lies in the processor's memory as the kernel can read it; not asked under torch.compile."""
-    if type(values) in PLAIN:
-        return values.is_cpu and values.layout is torch.strided and not values.is_neg()
-    return not isinstance(values, Tensor)
-
-
-def has_memory(values: Tensor) -> bool:
-    """Whether it is one tensor: `is_grads_batched` hands the way back many in one, which no operation can look into."""
-    return bool(torch._C._dispatch_keys(values).has(torch._C.DispatchKey.CPU))
-
-
-def is_eager() -> bool:
-    """Whether operations are carried out at once, on values: nothing traces, batches or differentiates them forward."""
-    return not (
+def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:
+    """Whether operations are carried out at once, on plain values in the processor's memory."""
+    if (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state()
         or forward_ad._current_level >= 0
-    )
+    ):
+        return False
+    for values in (scores, labels, weight):
+        if type(values) in PLAIN:
+            if not values.is_cpu or values.layout is not torch.strided or values.is_neg():
+                return False
+        elif isinstance(values, Tensor):
+            return False
+    return not getattr(weight, "requires_grad", False)
+
+
+def has_memory(values: Tensor) -> bool:
+    """False for the batched tensors of `is_grads_batched`, which have no CPU storage to read."""
+    return bool(torch._C._dispatch_keys(values).has(torch._C.DispatchKey.CPU))

@@ -1,21 +1,23 @@
-"""Temperature and class bias on a posterior's logits: the fit, in NumPy alone.
+"""Fits a temperature T and class biases b to the logits of a posterior, with NumPy alone.
 
-For N held-out samples with log-odds s_i or log-probabilities s_ik, labels y and weights w, over a = 1/T >= 0 and b:
+For N held-out samples with log-odds s_i or log-probabilities s_ik, labels y and weights w, it minimises F over
+a = 1/T >= 0 and b:
 
     binary    F(a, b) = sum_i w_i [log(1 + e^t_i) - y_i t_i]                       t_i = a s_i + b
                         + prior_weight / 2 [(a - 1)^2 + b^2 / 2]
     softmax   F(a, b) = sum_i w_i sum_k y_ik [log(sum_j e^t_ij) - t_ik]            t_ik = a s_ik + b_k
                         + prior_weight / 2 [(a - 1)^2 + sum_k b_k^2]               sum_k b_k = 0
 
-The first lines are the log loss, summed, so that a weight of 2 is a sample that occurs twice, and the prior counts less
-the more samples there are.  A binary posterior is a softmax of two classes with the biases -b/2 and b/2: hence b^2 / 2.
+The first line of each is the summed log loss.  So a sample of weight 2 counts like two samples, and the more samples
+there are, the less the prior matters.  A binary posterior is a softmax of two classes with the biases -b/2 and b/2:
+hence b^2 / 2.
 
 F is convex: t is linear in (a, b), and log(sum exp) of it is convex.  So Newton's method with a line search finds the
-minimum, and the bound a >= 0 needs one look: if dF/da >= 0 at the best b for a = 0, the minimum lies there, and
-otherwise at a > 0, where the bound does not matter.
+minimum.  The bound a >= 0 needs one check: if dF/da >= 0 at the best b for a = 0, the minimum lies there; otherwise it
+lies at a > 0, where the bound does not matter.
 
-Binary: Platt 1999 ("Probabilistic outputs for support vector machines"), of log-odds in place of margins.  Temperature
-alone: Guo et al. 2017 (arXiv:1706.04599).  Temperature and bias: Alexandari et al. 2020 (arXiv:1901.06852).
+Binary: Platt 1999 ("Probabilistic outputs for support vector machines"), with log-odds in place of margins.
+Temperature alone: Guo et al. 2017 (arXiv:1706.04599).  Temperature and bias: Alexandari et al. 2020 (arXiv:1901.06852).
 """
 
 from __future__ import annotations
@@ -25,22 +27,22 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-BLOCK = 1 << 14  # elements at a time, which stay in cache
+BLOCK = 1 << 14  # elements that are computed at a time, few enough for the cache
 
-# The minimum of so many elements is where the search for that of many more starts: 3 passes over 10 million log-odds
-# instead of 7.
+# With 4 times as many elements or more, the search starts at the minimum for a part of about this size: 3 passes over
+# 10 million log-odds instead of 7.
 SAMPLE = 1 << 20
 
-# Relative steps.  Newton's error is squared by each step: below FINE what the next one leaves is rounding.  Below CLOSE
-# the change of F drowns in its own rounding, and a line search would judge noise.
+# Sizes of relative steps.  Each Newton step squares the error, so after a step below FINE only rounding is left.  Below
+# CLOSE the change of F is smaller than its rounding, and a line search would compare noise.
 FINE, CLOSE = 1e-8, 1e-5
 MOST_STEPS = 200
-LOST = 1e-14  # a prior of less than this share of the samples' weight is lost in the rounding of a softmax's gradient
-ENOUGH = 1e-4  # of the decrease that the slope promises (Armijo)
+LOST = 1e-14  # a prior_weight below this share of the samples' weight is lost in the rounding of a softmax's gradient
+ENOUGH = 1e-4  # the share of the decrease predicted by the slope with which a step is accepted (Armijo)
 
 
 class Fit(NamedTuple):
-    """What was found: a = 1/T, and the bias b, one number or one per class."""
+    """The result: a = 1/T, and the bias b, one number or one per class."""
 
     slope: float
     bias: float | tuple[float, ...]
@@ -55,36 +57,36 @@ class Terms(NamedTuple):
 
 
 class Problem(Protocol):
-    """F as a function of x = (a, b), and what must be known of its data."""
+    """F as a function of x = (a, b), and facts about its data that the fit needs."""
 
     size: int  # of x
     elements: int  # of the scores
-    lost_prior: float  # a prior_weight up to this one is lost in rounding
+    lost_prior: float  # a prior_weight up to this size is lost in rounding
 
     def terms(self, x: np.ndarray) -> Terms: ...
 
     def at_slope_0(self) -> Problem:
-        """The same F at a = 0, where all samples are alike, as a problem of one sample."""
+        """The same F at a = 0, where all samples have the same t, as a problem of one sample."""
 
     def slope_at_0(self, b: np.ndarray) -> float:
         """dF/da at a = 0."""
 
     def part(self, every: int) -> Problem:
-        """Every so many samples, with a prior."""
+        """The problem of one in `every` samples, with a prior_weight of at least 1."""
 
     def absent(self) -> list[int]:
         """Classes without labels."""
 
     def separable(self, bias: bool) -> bool:
-        """Whether the log loss falls, or stays, all the way along some direction with a > 0."""
+        """Whether the log loss never increases along some direction with a > 0."""
 
     def result(self, x: np.ndarray) -> Fit: ...
 
 
 def fit(problem: Problem, bias: bool, prior_weight: float) -> Fit:
-    """The minimum of F; without `bias` that with b = 0.
+    """The minimum of F; with b = 0 if `bias` is False.
 
-    Raises ValueError where there is no minimum, or not one alone, without a prior or with one too weak to matter.
+    Raises ValueError where F has no minimum or several, which happens without a prior or with one too weak to matter.
     """
     if prior_weight <= problem.lost_prior:
         check_that_there_is_a_minimum(problem, bias, prior_weight)
@@ -113,7 +115,7 @@ def minimum(problem: Problem, bias: bool) -> Fit:
 
 
 def check_that_there_is_a_minimum(problem: Problem, bias: bool, prior_weight: float) -> None:
-    """The error where only a prior makes T and b finite, and prior_weight is 0 or too small."""
+    """Raises ValueError where T and b are finite only with a prior, and prior_weight is 0 or too small."""
     remedy = "a prior_weight above 0 gives a finite answer"
     if prior_weight:
         remedy = f"prior_weight={prior_weight:g} is too weak beside these samples; a larger one gives a finite answer"
@@ -137,31 +139,32 @@ class NotConvergedError(RuntimeError):
 
 
 def newton(problem: Problem, x: np.ndarray, free: np.ndarray, terms: Terms | None = None) -> np.ndarray:
-    """The minimum of F over the `free` entries of x, from a start at which `terms` are F's."""
+    """The minimum of F over the `free` entries of x.  The search starts at x, where F's terms are `terms`."""
     terms = terms or problem.terms(x)
     for _ in range(MOST_STEPS):
         step = np.zeros_like(x)
-        step[free] = solved(terms.hessian[np.ix_(free, free)], -terms.gradient[free])
+        step[free] = solution(terms.hessian[np.ix_(free, free)], -terms.gradient[free])
         relative = float(np.max(np.abs(step) / (1 + np.abs(x))))
         if relative < FINE:
             return x + step
-        promised, share = float(terms.gradient @ step), 1.0
+        predicted, share = float(terms.gradient @ step), 1.0
         new = problem.terms(x + step)
-        while not new.value <= terms.value + ENOUGH * share * promised and share * relative > CLOSE:
+        while not new.value <= terms.value + ENOUGH * share * predicted and share * relative > CLOSE:
             share /= 2
             new = problem.terms(x + share * step)
         x, terms = x + share * step, new
     raise NotConvergedError(f"the calibration took more than {MOST_STEPS} steps; it stopped at {x.tolist()}")
 
 
-def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """matrix^-1 right, for a positive definite matrix whose rows may be of very different sizes."""
+def solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right, for a positive definite matrix whose rows may differ in size by orders of magnitude."""
     scale = 1 / np.sqrt(np.maximum(np.diag(matrix), np.finfo(np.float64).tiny))
     return scale * np.linalg.solve(matrix * scale * scale[:, None], scale * right)
 
 
 def blocks(rows: int, columns: int = 1) -> Iterator[slice]:
-    """Slices of rows; not fewer than columns, or adding up matrices of columns^2 would take longer than making them."""
+    """Slices of rows.  A slice has at least as many rows as columns: otherwise adding up the columns x columns matrices
+    would take longer than computing them."""
     size = max(BLOCK // columns, columns)
     for start in range(0, rows, size):
         yield slice(start, start + size)
@@ -191,20 +194,20 @@ class Binary:
             positive = t >= 0
             loss = np.log1p(e) + np.maximum(t, 0) - y * t
             slope = (1 - y) * np.where(positive, large, small) - y * np.where(positive, small, large)
-            bend = small * large
+            curvature = small * large
             if self.w is not None:
-                loss, slope, bend = (self.w[block] * term for term in (loss, slope, bend))
-            sums += loss.sum(), slope @ s, slope.sum(), (bend * s) @ s, bend @ s, bend.sum()
+                loss, slope, curvature = (self.w[block] * term for term in (loss, slope, curvature))
+            sums += loss.sum(), slope @ s, slope.sum(), (curvature * s) @ s, curvature @ s, curvature.sum()
         value, g_a, g_b, h_aa, h_ab, h_bb = sums
-        away = x - self.center
+        offset = x - self.center
         return Terms(
-            float(value + self.precision @ (away * away) / 2),
-            np.array([g_a, g_b]) + self.precision * away,
+            float(value + self.precision @ (offset * offset) / 2),
+            np.array([g_a, g_b]) + self.precision * offset,
             np.array([[h_aa, h_ab], [h_ab, h_bb]]) + np.diag(self.precision),
         )
 
     def total(self) -> tuple[float, float]:
-        """The weights of all labels, and of label 1."""
+        """The total weight of all labels, and of label 1."""
         if self.w is None:
             return float(len(self.y)), float(self.y.sum(dtype=np.float64))
         return float(self.w.sum()), float(self.w @ self.y)
@@ -240,7 +243,7 @@ class Binary:
 class Softmax:
     """F of log-probabilities s (N, K), labels and weights; x = (a, b_1 ... b_K).
 
-    Labels are class indices (N,) or numbers in [0, 1] (N, K).  They come in by their sums alone.
+    Labels are class indices (N,) or numbers in [0, 1] (N, K).  Only sums over them enter F.
     """
 
     def __init__(self, s: np.ndarray, y: np.ndarray, w: np.ndarray | None, prior_weight: float) -> None:
@@ -276,19 +279,19 @@ class Softmax:
             weighted = p * w[:, None]
             p_sum += weighted.sum(axis=0)
             root = p * np.sqrt(w)[:, None]
-            products += root.T @ root  # symmetric, which takes half the time
-            away = s - mean[:, None]
-            weighted *= away
+            products += root.T @ root  # NumPy sees that it is symmetric, which takes half the time
+            deviation = s - mean[:, None]
+            weighted *= deviation
             h_ab += weighted.sum(axis=0)
-            h_aa += float(np.einsum("ik,ik->", weighted, away))
+            h_aa += float(np.einsum("ik,ik->", weighted, deviation))
         value -= a * self.score_sum + float(b @ self.counts)
         offset = x - np.eye(1, len(x))[0]
         hessian = np.empty((len(x), len(x)))
         hessian[0, 0], hessian[0, 1:], hessian[1:, 0] = h_aa, h_ab, h_ab
         hessian[1:, 1:] = np.diag(p_sum) - products
         hessian[np.diag_indices(len(x))] += self.prior_weight
-        # The same number added to every b changes no probability.  The gradient asks for no such step; this makes the
-        # matrix invertible, and the step stays at a sum of 0.
+        # Adding one number to every b changes no probability, so without a prior the matrix is singular.  This term
+        # makes it invertible.  The gradient has no part in that direction, so a step's change of b still sums to 0.
         hessian[1:, 1:] += p_sum.mean() / self.classes
         return Terms(
             value + self.prior_weight * float(offset @ offset) / 2,
@@ -313,10 +316,10 @@ class Softmax:
         return np.flatnonzero(self.counts == 0).tolist()
 
     def separable(self, bias: bool) -> bool:
-        """Whether some biases let every label's score be the largest of its row.
+        """Whether there are biases with which every label's score is the largest of its row.
 
-        They do where b_j <= b_k + gap_kj for all k and j, gap_kj being the least lead of class k over j in rows of k.
-        Such differences can be met unless there is a cycle of negative length (Bellman and Ford).
+        They need b_j <= b_k + gap_kj for all k and j, where gap_kj is the smallest lead of class k over j in rows of
+        class k.  Such biases exist unless the gaps form a cycle of negative length (Bellman and Ford).
         """
         gaps = np.full((self.classes, self.classes), np.inf)
         for k in range(self.classes):
@@ -325,7 +328,9 @@ class Softmax:
                 gaps[k] = (rows[:, k : k + 1] - rows).min(axis=0)
         if not bias:
             return bool((gaps >= 0).all())
-        gaps += 1e-12 * np.max(np.abs(gaps), initial=0.0, where=np.isfinite(gaps))  # rounding closes no cycle
+        gaps += 1e-12 * np.max(
+            np.abs(gaps), initial=0.0, where=np.isfinite(gaps)
+        )  # so that rounding makes no cycle negative
         b = np.zeros(self.classes)
         for _ in range(self.classes):
             lower = np.minimum(b, (b[:, None] + gaps).min(axis=0))

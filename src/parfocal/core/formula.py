@@ -1,4 +1,4 @@
-"""The focal loss, its first two derivatives, and its pull, from logits: the one place where parfocal computes them.
+"""The focal loss, its first two derivatives, and its pull, from logits: the one place where Python code computes them.
 
 For a sample whose true class has the margin m, and g = gamma:
 
@@ -7,25 +7,23 @@ For a sample whose true class has the margin m, and g = gamma:
     (c) its slope       A = dl/dm = q^g (g p u - q)
     (d) its curvature   C = d2l/dm2 = p q^g [q (1 + g (u + 2)) - g^2 p u]
 
-(c) and (d) follow from du/dm = q, dv/dm = -p, dp/dm = p q = -dq/dm.  `docs/formula.md` takes every step.
+(c) and (d) follow from du/dm = q, dv/dm = -p, dp/dm = p q = -dq/dm.  `docs/formula.md` shows every step.
 
-The rest of the file brings labels and logits to a margin and the slopes back to the logits:
+For binary losses labels and logits become margins here; softmax.py does it for a softmax, (f):
 
     (e) binary          m = x for label 1 and -x for label 0.  Soft labels have two rules, "linear" and "expected".
-    (f) softmax         in softmax.py
 
-Three things decide how it is written, because exact derivatives of badly rounded parts are badly rounded:
+Exact derivatives of badly rounded parts are badly rounded.  Hence three rules:
 
-    (g) No 1 - p from a p that was rounded.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
+    (g) Never compute 1 - p from a rounded p.  p and q both come from e = exp(-|m|), and u, v from log1p(e).
     (h) exp(g v) amplifies the rounding of g v: |g v| = 500 costs 500 half-ulps.  So v and g v carry a low part, and
-        q^g = exp(high) (1 + low).  Worst error over gamma 0 to 10 and |m| to 1e4, without the low part and with it:
-        5.7e-14 and 7.4e-16 in float64, 5.0e-6 and 5.2e-7 in float32.
+        q^g = exp(high) (1 + low).  Worst error without and with it, over gamma 0 to 10 and |m| to 1e4: 5.7e-14 and
+        7.4e-16 in float64, 5.0e-6 and 5.2e-7 in float32.
     (i) z_j - z_k is rounded too, and exp() amplifies that the same way, so logit differences carry a low part as well.
 
 Every function takes the array namespace first, then arrays of one floating dtype, and broadcasts.  `gamma` is a
-number, `Exponents` or an array that broadcast against the margins, or a `Schedule` that chooses by the margin.  `order`
-says how far to go: 0 the loss, 1 and its gradient, 2 and the diagonal of its second derivative; the answer is a tuple
-of order + 1 arrays.
+number, `Exponents` or an array that broadcast against the margins, or a `Schedule`, which chooses gamma by the margin.
+`order` 0 asks for the loss, 1 for the gradient too, 2 for the second derivative's diagonal too: order + 1 arrays.
 """
 
 from __future__ import annotations
@@ -37,8 +35,8 @@ Array = Any
 Namespace = Any
 Gamma = Any  # a Python float, an array, Exponents, or a Schedule
 
-# Beyond |m| = 1000, p or q is 0 in every dtype and every result but u has reached its limit.  Stopping there keeps
-# the products below free of 0 * inf and of inf - inf.
+# Beyond |m| = 1000, p or q is 0 in every dtype, and every result except u has reached its limit.  Clipping m there
+# avoids 0 * inf and inf - inf in the products below.
 FAR = 1000.0
 
 # log 2 as a pair whose high part has 9 bits, so that small multiples of it are exact.
@@ -46,7 +44,7 @@ LOG_2_HIGH, LOG_2_LOW = 0.693359375, -2.121944400546905827679e-4
 SHIFTS = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 ROOT_OF_HALF = 0.5**0.5
 
-# q^g is a product for these: loss and slope of a float32 in XLA take 13 ns at 1.5 and 2.1 at 2.
+# For these gammas q^g is computed by multiplication: 2.1 ns instead of 13 (float32, loss and slope, XLA).
 SMALL = (0.0, 1.0, 2.0, 3.0)
 
 
@@ -55,13 +53,13 @@ SMALL = (0.0, 1.0, 2.0, 3.0)
 
 def two_sum(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
     """The rounded sum and what rounding lost (Knuth 1969); the pair is exact."""
-    total = once(xp, a + b)
+    total = materialised(xp, a + b)
     b_kept = total - a
-    return total, once(xp, (a - (total - b_kept)) + (b - b_kept))
+    return total, materialised(xp, (a - (total - b_kept)) + (b - b_kept))
 
 
-def once(xp: Namespace, value: Array) -> Array:
-    """A value that is used again and again.  A namespace may have to say so to its compiler."""
+def materialised(xp: Namespace, value: Array) -> Array:
+    """The same value, which a compiler should store and not compute again at each use."""
     return xp.once(value) if hasattr(xp, "once") else value
 
 
@@ -80,7 +78,7 @@ def split(a: Array, bits: int) -> tuple[Array, Array]:
 
 
 def binary_exponent(xp: Namespace, a: Array, lowest: int | None = None) -> tuple[Array, Array]:
-    """(b, k) with a = 2^k b and b in [1/2, 1], for a in [2^lowest, 1].  A namespace may have its own way."""
+    """(b, k) with a = 2^k b and b in [1/2, 1], for a in [2^lowest, 1].  A namespace may have its own function."""
     if hasattr(xp, "binary_exponent"):
         return xp.binary_exponent(a)
     if lowest is None:
@@ -95,8 +93,8 @@ def binary_exponent(xp: Namespace, a: Array, lowest: int | None = None) -> tuple
 def log_pair(xp: Namespace, a: Array, scale: int = 0) -> tuple[Array, Array]:
     """log a as a pair, for a in (0, 2^scale], or [1, 2^scale] where `scale` is given.
 
-    a = 2^k b has the log k log 2 + log b, and k log 2 is known.  b lies between the roots of 1/2 and of 2, where log b
-    is small, and so is its rounding.
+    log a = k log 2 + log b for a = 2^k b, and k log 2 is known exactly enough.  b lies between the square roots of 1/2
+    and 2, where log b is small, and so is its rounding.
     """
     b, k = binary_exponent(xp, a * 2.0**-scale, -scale - 1) if scale else binary_exponent(xp, a)
     small = b < ROOT_OF_HALF
@@ -106,13 +104,13 @@ def log_pair(xp: Namespace, a: Array, scale: int = 0) -> tuple[Array, Array]:
 
 
 def sum_pair(xp: Namespace, values: Array) -> tuple[Array, Array]:
-    """The sum over the last axis, which stays with the length 1, of numbers of one sign; and what rounding lost.
+    """The sum of numbers of one sign over the last axis, which keeps the length 1; and what rounding lost.
 
-    Each number is cut at the last bit of twice the sum (Rump, Ogita and Oishi 2008): the high parts add up without an
-    error, in any order, and what was cut off is small.
+    Each number is cut at the last bit of twice the sum (Rump, Ogita and Oishi 2008): the high parts add up exactly, in
+    any order, and the parts that were cut off are small.
     """
     bound = 2 * xp.sum(values, axis=-1, keepdims=True)
-    high = once(xp, values + bound) - bound
+    high = materialised(xp, values + bound) - bound
     rest = xp.sum(values - high, axis=-1, keepdims=True)
     return two_sum(xp, xp.sum(high, axis=-1, keepdims=True), rest)
 
@@ -121,14 +119,14 @@ def sum_pair(xp: Namespace, values: Array) -> tuple[Array, Array]:
 
 
 class Exponents(NamedTuple):
-    """A gamma for each element: high has half of a dtype's bits, so that its products with other halves are exact."""
+    """A gamma for each element.  `high` has half of the dtype's bits, so its products with other halves are exact."""
 
     high: Array
     low: Array
 
 
 def halves(gamma: float, bits: int) -> tuple[float, float]:
-    """A Python gamma as the two numbers of `Exponents`, for a dtype with so many bits."""
+    """A Python gamma as the two numbers of `Exponents`, for a dtype of `bits` bits."""
     return split(gamma, 53 - bits // 2)
 
 
@@ -137,16 +135,16 @@ def bits_of(xp: Namespace, dtype: Any) -> int:
 
 
 class Schedule:
-    """Gamma as a table: gammas[i] where the probability of the true class is below thresholds[i], else the last.
+    """Gamma as a table: gammas[i] where the probability of the true class is below thresholds[i], else the last gamma.
 
-    Derivatives take it as a constant, as its paper does (Mukhoti et al. 2020, arXiv:2002.09437, FLSD-53).
+    Derivatives treat gamma as a constant, as its paper does (Mukhoti et al. 2020, arXiv:2002.09437, FLSD-53).
     """
 
     def __init__(self, thresholds: tuple[float, ...], gammas: tuple[float, ...]) -> None:
         self.thresholds, self.gammas = thresholds, gammas
 
     def at(self, xp: Namespace, value: Array, bounds: tuple[float, ...]) -> Exponents:
-        """The gammas of elements by a value that increases with the probability: gammas[i] below bounds[i]."""
+        """One gamma per element: gammas[i] where `value`, which increases with the probability, is below bounds[i]."""
         pairs = [halves(gamma, bits_of(xp, value.dtype)) for gamma in self.gammas]
         high, low = (xp.full_like(value, part) for part in pairs[-1])
         for bound, pair in list(zip(bounds, pairs, strict=False))[::-1]:
@@ -167,15 +165,15 @@ def gamma_at(xp: Namespace, gamma: Gamma, m: Array) -> Gamma:
 
 
 def rounded(gamma: Gamma) -> Gamma:
-    """gamma as a factor."""
+    """gamma as one number or array."""
     return gamma.high + gamma.low if isinstance(gamma, Exponents) else gamma
 
 
 def times_gamma(xp: Namespace, gamma: Gamma, v: Array, v_low: Array) -> tuple[Array, Array]:
     """gamma * (v + v_low) as a pair (Dekker 1971).  A Python gamma keeps all its digits whatever the dtype of v.
 
-    The one product that is not small is of two halves, and exact: a compiler that joins it with a sum into one rounding
-    changes nothing.  XLA did so with `gamma * v` and the difference from it, which cost 1.3e-6.
+    The only large product is one of two halves, which is exact, so a compiler may fuse it with a sum.  XLA did so
+    with `gamma * v` and the difference from it, which cost 1.3e-6 before.
     """
     bits = bits_of(xp, v.dtype)
     if isinstance(gamma, float):
@@ -195,7 +193,7 @@ def times_gamma(xp: Namespace, gamma: Gamma, v: Array, v_low: Array) -> tuple[Ar
 
 
 class Link(NamedTuple):
-    """What the three lines need at a margin m; v comes with its low part."""
+    """What (b), (c) and (d) need at a margin m; v comes with its low part."""
 
     u: Array
     v: Array
@@ -219,15 +217,8 @@ def link(xp: Namespace, m: Array, m_low: Array | None = None) -> Link:
     v, v_low = two_sum(xp, positive, log_w)
     if m_low is not None:
         v_low = v_low + xp.where(m < 0, xp.zeros_like(m_low), m_low)
-    return Link(
-        u=-(negative + log_w),
-        v=-v,
-        v_low=-v_low,
-        p=xp.where(m < 0, smaller, larger),
-        q=xp.where(m < 0, larger, smaller),
-        e=e,
-        larger=larger,
-    )
+    p, q = xp.where(m < 0, smaller, larger), xp.where(m < 0, larger, smaller)
+    return Link(u=-(negative + log_w), v=-v, v_low=-v_low, p=p, q=q, e=e, larger=larger)
 
 
 def small_power(xp: Namespace, base: Array, gamma: float) -> Array:
@@ -255,7 +246,7 @@ def focal(
     at = link(xp, m, m_low)
     gamma = gamma_at(xp, gamma, m)
     q_to_g, g = power_of_q(xp, at, gamma), rounded(gamma)
-    # m = -inf is where the loss is infinite and the slope is not, so only the loss sees it.
+    # At m = -inf the loss is infinite and the slope is not, so only the loss uses the unclipped m.
     loss = -q_to_g * xp.where(m < -FAR, m, at.u)
     if order == 0:
         return (loss,)
@@ -265,7 +256,7 @@ def focal(
         return loss, slope(at, q_to_g, g), positive_curvature(at, q_to_g, g)
     u, p, q = at.u, at.p, at.q
     bracket = q * (1 + g * (u + 2)) - g * g * p * u
-    # |bracket| reaches g |m|, so C is a normal number where p no longer is: multiply by sqrt(p (1 + e)) twice.
+    # p may underflow where C does not, because |bracket| grows like g |m|; so multiply by the square root of p twice.
     root = xp.exp(xp.clip(m, -FAR, 0.0) / 2)
     if m_low is not None:
         root = root * (1 + xp.where(m < 0, m_low, xp.zeros_like(m_low)) / 2)
@@ -273,9 +264,9 @@ def focal(
 
 
 def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
-    """C without its one negative term, p q^(g+1) g u: never below C, 0 only by underflow, and p q at gamma 0.
+    """C without its only negative term, p q^(g+1) g u: never below C, 0 only by underflow, and p q at gamma 0.
 
-    Boosters divide by it.  C itself is negative where p < 0.018, 0.043, 0.058, 0.050 at gamma 0.5, 1, 2, 5.
+    Boosters divide by it, and C itself is negative where p < 0.018, 0.043, 0.058, 0.050 at gamma 0.5, 1, 2, 5.
     """
     return q_to_g * at.p * (at.q * (1 + 2 * g) - g * g * at.p * at.u)
 
@@ -284,18 +275,18 @@ def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
 
 
 def weighted(xp: Namespace, weight: Array, value: Array) -> Array:
-    """weight * value, where a zero weight wins over an infinite value."""
+    """weight * value; 0 where the weight is 0 and the value infinite."""
     product = weight * value
     return xp.where((weight == 0) & (xp.abs(value) == float("inf")), xp.zeros_like(product), product)
 
 
 def or_one(xp: Namespace, total: Array) -> Array:
-    """A divisor: 1 in place of 0, where what is above it is 0 as well, or the quotient is not used."""
+    """A divisor: 1 in place of 0.  There the numerator is 0 too, or the quotient is not used."""
     return xp.where(total == 0, xp.ones_like(total), total)
 
 
 def shares(y: Array, smoothing: float) -> tuple[Array, Array]:
-    """(y_1, y_0) of labels y, smoothed: 1 - y_1 from a rounded y_1 would lose digits where the smoothing is weak."""
+    """(y_1, y_0) of labels y, smoothed.  With weak smoothing 1 - y_1 of a rounded y_1 would lose digits."""
     if not smoothing:
         return y, 1 - y
     return y * (1 - smoothing) + smoothing / 2, (1 - y) * (1 - smoothing) + smoothing / 2
@@ -341,13 +332,13 @@ def binary_linear(
         dL/dx = w n^g (d + g k CE)
         d2L/dx2 = w n^g [p q + 2 g k d + g CE (k s + g k^2)],  s = (y_1 q^2 - y_0 p^2) / n
 
-    k s is k (q - p - k), which is k'(x), without its cancellation at labels near 0 and 1.  At 0 and 1 it is (b) to (d):
-    where e underflows there, n and e become equal, and their ratio is 1.
+    k s is k (q - p - k), which is k'(x), without its cancellation at labels near 0 and 1.  Labels 0 and 1 give (b) to
+    (d): where e underflows there, n and e become equal, and their ratio is 1.
     """
     at = link(xp, x)
     p, q, e = at.p, at.q, at.e
     w = y_1 * w_1 + y_0 * w_0
-    # The label's shares of the larger and of the smaller of p and q.
+    # The factors in n of the larger and of the smaller of p and q.
     near, far = xp.where(x < 0, y_1, y_0), xp.where(x < 0, y_0, y_1)
     mixture = near + far * e  # n (1 + e)
     n, log_w = mixture * at.larger, xp.log1p(e)
@@ -366,7 +357,7 @@ def binary_linear(
     if order == 1:
         return loss, gradient
     s = (y_1 * q * q - y_0 * p * p) / or_one(xp, n)
-    # As in `focal`, e may underflow before the result does: divide the bracket by its root, and multiply at the end.
+    # As in `focal`, e may underflow before the result does: divide the bracket by its square root, multiply at the end.
     root = xp.exp(xp.clip(xp.abs(x), 0.0, FAR) / -2)
     k_over_root = (y_0 - y_1) * at.larger * (root / or_one(xp, mixture))
     bracket = root * at.larger * at.larger + g * k_over_root * (2 * d + cross_entropy * (s + g * k))
@@ -378,31 +369,30 @@ def power_of_n(
 ) -> Array:
     """n^g for n = (near + far e) / (1 + e): like q^g a product, or exp(g log n) with a log n that has a low part.
 
-    log n = log S - log(1 + e), with S = near + far e; or, where far e is the larger, - size + log S with S = far +
-    near / e.  S may be as small as the smaller share, so log S gets a low part too.
+    log n = log S - log(1 + e), with S = near + far e.  Where far e is the larger, log n = -size + log S - log(1 + e)
+    with S = far + near / e.  S may be as small as the smaller share, so log S gets a low part too.
     """
     if isinstance(gamma, float) and gamma in SMALL:
         return small_power(xp, n, gamma)
-    behind = far * e > near
-    # S is 0 only where the label is hard and e underflows; the loss is then 0 whatever n^g.
-    s = or_one(xp, xp.where(behind, far + near / or_one(xp, e), near + far * e))
+    far_is_larger = far * e > near
+    # S is 0 only where the label is hard and e underflows; the loss is then 0 whatever n^g is.
+    s = or_one(xp, xp.where(far_is_larger, far + near / or_one(xp, e), near + far * e))
     log_s, log_s_low = log_pair(xp, s)
-    high, low = two_sum(xp, xp.where(behind, -size, xp.zeros_like(size)), log_s)
+    high, low = two_sum(xp, xp.where(far_is_larger, -size, xp.zeros_like(size)), log_s)
     high, lost = two_sum(xp, high, -log_w)
     high, low = times_gamma(xp, gamma, high, low + lost + log_s_low)
     return xp.exp(high) * (1 + low)
 
 
-# -- the way back: the pull of a label on its margin
+# -- recovering probabilities: the pull of a label on its margin
 
 
 def log_pull(xp: Namespace, m: Array, gamma: Gamma, m_low: Array | None = None) -> Array:
-    """log |A| = (g + 1) v + log1p(g p (-u / q)): how hard a label pulls its own score up.
+    """log |A| = (g + 1) v + log1p(g p (-u / q)).  |A| is the pull: how hard a label moves its own score up.
 
-    At a trained score the pulls of the labels, each times its posterior, are in balance: the posterior is their ratio.
-    -u / q -> 1 as q -> 0.
+    At a trained score the labels' pulls, each times its posterior, are in balance, which gives the posterior.
     """
     at = link(xp, m, m_low)
     g = rounded(gamma_at(xp, gamma, m))
-    ratio = xp.where(at.q == 0, xp.ones_like(at.q), -at.u / or_one(xp, at.q))
+    ratio = xp.where(at.q == 0, xp.ones_like(at.q), -at.u / or_one(xp, at.q))  # -u / q -> 1 as q -> 0
     return (g + 1) * xp.where(m > FAR, -m, at.v) + xp.log1p(g * at.p * ratio)

@@ -1,7 +1,7 @@
 """Laws: each a loss as one function of scores, with its parameters filled in and its own derivatives.
 
 A law has the terms of formula.py, softmax.py or probability.py, and the product of its second derivative with a vector.
-No value is looked at: labels that are none, and probabilities that cannot be meant, make their own sample NaN.
+No value is read: an invalid label or probability makes its own sample NaN.
 """
 
 from __future__ import annotations
@@ -41,31 +41,39 @@ class Law:
 
 
 class BinaryLaw(Law):
-    """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A gamma that is an array may follow them."""
+    """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A gamma that is an array may follow them.
 
-    def __init__(self, parameters: Binary, hard: bool) -> None:
+    `positive` asks for the curvature that boosters divide by.
+    """
+
+    def __init__(self, parameters: Binary, hard: bool, positive: bool = False) -> None:
         self.gamma_0, self.gamma_1 = parameters.gammas
         self.w_0, self.w_1 = parameters.weights
         self.linear = parameters.soft_labels == "linear"
         self.smoothing, self.hard = parameters.label_smoothing, hard and not parameters.label_smoothing
+        self.positive = positive
         self.epsilon = None if parameters.from_logits else config.epsilon()
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
-        y, *given = constants
-        gamma, pair = given[0] if given else self.gamma_1, self.gamma_0 != self.gamma_1
+        y, *gammas = constants
+        gamma, pair = gammas[0] if gammas else self.gamma_1, self.gamma_0 != self.gamma_1
         if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
             y = nan_unless(xp, (y == 0) | (y == 1), y)
         weights, shares = (self.w_1, self.w_0), formula.shares(y, self.smoothing)
         if self.epsilon is not None:
-            p, q = clipped(xp, nan_unless(xp, meant(scores), scores), self.epsilon)
+            p, q = widened(xp, *clipped(xp, nan_unless(xp, plausible(scores), scores), self.epsilon))
             if self.linear and not pair:
                 return probability.binary_linear(xp, p, q, *shares, gamma, *weights, order)
             return probability.binary_expected(xp, p, q, *shares, gamma, self.gamma_0, *weights, order)
-        if pair and (self.hard or self.linear):
-            return formula.binary_hard(xp, scores, y, one_per_label(xp, y, self.gamma_0, self.gamma_1), *weights, order)
-        if self.hard or self.linear:  # they agree at hard labels, and this is the cheaper one
+        if self.hard or (pair and self.linear):
+            gamma = one_per_label(xp, y, self.gamma_0, self.gamma_1) if pair else gamma
+            return formula.binary_hard(xp, scores, y, gamma, *weights, order, self.positive)
+        if self.linear and not self.positive:
             return formula.binary_linear(xp, scores, *shares, gamma, *weights, order)
-        return formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order)
+        terms = formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order, self.positive)
+        if self.linear:  # it has no positive curvature of its own
+            terms = (*formula.binary_linear(xp, scores, *shares, gamma, *weights, min(order, 1)), *terms[2:])
+        return terms
 
 
 class HardSoftmaxLaw(Law):
@@ -73,15 +81,15 @@ class HardSoftmaxLaw(Law):
 
     by_row = True
 
-    def __init__(self, gamma: Any) -> None:
-        self.gamma = gamma
+    def __init__(self, gamma: Any, positive: bool = False) -> None:
+        self.gamma, self.positive = gamma, positive
 
     def gamma_of(self, gammas: tuple[Array, ...]) -> Any:
         return formula.Exponents(*gammas) if gammas else self.gamma
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         target, weight, *gammas = constants
-        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order)
+        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order, self.positive)
         return tuple(formula.weighted(xp, weight, term) for term in terms)
 
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
@@ -108,23 +116,24 @@ class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):
         super().__init__(gamma)
         self.epsilon = epsilon
 
-    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, Array, Array, Array]:
+    def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, ...]:
         scale = xp.sum(scores, axis=-1, keepdims=True)
-        p = nan_unless(xp, meant(scores), scores) / scale
-        return p, *clipped(xp, p, self.epsilon), scale
+        p = nan_unless(xp, plausible(scores), scores) / scale
+        return widened(xp, p, *clipped(xp, p, self.epsilon), scale)
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         weight, *gammas = constants
-        given = self.normalised(xp, scores)
-        return probability.softmax(xp, *given, weight, self.gamma_of(tuple(gammas)), order)
+        normalised = self.normalised(xp, scores)
+        return probability.softmax(xp, *normalised, weight, self.gamma_of(tuple(gammas)), order)
 
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
         weight, *gammas = constants
-        given = self.normalised(xp, scores)
-        return probability.softmax_product(xp, *given, weight, self.gamma_of(tuple(gammas)), vector)
+        normalised = self.normalised(xp, scores)
+        return probability.softmax_product(xp, *normalised, weight, self.gamma_of(tuple(gammas)), vector)
 
 
-def meant(scores: Array) -> Array:
+def plausible(scores: Array) -> Array:
+    """Whether scores can be probabilities."""
     return (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
 
 
@@ -137,6 +146,11 @@ def clipped(xp: Namespace, p: Array, epsilon: float) -> tuple[Array, Array]:
     epsilon = max(epsilon, 2.0 ** -formula.bits_of(xp, p.dtype))  # or 1 - epsilon would be 1
     p = xp.clip(p, epsilon, 1 - epsilon)
     return p, 1 - p
+
+
+def widened(xp: Namespace, *values: Array) -> tuple[Array, ...]:
+    """Values that were rounded as their library rounds them; a namespace may compute with more digits from here on."""
+    return tuple(map(xp.widened, values)) if hasattr(xp, "widened") else values
 
 
 def one_per_label(xp: Namespace, y: Array, gamma_0: float, gamma_1: float) -> formula.Exponents:

@@ -5,8 +5,11 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from parfocal.core import validation
 from parfocal.core.formula import Schedule
@@ -66,32 +69,35 @@ def known_gamma(value: Any) -> Any:
 
 
 class Parameters:
-    """Named values, in the order of the loss's arguments.  Nothing changes them after they were checked."""
+    """Named values, in the order of the loss's arguments, and what backends derive from them.
 
-    _scheduled = False
+    Nothing changes them after they were checked.
+    """
+
+    names: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {name: getattr(self, name) for name in self.names}
 
     def as_config(self) -> dict[str, Any]:
         """`as_dict` as JSON has it."""
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in self.as_dict().items()}
         return {name: v.get_config() if isinstance(v, GammaSchedule) else v for name, v in listed.items()}
 
-    @property
-    def scheduled(self) -> bool:
-        return self._scheduled
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles hold the named values; an earlier version derived other things from them."""
+        type(self).__init__(self, **{name: state[name] for name in self.names})
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        return isinstance(other, Parameters) and type(self) is type(other) and self.as_dict() == other.as_dict()
 
-    __hash__ = None  # type: ignore[assignment]  # equal by value, and used as no key
+    __hash__ = None  # type: ignore[assignment]  # compared by value, so not hashable
 
 
 class Binary(Parameters):
     """The parameters of `binary_focal_crossentropy`."""
 
-    function = "binary_focal_crossentropy"
+    names = ("apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing", "axis", "soft_labels")
 
     def __init__(
         self,
@@ -106,36 +112,23 @@ class Binary(Parameters):
         self.apply_class_balancing = validation.flag("apply_class_balancing", apply_class_balancing)
         self.alpha = validation.binary_alpha(alpha)
         self.gamma: Numbers | Schedule = validation.gamma(known_gamma(gamma), classes=2)
-        self._scheduled = isinstance(self.gamma, Schedule)
         self.from_logits = validation.flag("from_logits", from_logits)
         self.label_smoothing = validation.label_smoothing(label_smoothing)
         self.axis = validation.whole_number("axis", axis)
         self.soft_labels: str = validation.one_of("soft_labels", soft_labels, SOFT_LABEL_RULES)
         if self.label_smoothing:
             validation.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
-        self._for_kernel = (*self.gammas, *self.weights, self.label_smoothing, self.soft_labels == "expected")
-
-    @property
-    def for_kernel(self) -> tuple[Any, Any, float, float, float, bool]:
-        """(gamma_0, gamma_1, w_0, w_1, label smoothing, is the rule "expected"?), as the native kernel takes them."""
-        return self._for_kernel
-
-    @property
-    def weights(self) -> tuple[float, float]:
-        """(w_0, w_1), the weights of the labels 0 and 1."""
-        return (1 - self.alpha, self.alpha) if self.apply_class_balancing else (1.0, 1.0)
-
-    @property
-    def gammas(self) -> tuple[Any, Any]:
-        """(gamma of the negatives, gamma of the positives)."""
-        gamma_0, gamma_1 = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
-        return gamma_0, gamma_1
+        # (w_0, w_1), the weights of the labels 0 and 1; (gamma of the negatives, gamma of the positives)
+        self.weights = (1 - self.alpha, self.alpha) if self.apply_class_balancing else (1.0, 1.0)
+        self.gammas: tuple[Any, Any] = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        self.native = self.from_logits and not isinstance(self.gamma, Schedule)  # whether the native kernel knows it
+        self.for_kernel = (*self.gammas, *self.weights, self.label_smoothing, self.soft_labels == "expected")
 
 
 class Categorical(Parameters):
     """The parameters of `categorical_focal_crossentropy`."""
 
-    function = "categorical_focal_crossentropy"
+    names: tuple[str, ...] = ("alpha", "gamma", "from_logits", "label_smoothing", "axis")
 
     def __init__(
         self,
@@ -147,43 +140,61 @@ class Categorical(Parameters):
     ) -> None:
         self.alpha: Numbers = validation.categorical_alpha(alpha)
         self.gamma: Numbers | Schedule = validation.gamma(known_gamma(gamma))
-        self._scheduled = isinstance(self.gamma, Schedule)
         self.from_logits = validation.flag("from_logits", from_logits)
         self.label_smoothing = validation.label_smoothing(label_smoothing)
         self.axis = validation.whole_number("axis", axis)
+        self.native = self.from_logits and not isinstance(self.gamma, Schedule)
+        if self.native:
+            vectors = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (self.alpha, self.gamma))
+            self.for_kernel = (*vectors, self.label_smoothing)
 
 
 class SparseCategorical(Categorical):
     """The parameters of `sparse_categorical_focal_crossentropy`: those of the dense one, and a class to ignore."""
 
-    function = "sparse_categorical_focal_crossentropy"
+    names = (*Categorical.names, "ignore_class")
 
-    def __init__(self, *dense: Any, ignore_class: int | None = None) -> None:
-        super().__init__(*dense)
+    def __init__(
+        self,
+        alpha: Any = 0.25,
+        gamma: Any = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        ignore_class: int | None = None,
+    ) -> None:
+        super().__init__(alpha, gamma, from_logits, label_smoothing, axis)
         self.ignore_class = None if ignore_class is None else validation.whole_number("ignore_class", ignore_class)
 
 
-known: dict[Any, Any] = {}  # not functools.cache, which torch.compile warns of
-MOST = 256
+_is_compiling: Callable[[], bool] = bool
 
-# torch's own, once it is there: its compiler would guard the cache, and compile again at each new entry.
-is_compiling: Callable[[], bool] = bool
+
+def do_not_remember_while(is_compiling: Callable[[], bool]) -> None:
+    """For a compiler that traces Python: it would guard what `checked` remembers, and compile again at each entry."""
+    global _is_compiling
+    _is_compiling = is_compiling
 
 
 def checked(kind: type, *arguments: Any, **named: Any) -> Any:
     """kind(*arguments), checked once for arguments that come again and again."""
-    if is_compiling():
-        return kind(*arguments, **named)
-    key = (kind, arguments, tuple(map(type, arguments)), *named.values())  # True is 1, and no gamma
-    try:
-        found = known.get(key)
-    except TypeError:  # a list cannot be remembered
-        return kind(*arguments, **named)
-    if found is None:
-        found = kind(*arguments, **named)
-        if any(hasattr(value, "__array__") for value in arguments):  # a tensor has a hash, and may change all the same
-            return found
-        if len(known) >= MOST:
-            known.clear()
-        known[key] = found
+    if not _is_compiling():
+        try:
+            return remembered(kind, *arguments, **named)
+        except ChangeableError as error:
+            return error.args[0]
+        except TypeError:  # of a list, which cannot be remembered, or of the check itself
+            pass
+    return kind(*arguments, **named)
+
+
+class ChangeableError(Exception):
+    """Carries what must not be remembered."""
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # typed: True is 1, but not a gamma
+def remembered(kind: type, *arguments: Any, **named: Any) -> Any:
+    found = kind(*arguments, **named)
+    if any(hasattr(value, "__array__") for value in arguments):  # a tensor has a hash, and may change all the same
+        raise ChangeableError(found)
     return found

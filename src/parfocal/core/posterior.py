@@ -1,6 +1,6 @@
-"""The way back: from trained focal scores to class posteriors, and from a prior to the best constant score.
+"""Recovering probabilities: from trained focal scores to class posteriors, and from a prior to the best constant score.
 
-Focal loss is classification-calibrated but not proper: the score that minimises it is no probability (Charoenphakdee
+Focal loss is classification-calibrated but not proper: the score that minimises it is not a probability (Charoenphakdee
 et al. 2021, arXiv:2011.09172).  At a prior of 1 % and gamma 2 the best constant score is 0.154.  But at the minimum the
 pulls of the labels balance, each weighted by its posterior, so the posterior is the ratio of the pulls:
 
@@ -69,7 +69,7 @@ def binary_log_odds(xp: Namespace, parameters: Binary, x: Array, class_weights: 
         for y in (xp.zeros_like(x), xp.ones_like(x))
         for shares in [formula.shares(y, parameters.label_smoothing)]
     )
-    # Beyond the score that a smoothed label asks for, it pulls back: eta is 0 or 1 there.
+    # Past the score that minimises a smoothed label's loss its gradient changes sign: eta is 0 or 1 there.
     pull_0, pull_1 = (xp.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
     return xp.log(weight_0 * pull_0) - xp.log(weight_1 * pull_1)
 
@@ -82,9 +82,23 @@ def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: An
     """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
     validation.prior_inside(prior)
     class_weights = checked_class_weights(parameters, class_weight)
+    if all(gamma == 0 for gamma in parameters.gammas):
+        return cross_entropy_logit(parameters, prior, class_weights)
     return solve_increasing(
         lambda x: binary_log_odds(np, parameters, x, class_weights), np.log(prior) - np.log1p(-prior)
     )
+
+
+def cross_entropy_logit(parameters: Binary, prior: np.ndarray, class_weights: list[float]) -> np.ndarray:
+    """`binary_optimal_logit` at gamma 0: the log-odds of the weighted labels, with nothing to solve."""
+    (w_0, w_1), (c_0, c_1), smoothing = parameters.weights, class_weights, parameters.label_smoothing
+    if not smoothing:
+        return np.asarray(np.log(prior) - np.log1p(-prior) + (math.log(w_1 * c_1) - math.log(w_0 * c_0)))
+    up = down = np.zeros_like(prior)
+    for y, share in ((1 - smoothing / 2, c_1 * prior), (smoothing / 2, c_0 * (1 - prior))):
+        of_1, of_0 = (w_1, w_0) if parameters.soft_labels == "expected" else (y * w_1 + (1 - y) * w_0,) * 2
+        up, down = up + share * y * of_1, down + share * (1 - y) * of_0
+    return np.asarray(np.log(up) - np.log(down))
 
 
 # -- softmax
@@ -105,7 +119,7 @@ def by_class(xp: Namespace, values: list[float], like: Array) -> Array:
     """
     if len(set(values)) == 1:
         return values[0]
-    if xp is np:
+    if isinstance(like, np.ndarray):
         return np.asarray(values, dtype=like.dtype)
     number = xp.arange(like.shape[-1])
     rows = xp.zeros_like(like)

@@ -1,12 +1,12 @@
 """The same losses as functions of probabilities, for models that end in a sigmoid or a softmax.
 
-With f(p) = -(1 - p)^g log p the loss of the true class, and g = gamma:
+f(p) = -(1 - p)^g log p is the loss of the true class, with g = gamma:
 
     f'  = q^g (g log(p) / q - 1 / p)                                                  q = 1 - p
     f'' = q^g (g (1 - g) log(p) / q^2 + 2 g / (p q) + 1 / p^2)
 
-1 - p comes from the caller, rounded in the dtype that p came in, and both are clipped above 0: what the model's own
-sigmoid has lost cannot be had back here.  Logits are better; `formula.py` is for them, and has the conventions.
+The caller computes 1 - p, rounded in the dtype of p, and clips both above 0.  Digits that the model's own sigmoid has
+lost cannot be recovered.  So logits are better: `formula.py` takes them, and explains the conventions.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def binary_expected(
     w_0: float,
     order: int,
 ) -> tuple[Array, ...]:
-    """The rule "expected" as a function of p.  Hard labels are its special case."""
+    """The rule "expected" as a function of p.  Hard labels are a special case of it."""
     terms_1 = focal(xp, p, q, gamma_1, order)
     terms_0 = focal(xp, q, p, gamma_0, order)
     return tuple(
@@ -93,7 +93,7 @@ def softmax(
 ) -> tuple[Array, ...]:
     """The softmax loss as a function of class scores s that were normalised to p = s / scale, then clipped.
 
-    The clip does not stop the gradient: the hardest examples must keep learning.  f is the loss of one class:
+    The clip does not stop the gradient, so that the hardest examples keep learning.  f is the loss of one class:
 
         dL/ds_j   = (w_j f'_j (1 - p_j) - sum_{k != j} w_k f'_k p_k) / scale
         d2L/ds_j2 = (w_j [f''_j (1 - p_j)^2 - 2 f'_j (1 - p_j)] + sum_{k != j} w_k [f''_k p_k^2 + 2 f'_k p_k]) / scale^2
@@ -128,5 +128,5 @@ def softmax_product(
     dp = (v * rest - p * sum_of_others(xp, v, largest)) / scale
     da = w * second * dp
     gradient = (a * rest - sum_of_others(xp, a * p, largest)) / scale
-    moved = da * rest - sum_of_others(xp, da * p, largest) - xp.sum(a * dp, axis=-1, keepdims=True)
-    return (moved - gradient * xp.sum(v, axis=-1, keepdims=True)) / scale
+    change = da * rest - sum_of_others(xp, da * p, largest) - xp.sum(a * dp, axis=-1, keepdims=True)
+    return (change - gradient * xp.sum(v, axis=-1, keepdims=True)) / scale

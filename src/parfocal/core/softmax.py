@@ -1,6 +1,6 @@
-"""(f) of formula.py: the focal loss of a softmax, its derivatives to every logit, and its curvature along a vector.
+"""The focal loss of a softmax, its derivatives in every logit, and its second derivative times a vector: (f).
 
-Class k of a softmax is the same link at the margin m_k = z_k - rest_k, with rest_k = logsumexp of the other logits:
+Class k has the link of formula.py at the margin m_k = z_k - rest_k, with rest_k = logsumexp of the other logits:
 
     dm_k = dz_k - sum over j != k of r_kj dz_j              r_kj = exp(z_j - rest_k)
     dr_kj = r_kj (dz_j - sum over i != k of r_ki dz_i)
@@ -8,8 +8,8 @@ Class k of a softmax is the same link at the margin m_k = z_k - rest_k, with res
                     d2L/dz_t2 = C,    d2L/dz_j2 = C r_j^2 - A r_j (1 - r_j)
     labels y        the sum over k of a_k y_k times these
 
-1 - r_j is summed from the other r, never subtracted.  Conventions are those of formula.py; logits z have their classes
-on the last axis, and losses keep that axis, with the length 1.
+1 - r_j is summed from the other r, never computed by subtraction.  Conventions are those of formula.py.  Logits z have
+their classes on the last axis, and losses keep that axis, with length 1.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ from parfocal.core.formula import (
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
-    """The largest of each row, several where they are equal."""
+    """True at the largest value of each row; at several where they are tied."""
     return values == xp.max(values, axis=-1, keepdims=True)
 
 
 def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) -> Array:
-    """For each entry of a row the sum of the other ones.
+    """For each entry of a row, the sum of the others.
 
-    Subtraction from the total loses digits for the largest alone, so the others are summed apart.  `largest` says which
-    it is where `values` must not be asked: a derivative is linear in them.
+    Only for the largest entry does total - entry lose digits, so its others are summed separately.  `largest` marks it
+    where the result must be linear in `values`, as in a derivative, and so must not compare them.
     """
     if largest is None:
         largest = largest_of(xp, xp.abs(values))
     zero = xp.zeros_like(values)
     top = xp.sum(xp.where(largest, values, zero), axis=-1, keepdims=True)
     below = xp.sum(xp.where(largest, zero, values), axis=-1, keepdims=True)
-    # 0, unless several are the largest.  Told apart from `top`, it stays 0 when JAX runs the sums backwards.
+    # Sum of the other tied maxima; 0 without ties.  Kept separate from `top` so that it is exactly 0 in JAX's
+    # transposed sums as well.
     equals = xp.where(largest, values, zero)
     equals = xp.sum(equals, axis=-1, keepdims=True) - equals
     return xp.where(largest, below + equals, top + (below - values))
 
 
-# Where a library flushes small numbers to 0, exponentials below exp(NEAR) are kept times exp(16).
+# Where a library flushes subnormal numbers to 0, exponentials below exp(NEAR) are stored times exp(16).
 NEAR = -64.0
 
 
 class Exponentials(NamedTuple):
-    """Exponentials times their factor: a slope of up to 1.46 times one below the normal numbers is a normal number."""
+    """Exponentials as scaled * factor: a slope up to 1.46 times a subnormal exponential may be a normal number."""
 
     scaled: Array
     factor: Array | float
@@ -72,14 +73,14 @@ class Exponentials(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A sum of exponentials with what rounding lost.  Their largest is 1, or all of them are 0."""
+    """A sum of exponentials, and what rounding lost of it.  The largest of them is 1, or all are 0."""
 
     rounded: Array
     low: Array
 
 
 def exponentials(xp: Namespace, high: Array, low: Array) -> Exponentials:
-    """exp(high + low).  high + 16 is exact."""
+    """exp(high + low).  The sum high + 16 is exact where it is used."""
     if not getattr(xp, "flushes", False):
         return Exponentials(xp.exp(high) * (1 + low), 1.0)
     far = high < NEAR
@@ -88,9 +89,9 @@ def exponentials(xp: Namespace, high: Array, low: Array) -> Exponentials:
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total, Array]:
-    """The other logits of each row, `out` left out: (exp(z_j - top), their sum, top), the last two with an axis of 1.
+    """(exp(z_j - top), their sum, top) of each row without the classes `out`; sum and top keep the axis, with length 1.
 
-    The class left out, and every class of a row of nothing but -inf, has exponential 0.
+    The classes left out have exponential 0, and so have all classes of a row that holds only -inf.
     """
     others = xp.where(out, xp.full_like(z, -float("inf")), z)
     top = xp.max(others, axis=-1, keepdims=True)
@@ -102,30 +103,31 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total,
 def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array]:
     """z - (top + log total) as a pair: the margin of a class over the others.
 
-    The loss multiplies an error of the margin by 1 + gamma.  log total rounded once cost 9.5e-6 with 100,000 classes.
+    The loss multiplies an error of the margin by 1 + gamma: log total as one rounded number cost 9.5e-6 with 100,000
+    classes.
     """
     high, low = logit_difference(xp, z, top)
     divisor = or_one(xp, total.rounded)
-    bits = classes.bit_length() if isinstance(classes, int) else 32  # lengths that are traced are tensors, or symbols
+    bits = classes.bit_length() if isinstance(classes, int) else 32  # a traced length is a tensor or a symbol
     log_total, log_low = log_pair(xp, divisor, scale=bits)
-    nothing = total.rounded == 0
-    high, lost = two_sum(xp, high, xp.where(nothing, xp.full_like(log_total, float("inf")), -log_total))
+    empty = total.rounded == 0
+    high, lost = two_sum(xp, high, xp.where(empty, xp.full_like(log_total, float("inf")), -log_total))
     lost = xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
     return high, low + (lost - (log_low + total.low / divisor))
 
 
-# -- one true class a row
+# -- one true class per row
 
 
 def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, Exponentials, Array]:
-    """(m, its low part, exp(z_j - top) of the other classes, their sum) for the class of the one-hot `target`."""
+    """(m, its low part, exp(z_j - top) of the other classes, their sum) of the class in the one-hot `target`."""
     e, total, top = leave_out(xp, z, target)
     z_target = xp.sum(xp.where(target, z, xp.zeros_like(z)), axis=-1, keepdims=True)
     return *margin(xp, z_target, top, total, z.shape[-1]), e, total.rounded
 
 
 def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False) -> tuple[Array, ...]:
-    """The terms for one true class a row."""
+    """Loss and derivatives, up to `order`, for one true class per row."""
     m, m_low, e, total = hard_margin(xp, z, target)
     loss, *slopes = focal(xp, m, gamma, order, m_low, positive)
     if order == 0:
@@ -154,21 +156,23 @@ def hard_product(xp: Namespace, z: Array, target: Array, gamma: Gamma, vector: A
 
 
 class Margins(NamedTuple):
-    """Every class's margin over the others, and what a gradient needs to come back from them."""
+    """The margin of every class over the others, and what the derivatives in the logits need."""
 
     m: Array
     m_low: Array
     e: Exponentials  # exp(z_j - z_first), where `first` is the largest logit of the row
     total: Array  # of e, with the class itself left out
-    first: Array  # boolean; none where the largest logits are equal
+    first: Array  # True at the largest logit; nowhere if it is tied
     r_first: Exponentials  # exp(z_j - rest_first)
     others_first: Array  # 1 - r_first, summed
 
 
 def margins(xp: Namespace, z: Array) -> Margins:
-    """All margins of a row in one go.  Each class but the first is measured against the first logit; leaving e_k
-    out of the total is then safe, as the first class's own 1 stays in it.  The first is measured against the second.
-    Of two equal first ones each is as safe as the others are.
+    """The margins of all classes of a row.
+
+    `first` is the largest logit.  Every other class uses exponentials relative to it: subtracting e_k from their total
+    is safe, because the first class's own 1 stays in the total.  The first class uses exponentials relative to the
+    second largest logit.  If two logits tie for the largest, both are computed as the other classes are.
     """
     largest = largest_of(xp, z)
     first = largest & (count(xp, largest, z) == 1)
@@ -191,7 +195,7 @@ def margins(xp: Namespace, z: Array) -> Margins:
 
 
 def total_of_others(xp: Namespace, e: Array, first: Array) -> Total:
-    """For each class the sum of the others, which holds a 1; for the first class, where it would not, 1 alone."""
+    """For each class the sum of the others, among them a 1; for the first class, which has no such 1, simply 1."""
     total, low = sum_pair(xp, e)
     rounded, lost = two_sum(xp, total, -e)
     rounded, low = two_sum(xp, rounded, lost + low)
@@ -199,40 +203,41 @@ def total_of_others(xp: Namespace, e: Array, first: Array) -> Total:
 
 
 def count(xp: Namespace, mask: Array, like: Array) -> Array:
-    """How many of each row are true, as numbers of the dtype of `like`."""
+    """How many entries of each row are True, in the dtype of `like`."""
     return xp.sum(xp.where(mask, xp.ones_like(like), xp.zeros_like(like)), axis=-1, keepdims=True)
 
 
 def of_first(xp: Namespace, at: Margins, values: Array) -> Array:
-    """The largest class's value, with an axis of 1."""
+    """The value of the first class; the axis stays, with length 1."""
     return xp.sum(xp.where(at.first, values, xp.zeros_like(values)), axis=-1, keepdims=True)
 
 
 def of_others(xp: Namespace, at: Margins, values: Array, largest: Array | None = None) -> Array:
-    """For each class the sum over the classes below the largest one, itself left out."""
+    """For each class the sum over the classes other than the first and itself."""
     return sum_of_others(xp, xp.where(at.first, xp.zeros_like(values), values), largest)
 
 
 def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
-    """The terms for labels with weight on several classes: w holds a_k y_k."""
+    """Loss and derivatives, up to `order`, for labels with weight on several classes; w holds a_k y_k."""
     at = margins(xp, z)
     loss, *slopes = focal(xp, at.m, gamma, order, at.m_low)
     loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
     if order == 0:
         return (loss,)
-    # r_kj is e_j / total_k for every class k but the first, whose r is at hand.
+    # r_kj is e_j / total_k for every class k except the first, whose r is r_first.
     own, total = w * slopes[0], at.total
     gradient = own - at.e.times(of_others(xp, at, own / total)) - at.r_first.times(of_first(xp, at, own))
     if order == 1:
         return loss, gradient
     e, r = at.e.values, at.r_first.values
-    # r (1 - r) is expanded for j below the first class, where r is at most 1/2, and taken apart for the first.
-    bend = w * slopes[1]
-    below = e * e * of_others(xp, at, (bend + own) / (total * total)) - e * of_others(xp, at, own / total)
-    rest = of_others(xp, at, e)  # of the classes below the first, with k itself left out
-    top = xp.where(at.first, xp.zeros_like(e), bend / (total * total) - own / total * (rest / total))
-    by_first = of_first(xp, at, bend) * r * r - of_first(xp, at, own) * r * at.others_first
-    return loss, gradient, bend + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
+    # For classes other than the largest r <= 1/2, so r (1 - r) may be expanded; for the largest it is kept as a
+    # product.
+    curvature = w * slopes[1]
+    below = e * e * of_others(xp, at, (curvature + own) / (total * total)) - e * of_others(xp, at, own / total)
+    rest = of_others(xp, at, e)
+    top = xp.where(at.first, xp.zeros_like(e), curvature / (total * total) - own / total * (rest / total))
+    by_first = of_first(xp, at, curvature) * r * r - of_first(xp, at, own) * r * at.others_first
+    return loss, gradient, curvature + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
 
 
 def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array) -> Array:
@@ -242,24 +247,25 @@ def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array
 
         sum over k of  a_k y_k [C_k (v_k - s_k) dm_k/dz_j - [j != k] A_k r_kj (v_j - s_k)]
 
-    v_j - s_k is v_j (1 - r_kj) - the other terms of s_k where r_kj may be near 1: for k or j the largest class.
+    Where r_kj may be near 1, that is if k or j is the largest class, v_j - s_k is computed as v_j (1 - r_kj) minus the
+    other terms of s_k.
     """
     at = margins(xp, z)
-    _, slopes, bends = focal(xp, at.m, gamma, 2, at.m_low)
+    _, slopes, curvatures = focal(xp, at.m, gamma, 2, at.m_low)
     e, total, r, v = at.e.values, at.total, at.r_first.values, vector
-    own, bend = w * slopes, w * bends
+    own, curvature = w * slopes, w * curvatures
     zero = xp.zeros_like(e)
     second = largest_of(xp, xp.where(at.first, zero, e))
     r_largest = largest_of(xp, r)
     v_first, below = of_first(xp, at, v), of_others(xp, at, e * v, second)
     s = xp.where(at.first, xp.sum(r * v, axis=-1, keepdims=True), (v_first + below) / total)
-    turned = bend * (v - s)
-    product = turned - e * of_others(xp, at, (turned - own * s) / total, second)
+    change = curvature * (v - s)
+    product = change - e * of_others(xp, at, (change - own * s) / total, second)
     product = product - e * v * of_others(xp, at, own / total)
-    # from the others to the largest class
+    # what the other classes add to the largest
     rest = of_others(xp, at, e, second)
-    to_first = xp.where(at.first, zero, turned / total + own / total * ((v_first * rest - below) / total))
-    product = xp.where(at.first, turned - xp.sum(to_first, axis=-1, keepdims=True), product)
-    # from the largest class to the others
+    to_first = xp.where(at.first, zero, change / total + own / total * ((v_first * rest - below) / total))
+    product = xp.where(at.first, change - xp.sum(to_first, axis=-1, keepdims=True), product)
+    # what the largest class adds to the others
     dr = r * (v * at.others_first - sum_of_others(xp, r * v, r_largest))
-    return product - of_first(xp, at, turned) * r - of_first(xp, at, own) * dr
+    return product - of_first(xp, at, change) * r - of_first(xp, at, own) * dr

@@ -5,14 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from parfocal.core.formula import Schedule
 
-# q^g is computed from a pair of floats that hold g v; past this the parts overflow long after the loss is 0.
+# q^g is computed from a pair of floats that hold g v; beyond this the pair overflows; the loss underflowed to 0 long
+# before.
 LARGEST_GAMMA = 1e30
+
+
+class Host(NamedTuple):
+    """The library whose conventions a caller follows: its names for what it gives, and what a loss belongs to.
+
+    The names stand in errors.  `by_element` says that each element of a binary batch is a loss of its own, and that
+    weights broadcast to the elements; otherwise a loss is the mean over an axis, and weights follow Keras's rule.
+    """
+
+    scores: str = "y_pred"
+    labels: str = "y_true"
+    weight: str = "sample_weight"
+    indices: str = "sparse labels"
+    ignored: str = "ignore_class"
+    binary: str = "binary_focal_crossentropy"
+    dense: str = "categorical_focal_crossentropy"
+    sparse: str = "sparse_categorical_focal_crossentropy"
+    by_element: bool = False
+
+
+KERAS = Host()  # whose names and rules parfocal's own functions have
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -139,6 +161,24 @@ def gamma_pair_with_soft_labels(soft_labels: str, gammas: Any) -> None:
 # -- arrays, at each call
 
 
+# What needs no second look.
+USUAL = frozenset(np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64"))
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """`values` as a NumPy array of real numbers; nothing is copied that need not be."""
+    if type(values) is np.ndarray and values.dtype in USUAL:
+        return values
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; leave samples out with sample_weight=0, or with ignore_class")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    is_real(name, array)
+    return array
+
+
 def is_real(name: str, array: np.ndarray) -> None:
     kind = array.dtype
     if (kind.kind in "biuf" and kind.itemsize <= 8) or kind.name == "bfloat16":
@@ -157,11 +197,11 @@ def first_bad(bad: np.ndarray, values: np.ndarray) -> str:
     return f"{values[position]!s}{where}{others}"
 
 
-def axis_in_range(axis: int, ndim: int, name: str) -> int:
+def axis_in_range(axis: int, ndim: int, name: str, scores: str = "y_pred") -> int:
     """`axis` counted from 0."""
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"axis {axis} is out of range for y_pred with {counted(ndim, 'dimension')}; {name} needs at least one"
+            f"axis {axis} is out of range for {scores} with {counted(ndim, 'dimension')}; {name} needs at least one"
         )
     return axis % ndim
 
@@ -169,10 +209,11 @@ def axis_in_range(axis: int, ndim: int, name: str) -> int:
 Shape = tuple[int | None, ...]  # None: not known while a graph is built
 
 
-def one_shape(y_true: Shape, y_pred: Shape, function: str, hint: str = "") -> None:
-    if not fits(y_true, y_pred):
+def one_shape(labels: Shape, scores: Shape, function: str, hint: str = "", host: Host = KERAS) -> None:
+    if not fits(labels, scores):
         raise ValueError(
-            f"{function} needs y_true and y_pred of one shape; got y_true {y_true} and y_pred {y_pred}.{hint}"
+            f"{function} needs {host.labels} and {host.scores} of one shape; got {host.labels} {labels} and "
+            f"{host.scores} {scores}.{hint}"
         )
 
 
@@ -189,65 +230,66 @@ def without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-def class_axis(parameters: Any, shape: Shape, function: str) -> int:
-    """The class axis of y_pred counted from 0, once it is sure that there are classes, and lists that fit them."""
-    axis = axis_in_range(parameters.axis, len(shape), function)
+def class_axis(parameters: Any, shape: Shape, function: str, host: Host = KERAS) -> int:
+    """The class axis of the scores counted from 0, once there are classes, and lists that fit them."""
+    axis = axis_in_range(parameters.axis, len(shape), function, host.scores)
     classes = shape[axis]
     if classes is None:
-        raise ValueError(f"{function} must know the number of classes, axis {axis} of y_pred with shape {shape}")
+        raise ValueError(f"{function} must know the number of classes, axis {axis} of {host.scores} with shape {shape}")
     if classes < 2:
         raise ValueError(
-            f"{function} needs at least 2 classes along axis {axis}; y_pred has shape {shape}. "
-            "For one score per sample use binary_focal_crossentropy."
+            f"{function} needs at least 2 classes along axis {axis}; {host.scores} has shape {shape}. "
+            f"For one score per sample use {host.binary}."
         )
-    one_per_class("alpha", parameters.alpha, classes)
-    one_per_class("gamma", parameters.gamma, classes)
+    if type(parameters.alpha) is tuple or type(parameters.gamma) is tuple:
+        one_per_class("alpha", parameters.alpha, classes, host)
+        one_per_class("gamma", parameters.gamma, classes, host)
     return axis
 
 
-def dense_labels(y_true: Shape, y_pred: Shape, axis: int) -> None:
+def dense_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -> None:
     """One-hot or soft labels."""
     hint = ""
-    if len(y_true) == len(y_pred) - 1 or fits(y_true, (*y_pred[:axis], 1, *y_pred[axis + 1 :])):
-        hint = " For class indices use sparse_categorical_focal_crossentropy."
-    one_shape(y_true, y_pred, "categorical_focal_crossentropy", hint)
+    if len(labels) == len(scores) - 1 or fits(labels, (*scores[:axis], 1, *scores[axis + 1 :])):
+        hint = f" For class indices use {host.sparse}." if host.sparse != host.dense else ""
+    one_shape(labels, scores, host.dense, hint, host)
 
 
-def sparse_labels(y_true: Shape, y_pred: Shape, axis: int) -> int | None:
+def sparse_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -> int | None:
     """Class indices: the axis of length 1 in their shape that has to go, or None."""
-    rows = without(y_pred, axis)
-    if fits(y_true, rows):
+    rows = without(scores, axis)
+    if fits(labels, rows):
         return None
-    if fits(y_true, (*y_pred[:axis], 1, *y_pred[axis + 1 :])):
+    if fits(labels, (*scores[:axis], 1, *scores[axis + 1 :])):
         return axis
-    if fits(y_true, (*rows, 1)):
+    if fits(labels, (*rows, 1)):
         return len(rows)
-    hint = " For one-hot labels use categorical_focal_crossentropy." if fits(y_true, y_pred) else ""
+    hint = f" For one-hot labels use {host.dense}." if fits(labels, scores) and host.sparse != host.dense else ""
     raise ValueError(
-        f"sparse_categorical_focal_crossentropy needs one class index for each row of y_pred, so y_true of shape "
-        f"{rows} for y_pred {y_pred} with the classes on axis {axis}; got y_true {y_true}.{hint}"
+        f"{host.sparse} needs one class index for each row of {host.scores}, so {host.labels} of shape "
+        f"{rows} for {host.scores} {scores} with the classes on axis {axis}; got {host.labels} {labels}.{hint}"
     )
 
 
-def one_per_class(name: str, values: Any, classes: int) -> None:
+def one_per_class(name: str, values: Any, classes: int, host: Host = KERAS) -> None:
     if isinstance(values, tuple) and len(values) != classes:
         raise ValueError(
-            f"{name} has {counted(len(values), 'number')} and y_pred has {counted(classes, 'class')}; give one "
+            f"{name} has {counted(len(values), 'number')} and {host.scores} has {counted(classes, 'class')}; give one "
             "per class"
         )
 
 
-def labels_in_unit_interval(labels: np.ndarray) -> None:
+def labels_in_unit_interval(labels: np.ndarray, host: Host = KERAS) -> None:
     bad = ~((labels >= 0) & (labels <= 1))
     if bad.any():
-        raise ValueError(f"labels must be numbers in [0, 1]; y_true holds {first_bad(bad, labels)}")
+        raise ValueError(f"labels must be numbers in [0, 1]; {host.labels} holds {first_bad(bad, labels)}")
 
 
-def probabilities_in_unit_interval(probabilities: np.ndarray) -> None:
+def probabilities_in_unit_interval(probabilities: np.ndarray, host: Host = KERAS) -> None:
     bad = (probabilities < 0) | (probabilities > 1)
     if bad.any():
         raise ValueError(
-            f"with from_logits=False y_pred must hold probabilities in [0, 1]; it holds "
+            f"with from_logits=False {host.scores} must hold probabilities in [0, 1]; it holds "
             f"{first_bad(bad, probabilities)}. For raw scores pass from_logits=True."
         )
 
@@ -262,35 +304,35 @@ def rows_have_a_sum(sums: np.ndarray) -> None:
 
 
 class ClassIndexError(ValueError, IndexError):
-    """A class index that is none: a ValueError, and an IndexError to users of PyTorch."""
+    """An invalid class index: a ValueError, and an IndexError to users of PyTorch."""
 
 
-def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None) -> None:
+def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None, host: Host = KERAS) -> None:
     bad = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
     if ignore_class is not None:
         bad &= labels != ignore_class
     if bad.any():
-        ignored = "" if ignore_class is None else f" or ignore_class={ignore_class}"
+        ignored = "" if ignore_class is None else f" or {host.ignored}={ignore_class}"
         raise ClassIndexError(
-            f"sparse labels must be whole numbers from 0 to {classes - 1}{ignored}; "
-            f"y_true holds {first_bad(bad, labels)}"
+            f"{host.indices} must be whole numbers from 0 to {classes - 1}{ignored}; "
+            f"{host.labels} holds {first_bad(bad, labels)}"
         )
 
 
-def weight_shape(weights: Shape, losses: Shape, elements: Shape | None) -> None:
+def weight_shape(weights: Shape, losses: Shape, elements: Shape | None, host: Host = KERAS) -> None:
     full = f", or {elements}, one weight for each element" if elements not in (None, losses) else ""
     raise ValueError(
-        f"sample_weight of shape {weights} does not fit: it must broadcast to {losses}, one weight for each loss"
+        f"{host.weight} of shape {weights} does not fit: it must broadcast to {losses}, one weight for each loss"
         f"{full}. A weight per row of a longer array is written weight[:, None]."
     )
 
 
 def class_weight_values(values: Sequence[float], what: str) -> None:
-    """Weights that a pull is multiplied by: a class without weight leaves no trace in the scores."""
+    """Weights that multiplied the loss of a class: a class with weight 0 leaves no trace in the scores."""
     if any(not 0 < value < math.inf for value in values):
         raise ValueError(
             f"the posterior needs every class to have a weight above 0, finite; got {what} = {tuple(values)}. "
-            "A class with weight 0 never pulled, so nothing can be said of it."
+            "A class with weight 0 had no influence on training, so its probability cannot be recovered."
         )
 
 
@@ -303,7 +345,7 @@ def class_weight_keys(keys: Iterable[Any], classes: int) -> None:
 def smoothing_below_one(smoothing: float) -> None:
     if smoothing > 1 - 1e-12:  # closer to 1, what is left of the labels is rounding
         raise ValueError(
-            f"label_smoothing={smoothing!r} trains on labels that say nothing, so there is no posterior to recover"
+            f"label_smoothing={smoothing!r} trains on labels without information, so there is no posterior to recover"
         )
 
 

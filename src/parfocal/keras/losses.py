@@ -7,9 +7,8 @@ from typing import Any
 import keras
 from keras.src.losses.loss import scale_loss_for_distribution  # for tf.distribute; there is no public name
 
-from parfocal import backends
 from parfocal import losses as core
-from parfocal.keras.batches import batch_of, given
+from parfocal.keras.batches import batch_of
 
 register = keras.saving.register_keras_serializable(package="parfocal")
 
@@ -36,16 +35,14 @@ class FocalLoss(keras.losses.Loss):
         sample_weight : one weight for each loss, a trailing axis of 1 missing on either side or not; for the binary
             loss also in y_pred's shape.
         """
-        arguments = given(self.focal, y_true, y_pred, sample_weight)
-        batch, total = batch_of(self.focal, arguments), self.reduction not in (None, "none")
-        if self._has_own_call:
-            losses = keras.ops.convert_to_tensor(self.call(arguments.y_true, arguments.y_pred))
-            backend = backends.find(losses, traced=True)
-            losses = self.focal._reduced(backend, backend.wide(losses), batch)
+        own = self._has_own_call
+        batch, summed = batch_of(self.focal, y_true, y_pred, sample_weight, own), self.reduction not in (None, "none")
+        if own:
+            losses = self.focal._reduced(batch, keras.ops.convert_to_tensor(self.call(batch.labels, batch.scores)))
         else:
-            losses = self.focal._compute(batch, order=0, by=batch.divisor, total=total)[0]
+            losses = batch.reduced(self.reduction)[0]
         losses = keras.ops.cast(losses, self.dtype)
-        return scale_loss_for_distribution(losses) if total and self.reduction != "sum" else losses
+        return scale_loss_for_distribution(losses) if summed and self.reduction != "sum" else losses
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """One loss per sample, neither weighted nor reduced."""

@@ -11,8 +11,7 @@ from typing import Any
 import keras
 
 from parfocal import losses as core
-from parfocal.core.batch import total_weight
-from parfocal.keras.batches import batch_of, given
+from parfocal.keras.batches import batch_of
 from parfocal.keras.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
@@ -60,9 +59,8 @@ class FocalMetric(keras.metrics.Metric):
             losses = len(keras.ops.convert_to_tensor(y_pred).shape) - 1  # axes of the losses
             while 0 < len(sample_weight.shape) < losses:
                 sample_weight = keras.ops.expand_dims(sample_weight, axis=-1)
-        batch = batch_of(self.focal, given(self.focal, y_true, y_pred, sample_weight))
-        total = self.focal._compute(batch, order=0)[0]
-        count = total_weight(batch.backend, batch.count, batch.weights, batch.valid)
+        batch = batch_of(self.focal, y_true, y_pred, sample_weight)
+        total, count = batch.backend.terms(batch, 0, summed=True)[0], batch.total_weight()
         self.total.assign_add(keras.ops.cast(total, self.total.dtype))
         self.count.assign_add(keras.ops.cast(count, self.count.dtype))
 

@@ -1,7 +1,7 @@
-"""The scikit-learn door: focal losses as estimators and scores whose probabilities are probabilities.
+"""Focal losses for scikit-learn: estimators and scores whose probabilities are probabilities.
 
-    FocalBoostingClassifier     gradient boosting on LightGBM, XGBoost or CatBoost, with the same two
-    FocalLogisticRegression     a linear classifier; `predict_proba` gives posteriors, `raw_focal_scores` the scores
+    FocalBoostingClassifier     gradient boosting on LightGBM, XGBoost or CatBoost
+    FocalLogisticRegression     a linear classifier; of both `predict_proba` gives posteriors, `raw_focal_scores` scores
     focal_loss_score            the focal loss of probabilities, called as `sklearn.metrics.log_loss`
     focal_loss_scorer           the same for `scoring=` in cross-validation and searches
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from parfocal.boosters import ENGINES, Rows, Task, engine_parameters
 from parfocal.core import validation
 from parfocal.core.formula import Schedule
-from parfocal.engines import ENGINES, Rows, Task, Trained, engine_parameters
 from parfocal.sklearn import features
+from parfocal.sklearn.classifier import FocalClassifierMixin, with_class_weights
 
 # What features may be: NaN is a missing value.
 FEATURES: dict[str, Any] = {
@@ -30,11 +30,11 @@ FEATURES: dict[str, Any] = {
 #   yeast4        0.1053  0.1059  0.1070  0.1070  0.1070
 #   Caravan       0.2163  0.2155  0.2160  0.2160  0.2160
 #   Shuttle       0.0000  0.0000  0.0000  0.0000  0.0472     (7 classes, ten rows in one: it diverges)
-LONGEST_STEP = 4.0
+MAX_DELTA_STEP = 4.0
 
 
-class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
-    """Gradient boosting with a focal loss; `predict_proba` returns probabilities, and no focal scores.
+class FocalBoostingClassifier(FocalClassifierMixin, BaseEstimator):
+    """Gradient boosting with a focal loss; `predict_proba` returns probabilities, not focal scores.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     classes_, n_features_in_, feature_names_in_ : as in every classifier.
     n_iter_ : rounds that are used.
     booster_ : the engine's own trained model.  Its scores lack the start for LightGBM and CatBoost.
-    objective_ : the `FocalObjective` of the engine's door.
+    objective_ : the `FocalObjective` of the engine, as in `parfocal.lightgbm`.
     feature_importances_ : gains of the features, as shares.
     is_categorical_ : (features,) True where a column holds categories; None where none does.
 
@@ -89,7 +89,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
     True
     """
 
-    categorical_features: Any = "from_dtype"  # of pickles of the time before
+    categorical_features: Any = "from_dtype"  # here, because models that were pickled earlier have none
 
     def __init__(
         self,
@@ -143,14 +143,13 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         """
         engine = ENGINES[validation.one_of("engine", self.engine, tuple(ENGINES))]
         self._check_parameters()
-        more = engine_parameters(
+        engine_params = engine_parameters(
             engine,
             {} if self.engine_params is None else self.engine_params,
             early_stopping=self.early_stopping_rounds is not None,
-            ours=self.get_params(deep=False),
+            estimator_params=self.get_params(deep=False),
         )
-        name = engine.parameters.rounds
-        rounds = at_least_1(f"{name} in engine_params", more.pop(name, self.n_estimators))
+        rounds = at_least_1(f"{engine.rounds} in engine_params", engine_params.pop(engine.rounds, self.n_estimators))
         table = features.Table(X)
         places = features.categorical_places(table, self.categorical_features)
         categories = features.learn_categories(table, places)
@@ -162,12 +161,9 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if weight is not None and np.count_nonzero(np.bincount(labels, weights=weight)) < 2:
             raise ValueError("a classifier needs at least 2 classes; sample_weight leaves fewer with a weight above 0")
-        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
-        validation.class_weight_values(self.class_weight_.tolist(), "class_weight")
-        if self.class_weight is not None:
-            weight = self.class_weight_[labels] * (1.0 if weight is None else weight)
+        self.class_weight_, weight = with_class_weights(self.class_weight, self.classes_, labels, weight)
         random = check_random_state(self.random_state)
-        rows, held_out = Rows(X, labels, weight), None
+        rows, held_out = Rows(X, labels, weight, places, len(self.classes_)), None
         if self.early_stopping_rounds is not None:
             rows, held_out = self._split(rows, random)
         task = Task(
@@ -180,17 +176,15 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             rows=rows,
             held_out=held_out,
             rounds=rounds,
-            patience=self.early_stopping_rounds or 0,
+            early_stopping_rounds=self.early_stopping_rounds or 0,
             learning_rate=self.learning_rate,
             max_leaf_nodes=self.max_leaf_nodes,
-            longest_step=self._longest_step(),
+            max_delta_step=self._max_delta_step(),
             threads=threads(self.n_jobs),
             seed=int(random.randint(2**31 - 1)),
-            classes=len(self.classes_),
-            more=more,
-            categorical=places,
+            engine_params=engine_params,
         )
-        trained: Trained = engine.train(task)
+        trained = engine.train(task)
         self._engine, self._categories = engine.name, categories
         self.is_categorical_ = features.mask(places, X.shape[1])
         self.booster_, self.objective_, self.n_iter_ = trained.booster, trained.objective, trained.rounds
@@ -204,12 +198,12 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             if value is not None:
                 at_least_1(name, value)
 
-    def _longest_step(self) -> float:
+    def _max_delta_step(self) -> float:
         """In margins, which move slower than logits of the posterior by 1 + gamma where samples are easy."""
         if isinstance(self.max_delta_step, str):
             validation.one_of("max_delta_step", self.max_delta_step, ("auto",))
             gamma = validation.gamma(self.gamma)
-            return LONGEST_STEP / (
+            return MAX_DELTA_STEP / (
                 1 + float(np.max(np.asarray(gamma.gammas if isinstance(gamma, Schedule) else gamma)))
             )
         step = validation.number_or_list("max_delta_step", self.max_delta_step or 0.0)
@@ -228,10 +222,7 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
             random_state=random if at_random else None,
             stratify=rows.labels if at_random and counts.min() > 1 else None,
         )
-        train, held_out = (
-            Rows(rows.features[part], rows.labels[part], None if rows.weights is None else rows.weights[part])
-            for part in parts
-        )
+        train, held_out = (rows.part(part) for part in parts)
         lacking = np.flatnonzero((np.bincount(train.labels, minlength=len(counts)) == 0) & (counts > 0))
         if len(lacking) and not at_random:
             held = len(held_out.labels)
@@ -243,35 +234,14 @@ class FocalBoostingClassifier(ClassifierMixin, BaseEstimator):
         return train, held_out
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Margins: (N,) of the second class, or (N, classes).  They are focal scores: their sign decides nothing."""
+        """The margins: (N,) for two classes, high for the second, else (N, K)."""
         check_is_fitted(self)
-        categories = getattr(self, "_categories", {})  # pickles of the time before have none
+        categories = getattr(self, "_categories", {})  # models that were pickled earlier have none
         X = features.validated(self, X, features.BOOSTING_CURES, FEATURES, categories)
         return ENGINES[self._engine].margins(self.booster_, self.objective_.start_, X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, (N, classes): the posterior of the focal scores, without class weights."""
-        logits = self._posterior_logit(self.decision_function(X))
-        return both(special.expit, logits) if logits.ndim == 1 else np.exp(logits)
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Their logarithms, (N, classes), with all digits where a probability rounds to 0 or 1."""
-        logits = self._posterior_logit(self.decision_function(X))
-        return both(special.log_expit, logits) if logits.ndim == 1 else logits
-
-    def raw_focal_scores(self, X: Any) -> np.ndarray:
-        """Sigmoid or softmax of the margins, (N, classes): what others return as probabilities."""
-        margins = self.decision_function(X)
-        return both(special.expit, margins) if margins.ndim == 1 else special.softmax(margins, axis=1)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest probability times class weight, (N,)."""
-        weighted = self.predict_proba(X) * self.class_weight_
-        return self.classes_[np.argmax(weighted, axis=1)]
-
-    def _posterior_logit(self, margins: np.ndarray) -> np.ndarray:
-        loss = self.objective_.loss(None if margins.ndim == 1 else margins.shape[1])
-        return np.asarray(loss.posterior_logit(margins, class_weight=self.class_weight_.tolist()))
+    def _loss_of(self, margins: np.ndarray) -> Any:
+        return self.objective_.loss(*margins.shape[1:])
 
     @property
     def feature_importances_(self) -> np.ndarray:
@@ -290,8 +260,3 @@ def threads(n_jobs: int | None) -> int:
     import joblib
 
     return int(joblib.effective_n_jobs(n_jobs)) if n_jobs is not None else 1
-
-
-def both(function: Any, logits: np.ndarray) -> np.ndarray:
-    """A function of minus and plus the logits, (N, 2): 1 - p would lose digits."""
-    return np.stack([function(-logits), function(logits)], axis=1)

@@ -9,24 +9,23 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from scipy import special
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from parfocal.boosters import Objective, focal_loss
 from parfocal.core import validation
 from parfocal.core.parameters import GammaSchedule
-from parfocal.objectives import focal_loss
 from parfocal.sklearn import features
-from parfocal.sklearn.solvers import SOLVERS, Problem, start_and_scale
+from parfocal.sklearn.classifier import FocalClassifierMixin, with_class_weights
+from parfocal.sklearn.solvers import SOLVERS, Problem
 
 # What features may be.
 FEATURES: dict[str, Any] = {"accept_sparse": "csr", "dtype": np.float64}
 
 
-class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
+class FocalLogisticRegression(FocalClassifierMixin, BaseEstimator):
     """Logistic regression with a focal loss, binary or multinomial, and probabilities in spite of it.
 
     With a focal loss of gamma and alpha, it minimises over the coefficients and intercepts
@@ -34,7 +33,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         C * (sum over the samples of weight * loss) + |coef|^2 / 2
 
     which at gamma 0 is the objective of `sklearn.linear_model.LogisticRegression` with the same C.  A focal score is
-    no probability: `predict_proba` returns the posterior that the score stands for.
+    not a probability: `predict_proba` returns the posterior that the score stands for.
 
     Parameters
     ----------
@@ -138,10 +137,21 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.solver == "newton" and classes > 2:
             raise ValueError(f"solver='newton' is for 2 classes, and y has {classes}; use solver='lbfgs'")
         smoothing: dict[str, Any] = {"from_logits": True, "label_smoothing": self.label_smoothing}
-        loss = focal_loss(None if classes == 2 else classes, self.gamma, self.alpha, reduction="sum", **smoothing)
-        class_weight, weights = self._weights(X, names, labels, sample_weight)
-        totals = np.bincount(labels, weights=weights)
-        start, scale = start_and_scale(loss, totals / totals.sum())
+        loss = focal_loss(classes, self.gamma, self.alpha, reduction="sum", **smoothing)
+        weights = self._sample_weights(X, names, labels, sample_weight)
+        class_weight, weights = with_class_weights(self.class_weight, names, labels, weights)
+        shares = np.bincount(labels, weights=weights)
+        shares = shares / shares.sum()
+        objective = Objective(
+            self.gamma,
+            self.alpha,
+            label_smoothing=self.label_smoothing,
+            curvature="exact",
+            prior=shares[1] if classes == 2 else shares,
+        )
+        # A softmax leaves a constant free; the penalty keeps the coefficients' sum at 0 too.
+        start = np.atleast_1d(objective.start_)
+        start = start - start.mean() if classes > 2 else start
         problem = Problem(
             loss,
             X,
@@ -150,7 +160,7 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
             classes=classes,
             fit_intercept=bool(self.fit_intercept),
             penalty=1 / self.C,
-            scale=scale,
+            scale=objective.scale_,
         )
         solution = SOLVERS[self.solver](problem, problem.start(start), int(self.max_iter), float(self.tol))
         if solution.failure:
@@ -187,61 +197,25 @@ class FocalLogisticRegression(ClassifierMixin, BaseEstimator):
                 f"class_weight must be None, 'balanced', or a dict from class to weight; got {self.class_weight!r}"
             )
 
-    def _weights(
-        self, X: Any, names: np.ndarray, labels: np.ndarray, sample_weight: Any
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """One weight per class; and one per sample, or None.  Every class needs some."""
-        weights = None
-        if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            empty = np.bincount(labels, weights=weights) == 0
-            if empty.any():
-                raise ValueError(
-                    f"sample_weight is 0 for all samples of the class(es) {names[empty].tolist()}; leave these samples "
-                    "out, or give some of them a weight above 0"
-                )
-        class_weight = compute_class_weight(self.class_weight, classes=names, y=names[labels], sample_weight=weights)
-        validation.class_weight_values(class_weight.tolist(), "class_weight")
-        if self.class_weight is not None:
-            weights = class_weight[labels] * (1.0 if weights is None else weights)
-        return class_weight, weights
+    def _sample_weights(self, X: Any, names: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray | None:
+        """One weight per sample, or None.  Every class needs some."""
+        if sample_weight is None:
+            return None
+        weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+        empty = np.bincount(labels, weights=weights) == 0
+        if empty.any():
+            raise ValueError(
+                f"sample_weight is 0 for all samples of the class(es) {names[empty].tolist()}; leave these samples "
+                "out, or give some of them a weight above 0"
+            )
+        return weights
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """The margins: (N,) for two classes, high for classes_[1], else (N, K).
-
-        They are focal scores.  With alpha, or a gamma for each class, `predict` decides neither by their sign nor by
-        the largest of them.
-        """
+        """The margins: (N,) for two classes, high for the second, else (N, K)."""
         check_is_fitted(self, "coef_")
         X = features.validated(self, X, features.LINEAR_CURES, FEATURES, {})
         margins = X @ self.coef_.T + self.intercept_
         return margins[:, 0] if len(self.classes_) == 2 else margins
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The class with the largest probability times class weight, (N,)."""
-        margins = self.decision_function(X)
-        logits = self.loss_.posterior_logit(margins)  # with the class weights still in it
-        return self.classes_[(logits > 0).astype(np.intp) if logits.ndim == 1 else logits.argmax(axis=1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, (N, K): the posteriors of the margins, without class weights."""
-        margins = self.decision_function(X)
-        if margins.ndim > 1:
-            return self.loss_.posterior(margins, class_weight=self.class_weight_.tolist())
-        logits = self._posterior_logit(margins)
-        return np.stack([special.expit(-logits), special.expit(logits)], axis=1)  # 1 - p would lose digits
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithms of the probabilities, (N, K), with all digits where a probability rounds to 0 or 1."""
-        logits = self._posterior_logit(self.decision_function(X))
-        return np.stack([special.log_expit(-logits), special.log_expit(logits)], axis=1) if logits.ndim == 1 else logits
-
-    def raw_focal_scores(self, X: Any) -> np.ndarray:
-        """Sigmoid or softmax of the margins, (N, K): what the loss trained, and what is no probability."""
-        margins = self.decision_function(X)
-        if margins.ndim > 1:
-            return special.softmax(margins, axis=1)
-        return np.stack([special.expit(-margins), special.expit(margins)], axis=1)
-
-    def _posterior_logit(self, margins: np.ndarray) -> np.ndarray:
-        return self.loss_.posterior_logit(margins, class_weight=self.class_weight_.tolist())
+    def _loss_of(self, margins: np.ndarray) -> Any:
+        return self.loss_

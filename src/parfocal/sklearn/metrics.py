@@ -12,8 +12,8 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
+from parfocal.boosters import focal_loss
 from parfocal.core import validation
-from parfocal.objectives import focal_loss
 
 
 def focal_loss_score(
@@ -28,7 +28,7 @@ def focal_loss_score(
 ) -> float:
     """The mean focal loss of probabilities, called as `sklearn.metrics.log_loss`.
 
-    At gamma 0 without alpha it is the log loss.  For gamma > 0 it is no proper score: it is least for focal scores
+    At gamma 0 without alpha it is the log loss.  For gamma > 0 it is not a proper score: it is least for focal scores
     (`FocalLogisticRegression.raw_focal_scores`), and not for true probabilities.  To compare probabilities, use the log
     loss or the Brier score.
 
@@ -52,7 +52,7 @@ def focal_loss_score(
 
     Raises
     ------
-    ValueError for values outside [0, 1], for labels that are none, for another number of classes than columns, and for
+    ValueError for values outside [0, 1], for invalid labels, for another number of classes than columns, and for
     weights that are all 0, as in log_loss.
     UserWarning for rows whose sum is not 1, and for `labels` in another than sorted order.
 
@@ -79,7 +79,7 @@ def focal_loss_score(
     if len(classes) == 2:
         probabilities, indices = probabilities[:, 1:], indices[:, None]
     reduction = "mean_with_sample_weight" if normalize else "sum"
-    loss = focal_loss(None if len(classes) == 2 else len(classes), gamma, alpha, reduction=reduction)
+    loss = focal_loss(len(classes), gamma, alpha, reduction=reduction)
     return float(loss(indices, probabilities, weights))
 
 

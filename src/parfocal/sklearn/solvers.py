@@ -2,8 +2,8 @@
 
 (a) What is minimised is scikit-learn's logistic objective with another loss: C * sum of weighted losses + |coef|^2 / 2.
 (b) It is divided by C * sum of weights, so that `tol` does not depend on the number of samples, and multiplied by
-    `scale`, after which the mean curvature at the start is cross-entropy's: a focal loss is flatter, and `tol` would
-    stop it earlier.  Neither moves a minimum.
+    `scale`, after which the mean curvature at the start is cross-entropy's (an `Objective` knows it): a focal loss is
+    flatter, and `tol` would stop it earlier.  Neither moves a minimum.
 (c) Loss, gradient and curvature are the loss object's; here they are only carried to the coefficients.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg, optimize, sparse
 
-from parfocal.boosting import gradient_and_curvature
+from parfocal.boosters.gradients import gradient_and_curvature
 
 EPSILON = float(np.finfo(np.float64).eps)
 SUFFICIENT = 1e-4  # of the decrease that the slope promises: Nocedal and Wright 2006, section 3.1
@@ -27,26 +27,6 @@ class Solution(NamedTuple):
     parameters: np.ndarray
     iterations: int
     failure: str | None  # None: it found what it looked for
-
-
-def start_and_scale(loss: Any, prior: np.ndarray) -> tuple[np.ndarray, float]:
-    """The best constant margins of a prior, (1,) for two classes, and the `scale` of (b)."""
-    labels = np.arange(len(prior))
-    if len(prior) == 2:
-        start = np.asarray([loss.optimal_logit(prior[1])])
-        labels = labels[:, None]
-    else:
-        start = loss.optimal_logit(prior)
-        start -= start.mean()  # a softmax leaves a constant free; the penalty keeps the coefficients' sum at 0 too
-    margins = np.tile(start, (len(prior), 1))
-    curvature = float(loss.curvature(labels, margins, prior).sum())
-    if not curvature > np.finfo(np.float64).tiny:
-        raise ValueError(
-            f"nothing would be learned: with class shares {prior} the curvature of this loss is {curvature:.1e}; use a "
-            "smaller gamma"
-        )
-    variances = prior * (1 - prior)
-    return start, float(variances[1] if len(prior) == 2 else variances.sum()) / curvature
 
 
 class Problem:
@@ -107,13 +87,10 @@ class Problem:
         value = float(value) + self.penalty / 2 * float(np.vdot(coefficients, coefficients))
         return self.factor * value, self.factor * gradient
 
-    def curvature(self, parameters: np.ndarray, positive: bool) -> np.ndarray:
-        """The second derivative for two classes; `positive` leaves the loss's negative terms out."""
-        margins = self.margins(parameters)
-        if positive:
-            of_margins = gradient_and_curvature(self.loss, margins[:, 0], self.labels[:, 0], self.weights)[1]
-        else:
-            of_margins = self.loss.curvature(self.labels, margins, self.weights)[:, 0]
+    def curvature(self, parameters: np.ndarray, kind: str) -> np.ndarray:
+        """The second derivative for two classes, by a curvature of `gradient_and_curvature`."""
+        margins, labels = self.margins(parameters)[:, 0], self.labels[:, 0]
+        of_margins = gradient_and_curvature(self.loss, margins, labels, self.weights, curvature=kind)[1]
         if sparse.issparse(self.X):
             product = (self.X.T @ self.X.multiply(of_margins[:, None]).tocsr()).toarray()
         else:
@@ -165,9 +142,9 @@ def newton_step(problem: Problem, parameters: np.ndarray, gradient: np.ndarray) 
     To a gradient of 1e-8 that took 5 to 7 steps; the positive one alone 8 to 14 (gamma 0.5 to 5, up to 30 features).
     """
     try:
-        return -linalg.cho_solve(linalg.cho_factor(problem.curvature(parameters, positive=False)), gradient)
+        return -linalg.cho_solve(linalg.cho_factor(problem.curvature(parameters, "exact")), gradient)
     except linalg.LinAlgError:
-        matrix = problem.curvature(parameters, positive=True)
+        matrix = problem.curvature(parameters, "positive")
     # Without a penalty it may be singular: then the diagonal grows until it is not, and the step remains one downhill.
     damping = 0.0
     while True:

@@ -1,4 +1,4 @@
-"""What the torch losses are given: numbers and tensors, checked, and errors in torch's words."""
+"""What the torch losses are given: numbers and tensors, checked."""
 
 from __future__ import annotations
 
@@ -9,11 +9,25 @@ from torch import Tensor
 
 from parfocal.core import validation
 from parfocal.core.parameters import Numbers
+from parfocal.core.validation import Host
+
+# torch's names; each element of a binary batch is a loss of its own.
+TORCH = Host(
+    "input",
+    "target",
+    "weight",
+    "class indices",
+    "ignore_index",
+    "sigmoid_focal_loss",
+    "softmax_focal_loss",
+    "softmax_focal_loss",
+    by_element=True,
+)
 
 # -- numbers
 
 
-def numbers(name: str, value: Any) -> Any:
+def python_numbers(name: str, value: Any) -> Any:
     """What a tensor holds, as Python's own numbers; anything else as it is."""
     if not isinstance(value, Tensor):
         return value
@@ -26,7 +40,7 @@ def numbers(name: str, value: Any) -> Any:
 
 
 def class_weights(value: Any) -> tuple[float, ...]:
-    weights = validation.number_or_list("weight", numbers("weight", value))
+    weights = validation.number_or_list("weight", python_numbers("weight", value))
     validation.at_least_one("weight", weights)
     if not isinstance(weights, tuple) or not all(0 <= item < float("inf") for item in weights):
         raise ValueError(f"weight must be one number >= 0 for each class, in a tensor or a list; got {value!r}")
@@ -86,6 +100,12 @@ def given_divisor(backend: Any, normalizer: Any) -> Any:
 # -- tensors
 
 
+def check_tensors(inputs: Any, targets: Any) -> None:
+    for name, value in (("input", inputs), ("target", targets)):
+        if type(value) is not Tensor or value.layout is not torch.strided or value.is_nested:
+            check_tensor(name, value)
+
+
 def check_tensor(name: str, value: Any) -> None:
     if value is None:
         raise TypeError(f"{name} must be a torch.Tensor; got None")
@@ -123,14 +143,14 @@ def index(name: str, value: Any) -> int:
     return number
 
 
-def goes_with(given: torch.Size, wanted: torch.Size) -> bool:
+def broadcasts_to(given: torch.Size, wanted: torch.Size) -> bool:
     """Whether a shape broadcasts to another one without enlarging it."""
     return len(given) <= len(wanted) and all(
         a in (1, b) for a, b in zip(reversed(given), reversed(wanted), strict=False)
     )
 
 
-def in_its_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
+def in_torchs_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
     """Losses of half precision are rounded to it, but not under autocast, where torch's losses are float32 too."""
     if loss.dtype == inputs.dtype or not inputs.is_floating_point():
         return loss
@@ -138,22 +158,3 @@ def in_its_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return loss
     return loss.to(inputs.dtype)
-
-
-WORDS = {
-    "y_true": "target",
-    "y_pred": "input",
-    "sample_weight": "weight",
-    "ignore_class": "ignore_index",
-    "sparse labels": "class indices",
-    "sparse_categorical_focal_crossentropy": "softmax_focal_loss",
-    "categorical_focal_crossentropy": "softmax_focal_loss",
-    "binary_focal_crossentropy": "sigmoid_focal_loss",
-}
-
-
-def in_torchs_words(error: Exception) -> Exception:
-    message = str(error)
-    for word, torchs in WORDS.items():
-        message = message.replace(word, torchs)
-    return error if message == str(error) else type(error)(message)

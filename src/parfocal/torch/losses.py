@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parfocal.torch.arguments import check_normalizer, element_weights, in_torchs_words, no_normalizer
+from parfocal.losses import recover
+from parfocal.torch.arguments import TORCH, check_normalizer, element_weights, no_normalizer
 from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
 
 
 class FocalModule(nn.Module):
-    """What both modules have: settings read once, buffers that show them, and the way back to probabilities.
+    """What both modules have: settings read once, buffers that show them, and the recovery of probabilities.
 
     Several numbers for a setting are shown as a buffer, which moves with the module and takes its dtype; numbers per
     class are computed with as Python holds them.  Buffers are not in the state dict: they are settings, as ignore_index
@@ -72,10 +73,7 @@ class FocalModule(nn.Module):
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
         """
-        try:
-            return self.rule.loss.posterior(input)
-        except (TypeError, ValueError) as error:
-            raise in_torchs_words(error) from None
+        return recover(self.rule.loss, "posterior", input, host=TORCH)
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.

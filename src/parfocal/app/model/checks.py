@@ -15,7 +15,7 @@ from parfocal.app.data.numerals import DECIMALS, GROUPS
 from parfocal.app.data.target import MOST_CLASSES
 from parfocal.app.errors import brief, counted
 from parfocal.app.model.model import DESCRIPTION, Model
-from parfocal.engines import Engine
+from parfocal.boosters import Engine
 
 MOST_COLUMNS = 100_000
 LONGEST_NAME = 10_000  # characters; the terminal takes seconds to break lines of a million
@@ -74,18 +74,14 @@ def check_column(column: Column) -> None:
 
 def check_numbers(model: Model) -> None:
     """Numbers: single ones for two classes, otherwise one for each class."""
-    classes = None if len(model.classes) == 2 else len(model.classes)
+    classes = len(model.classes)
     check_number("gamma", model.gamma)
     for name in ("init_score", "prior", *(["alpha"] if model.alpha is not None else [])):
-        values = getattr(model, name)
-        if (len(values) if isinstance(values, list) else None) != classes:
-            raise ValueError(f"{name} must be {'a number' if classes is None else counted(classes, 'number')}")
-        for value in values if isinstance(values, list) else [values]:
-            check_number(name, value)
+        check_of_classes(name, getattr(model, name), classes)
     prior = np.array(model.prior)
-    if not (prior > 0).all() or not (prior < 1).all() or (classes is not None and abs(prior.sum() - 1) > 1e-6):
+    if not (prior > 0).all() or not (prior < 1).all() or (prior.ndim and abs(prior.sum() - 1) > 1e-6):
         raise ValueError(f"prior {brief(model.prior)} does not hold shares of classes")
-    if (model.threshold is None) != (classes is not None):
+    if (model.threshold is None) != (classes > 2):
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:
         check_number("threshold", model.threshold)
@@ -103,11 +99,16 @@ def check_calibration(model: Model) -> None:
         check_number("temperature", temperature)
         if not temperature > 0:
             raise ValueError(f"temperature {temperature!r} is not above 0")
-    classes = None if len(model.classes) == 2 else len(model.classes)
-    if (len(bias) if isinstance(bias, list) else None) != classes:
-        raise ValueError(f"bias must be {'a number' if classes is None else counted(classes, 'number')}")
-    for value in bias if isinstance(bias, list) else [bias]:
-        check_number("bias", value)
+    check_of_classes("bias", bias, len(model.classes))
+
+
+def check_of_classes(name: str, values: Any, classes: int) -> None:
+    """One number for two classes, otherwise a list of one for each class."""
+    numbers = values if isinstance(values, list) else [values]
+    if isinstance(values, list) != (classes > 2) or len(numbers) != (classes if classes > 2 else 1):
+        raise ValueError(f"{name} must be {'a number' if classes == 2 else counted(classes, 'number')}")
+    for value in numbers:
+        check_number(name, value)
 
 
 def check_number(name: str, value: Any) -> None:
@@ -121,7 +122,7 @@ def check_features(model: Model, engine: Engine) -> None:
         has = counted(engine.features(model.booster), "feature")
         raise ValueError(f"{engine.file} has {has}, {DESCRIPTION} {features}")
     row = np.full((1, features), np.nan)
-    scores = engine.raw_scores(model.booster, row).shape[1:]
+    scores = engine.scores(model.booster, row).shape[1:]
     if scores != np.shape(model.init_score):
         classes = counted(len(model.classes), "class")
         raise ValueError(f"{engine.file} has scores of the shape {scores}, {DESCRIPTION} {classes}")

@@ -7,18 +7,17 @@ numbers, a feature marks them.  A category that training did not have counts as 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from parfocal import engines
+from parfocal import boosters
 from parfocal.app.data.columns import MOST_CATEGORIES
 from parfocal.app.errors import BadInput, one_line
-from parfocal.engines import Engine, Stopped, Task, Trained
-from parfocal.engines.task import Parameters
-from parfocal.objectives import Objective
+from parfocal.boosters import Engine, Objective, Stopped, Task, Trained
 from parfocal.sklearn import FocalLogisticRegression
 
 LINEAR = "linear"  # the engine's name
@@ -105,55 +104,82 @@ class LinearModel:
         return margins[:, 0] if margins.shape[1] == 1 else margins
 
 
-def train_linear(task: Task) -> Trained:
-    if task.stop():
-        raise Stopped
-    rows = task.rows
-    layout = Layout.of(rows.features, list(task.categorical))
-    model = FocalLogisticRegression(**task.objective, **task.more, max_iter=MOST_STEPS)
-    model.fit(layout.design(rows.features), rows.labels, rows.weights)
-    objective = Objective(**task.objective)
-    objective.begin_with(rows.labels, rows.weights, task.classes if task.classes > 2 else None)
-    return Trained(LinearModel(layout, model.coef_, model.intercept_), objective, int(np.max(model.n_iter_)))
+class LinearEngine(Engine):
+    """Logistic regression, called as the boosters are."""
 
+    name = LINEAR
+    file = "linear.json"
+    starts_at_zero = False
+    rounds = "max_iter"
 
-def dump_linear(model: LinearModel) -> bytes:
-    layout = model.layout
-    numbers = {
-        "features": list(model.names),
-        "means": layout.means,
-        "scales": layout.scales,
-        "missing": layout.missing,
-        "categories": {str(place): codes for place, codes in layout.categories.items()},
-        "coefficients": model.coefficients.tolist(),
-        "intercepts": model.intercepts.tolist(),
-    }
-    return (json.dumps(numbers, allow_nan=False) + "\n").encode()
+    def train(self, task: Task) -> Trained:
+        if task.stop():
+            raise Stopped
+        rows = task.rows
+        layout = Layout.of(rows.features, list(rows.categorical))
+        model = FocalLogisticRegression(**task.objective, **task.engine_params, max_iter=MOST_STEPS)
+        model.fit(layout.design(rows.features), rows.labels, rows.weights)
+        objective = Objective(**task.objective)
+        objective.learn_prior(rows.labels, rows.weights, rows.num_class)
+        return Trained(LinearModel(layout, model.coef_, model.intercept_), objective, int(np.max(model.n_iter_)))
 
+    def scores(self, booster: LinearModel, features: np.ndarray) -> np.ndarray:
+        return booster.margins(features)
 
-def load_linear(data: bytes) -> LinearModel:
-    """Raises ValueError, KeyError or TypeError for a file that `dump_linear` did not write."""
-    numbers = json.loads(data)
-    means, scales = (finite(name, numbers[name], 1, np.finfo(float).max) for name in ("means", "scales"))
-    if len(means) != len(scales) or not np.all(scales > 0):
-        raise ValueError("scales must be above 0, one for each mean")
-    places = {str(place): place for place in range(len(means))}
-    categories = {places.get(place, -1): codes for place, codes in numbers["categories"].items()}
-    missing = numbers["missing"]
-    if not all(type(codes) is int and 0 <= codes <= MOST_CATEGORIES for codes in categories.values()):
-        raise ValueError(f"categories must be 0 to {MOST_CATEGORIES:,} of a column")
-    if not all(type(place) is int and 0 <= place < len(means) for place in missing) or -1 in categories:
-        raise ValueError("a column is out of range")
-    if len({*missing, *categories}) < len(missing) + len(categories):
-        raise ValueError("a column is there twice")
-    layout = Layout(means.tolist(), scales.tolist(), missing, categories)
-    coefficients, intercepts = (
-        finite("coefficients", numbers["coefficients"], 2),
-        finite("intercepts", numbers["intercepts"], 1),
-    )
-    if coefficients.shape != (len(intercepts), layout.width):
-        raise ValueError(f"coefficients have the shape {coefficients.shape}, not {(len(intercepts), layout.width)}")
-    return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
+    def importances(self, booster: LinearModel) -> np.ndarray:
+        """How far one standard deviation, or a change of category, moves a margin."""
+        layout, sizes = booster.layout, np.abs(booster.coefficients).max(axis=0)
+        found = np.zeros(layout.features)
+        numbers = [place for place in range(layout.features) if place not in layout.categories]
+        found[numbers] = sizes[: len(numbers)]
+        begin = len(numbers) + len(layout.missing)
+        for place, codes in layout.categories.items():
+            found[place] = sizes[begin : begin + codes + 1].max(initial=0.0)
+            begin += codes + 1
+        return found
+
+    def features(self, booster: LinearModel) -> int:
+        return booster.layout.features
+
+    def named(self, booster: LinearModel, names: Sequence[str]) -> LinearModel:
+        return replace(booster, names=tuple(names))
+
+    def dump(self, booster: LinearModel) -> bytes:
+        layout = booster.layout
+        numbers = {
+            "features": list(booster.names),
+            "means": layout.means,
+            "scales": layout.scales,
+            "missing": layout.missing,
+            "categories": {str(place): codes for place, codes in layout.categories.items()},
+            "coefficients": booster.coefficients.tolist(),
+            "intercepts": booster.intercepts.tolist(),
+        }
+        return (json.dumps(numbers, allow_nan=False) + "\n").encode()
+
+    def load(self, data: bytes) -> LinearModel:
+        """Raises ValueError, KeyError or TypeError for a file that `dump` did not write."""
+        numbers = json.loads(data)
+        means, scales = (finite(name, numbers[name], 1, np.finfo(float).max) for name in ("means", "scales"))
+        if len(means) != len(scales) or not np.all(scales > 0):
+            raise ValueError("scales must be above 0, one for each mean")
+        places = {str(place): place for place in range(len(means))}
+        categories = {places.get(place, -1): codes for place, codes in numbers["categories"].items()}
+        missing = numbers["missing"]
+        if not all(type(codes) is int and 0 <= codes <= MOST_CATEGORIES for codes in categories.values()):
+            raise ValueError(f"categories must be 0 to {MOST_CATEGORIES:,} of a column")
+        if not all(type(place) is int and 0 <= place < len(means) for place in missing) or -1 in categories:
+            raise ValueError("a column is out of range")
+        if len({*missing, *categories}) < len(missing) + len(categories):
+            raise ValueError("a column is there twice")
+        layout = Layout(means.tolist(), scales.tolist(), missing, categories)
+        coefficients, intercepts = (
+            finite("coefficients", numbers["coefficients"], 2),
+            finite("intercepts", numbers["intercepts"], 1),
+        )
+        if coefficients.shape != (len(intercepts), layout.width):
+            raise ValueError(f"coefficients have the shape {coefficients.shape}, not {(len(intercepts), layout.width)}")
+        return LinearModel(layout, coefficients, intercepts, tuple(numbers.get("features", ())))
 
 
 def finite(name: str, values: Any, dimensions: int, largest: float = LARGEST) -> np.ndarray:
@@ -164,41 +190,16 @@ def finite(name: str, values: Any, dimensions: int, largest: float = LARGEST) ->
     return array.astype(np.float64)
 
 
-def importances(model: LinearModel) -> np.ndarray:
-    """How far one standard deviation, or a change of category, moves a margin."""
-    layout, sizes = model.layout, np.abs(model.coefficients).max(axis=0)
-    found = np.zeros(layout.features)
-    numbers = [place for place in range(layout.features) if place not in layout.categories]
-    found[numbers] = sizes[: len(numbers)]
-    begin = len(numbers) + len(layout.missing)
-    for place, codes in layout.categories.items():
-        found[place] = sizes[begin : begin + codes + 1].max(initial=0.0)
-        begin += codes + 1
-    return found
-
-
-ENGINE = Engine(
-    LINEAR,
-    train_linear,
-    lambda model, matrix: model.margins(matrix),
-    starts_at_zero=False,
-    importances=importances,
-    file="linear.json",
-    load=load_linear,
-    dump=dump_linear,
-    features=lambda model: model.layout.features,
-    named=lambda model, names: replace(model, names=tuple(names)),
-    parameters=Parameters(lambda: ({}, True), {}, "max_iter", lambda given, early_stopping: ""),
-)
+ENGINE = LinearEngine()
 
 # All that a fit can train with.
-ENGINES = {**engines.ENGINES, LINEAR: ENGINE}
+ENGINES: dict[str, Engine] = {**boosters.ENGINES, LINEAR: ENGINE}
 
 
 def check_installed(name: str, where: str) -> None:
-    """Raise BadInput, with the cure, for a booster that is not installed; the linear model needs none."""
+    """Raise BadInput, with the cure, for a library that is not installed; the linear model needs none."""
     if name != LINEAR:
         try:
-            engines.door(name)
+            ENGINES[name].library()
         except ModuleNotFoundError as error:
             raise BadInput(f"{where}: {one_line(error)}") from error

@@ -14,9 +14,8 @@ from parfocal.app.data.frames import polars_of
 from parfocal.app.data.new_rows import CHUNK, NewRows
 from parfocal.app.model.decisions import decision
 from parfocal.app.model.linear import ENGINES
-from parfocal.boosting import Loss
+from parfocal.boosters import BoostingLoss, focal_loss
 from parfocal.calibrator import Calibrator
-from parfocal.objectives import focal_loss
 
 DESCRIPTION, PICTURE = "model.json", "report.png"  # in its folder
 
@@ -95,10 +94,9 @@ class Model:
         return np.asarray(calibrator.posterior(np.asarray(self.loss.posterior_logit(margins))))
 
     @property
-    def loss(self) -> Loss:
+    def loss(self) -> BoostingLoss:
         """The loss that the booster was trained with."""
-        classes = None if len(self.classes) == 2 else len(self.classes)
-        return focal_loss(classes, self.gamma, self.alpha, from_logits=True)
+        return focal_loss(len(self.classes), self.gamma, self.alpha, from_logits=True)
 
     @property
     def calibrator(self) -> Calibrator | None:
@@ -110,8 +108,7 @@ class Model:
             "inverse_temperature": 0.0 if temperature is None else 1 / temperature,
             "bias": self.calibration["bias"],
         }
-        classes = None if len(self.classes) == 2 else len(self.classes)
-        unfitted = Calibrator(focal_loss(classes, 0.0, None, from_logits=True)).get_config()
+        unfitted = Calibrator(focal_loss(len(self.classes), 0.0, None, from_logits=True)).get_config()
         return Calibrator.from_config({**unfitted, "fitted": fitted})
 
 

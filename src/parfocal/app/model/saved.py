@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import parfocal
-from parfocal import engines as boosters
+from parfocal import boosters
 from parfocal.app.data.columns import Column
 from parfocal.app.errors import BadInput, brief, one_line
 from parfocal.app.files import staged
@@ -26,7 +26,7 @@ from parfocal.app.model.checks import check_calibration, check_features, check_n
 from parfocal.app.model.feature_names import features_of
 from parfocal.app.model.linear import ENGINES, check_installed
 from parfocal.app.model.model import DESCRIPTION, PICTURE, Model
-from parfocal.engines import Engine
+from parfocal.boosters import Engine
 
 # 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
 FORMAT = 3

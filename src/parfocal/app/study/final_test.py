@@ -10,7 +10,7 @@ from parfocal.app.data.splits import Split
 from parfocal.app.options import Metric, Options
 from parfocal.app.study.candidates import Candidate
 from parfocal.app.study.metrics import ClassResult, best_f1_threshold, by_class, scores
-from parfocal.app.study.training import FinalFit, Folds, Rows, quiet, raw_probabilities
+from parfocal.app.study.training import FinalFit, Folds, quiet, raw_probabilities
 from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED, Trial, fitted_calibrator
 from parfocal.app.study.verdict import (
     FEWEST_FOR_INTERVAL,
@@ -19,6 +19,7 @@ from parfocal.app.study.verdict import (
     interval_of,
     resampling_blocks,
 )
+from parfocal.boosters import Rows
 from parfocal.calibrator import Calibrator
 
 
@@ -63,13 +64,14 @@ class Finalist:
 def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
     """Calibrate a trained candidate, choose its threshold, both on the validation rows of the folds, and test it."""
     rows, validation = folds.rows, np.concatenate([fold.validation for fold in folds.folds])
-    labels, weights = rows.labels[validation], rows.weights_of(validation)
+    judged = rows.without_features(validation)
+    labels, weights = judged.labels, judged.weights
     logits = np.concatenate([fit.logits for fit in trial.fits])
     calibrator = fitted_calibrator(rows.classes, labels, logits, weights)
     threshold = None
     if rows.classes == 2:
         threshold = best_f1_threshold(labels, np.concatenate(trial.calibrated), weights)
-    margins = final.margins(test.matrix)
+    margins = final.margins(test.features)
     probabilities = {
         RAW: raw_probabilities(margins),
         RECOVERED: np.asarray(final.loss.posterior(margins)),

@@ -21,9 +21,10 @@ from parfocal.app.model.saved import versions
 from parfocal.app.options import Options
 from parfocal.app.study.candidates import Candidate, Settings, candidates, usual_settings
 from parfocal.app.study.final_test import Finalist, FinalResult, calibration_harm, compare, judge
-from parfocal.app.study.training import FinalFit, Folds, Rows, Training, fit_finally
+from parfocal.app.study.training import FinalFit, Folds, Training, fit_finally
 from parfocal.app.study.trials import Trial, best_of_each, choose, choose_finalists, race, to_trials
 from parfocal.app.study.verdict import Comparison, decimals, resampling_blocks
+from parfocal.boosters import Rows
 
 FEW_TO_LEARN, FEW_TO_JUDGE = 100, 50  # rows of the rarest class; from 50 on, their number is certain to 14 %
 TRIALS_SHOWN = 8  # of a search
@@ -256,7 +257,7 @@ def all_rows(sample: Sample) -> Rows:
 
 def tried_losses(options: Options, rows: Rows) -> list[Candidate]:
     """The candidates with the settings of this table; a linear one comes with each of the penalties."""
-    usual = usual_settings(rows.of_rarest_class, rows.matrix.shape[1])
+    usual = usual_settings(rows.of_rarest_class, rows.features.shape[1])
     found: list[Candidate] = []
     for candidate in candidates(options.gammas, options.alphas, rows.classes, options.fast):
         if options.engine == LINEAR and candidate.linear:

@@ -23,17 +23,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from parfocal import engines
 from parfocal.app.data.splits import Fold
 from parfocal.app.errors import BadInput, counted, one_line
 from parfocal.app.model.linear import ENGINE as LINEAR_ENGINE
 from parfocal.app.study.candidates import CROSS_ENTROPY, Candidate
 from parfocal.app.study.metrics import scores
-from parfocal.boosting import Loss
-from parfocal.engines import Engine
-from parfocal.objectives import focal_loss
+from parfocal.boosters import BoostingLoss, Engine, Objective, Rows, Task, Trained
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_ROUNDS = 500
@@ -48,44 +45,7 @@ SCORED_EVERY = 5
 #     1 margin                     0.156      0.152             0.148    0.148             0.144    0.152
 #     1 logit of posterior         0.156      0.152             0.154    0.151             0.153    0.150
 # It takes up to half off the mean probability of a rare class, which the calibration on the folds puts back.
-LONGEST_STEP = 1.0
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows to train on or to be judged by."""
-
-    matrix: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None
-    categorical: list[int]
-    classes: int = 2
-
-    def part(self, rows: np.ndarray) -> Rows:
-        return Rows(self.matrix[rows], self.labels[rows], self.weights_of(rows), self.categorical, self.classes)
-
-    def without_matrix(self, rows: np.ndarray) -> Rows:
-        """A part whose features the engine has already."""
-        return Rows(np.empty((len(rows), 0)), self.labels[rows], self.weights_of(rows), self.categorical, self.classes)
-
-    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
-        return None if self.weights is None else self.weights[rows]
-
-    @property
-    def prior(self) -> Any:
-        """The share of the positive class, or of each."""
-        shares = np.bincount(self.labels.astype(np.int64), self.weights, self.classes)
-        shares = shares / shares.sum()
-        return float(shares[1]) if self.classes == 2 else shares
-
-    @property
-    def of_rarest_class(self) -> int:
-        return int(np.bincount(self.labels.astype(np.int64), minlength=self.classes).min())
-
-    def of_engine(self) -> engines.Rows:
-        """Weights of mean 1, so that no limit on a leaf depends on their unit."""
-        weights = None if self.weights is None else self.weights / self.weights.mean()
-        return engines.Rows(self.matrix, self.labels, weights)
+MAX_DELTA_STEP = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,26 +59,24 @@ class Training:
     def engine_of(self, candidate: Candidate) -> Engine:
         return LINEAR_ENGINE if candidate.linear else self.engine
 
-    def task(self, candidate: Candidate, rows: Rows, rounds: int, **more: Any) -> engines.Task:
-        settings = candidate.settings
-        return engines.Task(
+    def task(self, candidate: Candidate, rows: Rows, rounds: int, **settings: Any) -> Task:
+        usual = candidate.settings
+        return Task(
             objective={"gamma": candidate.gamma, "alpha": candidate.class_weights(rows.prior)},
-            rows=rows.of_engine(),
+            rows=rows.scaled(),
             rounds=rounds,
-            learning_rate=settings.learning_rate,
-            max_leaf_nodes=settings.leaves,
-            longest_step=LONGEST_STEP / (1 + candidate.gamma),
+            learning_rate=usual.learning_rate,
+            max_leaf_nodes=usual.leaves,
+            max_delta_step=MAX_DELTA_STEP / (1 + candidate.gamma),
             threads=1,
             seed=self.seed,
-            classes=rows.classes,
-            categorical=rows.categorical,
-            more=settings.of_engine(self.engine_of(candidate).name),
-            **{"held_out": None, "patience": PATIENCE, **more},
+            engine_params=usual.of_engine(self.engine_of(candidate).name),
+            **{"held_out": None, "early_stopping_rounds": PATIENCE, **settings},
         )
 
     def table(self, rows: Rows, usual: Candidate = CROSS_ENTROPY) -> Any:
         """The rows as the engine bins them, if fits can share that."""
-        if self.engine.table is None:
+        if not self.engine.shares_tables:
             return None
         try:
             return self.engine.table(self.task(usual, rows, 1))
@@ -128,7 +86,7 @@ class Training:
                 "other columns"
             ) from error
 
-    def train(self, candidate: Candidate, task: engines.Task) -> engines.Trained:
+    def train(self, candidate: Candidate, task: Task) -> Trained:
         engine = self.engine_of(candidate)
         try:
             return engine.train(task)
@@ -158,19 +116,18 @@ class FinalFit:
     candidate: Candidate
     engine: Engine
     booster: Any
-    loss: Loss
+    loss: BoostingLoss
     init_score: Any
     prior: Any
     rounds: int
 
-    def margins(self, matrix: np.ndarray) -> np.ndarray:
-        return self.engine.margins(self.booster, self.init_score, matrix)
+    def margins(self, features: np.ndarray) -> np.ndarray:
+        return self.engine.margins(self.booster, self.init_score, features)
 
 
 def raw_probabilities(margins: np.ndarray) -> np.ndarray:
-    """The sigmoid or softmax of the margins, as focal scores are often used.  For cross-entropy it is the posterior."""
-    classes = margins.shape[1] if margins.ndim > 1 else None
-    return np.asarray(focal_loss(classes, 0.0, None, from_logits=True).posterior(margins))
+    """The sigmoid or softmax of the margins, which is the posterior of cross-entropy alone."""
+    return Objective(0.0).posterior(margins)
 
 
 @contextmanager
@@ -183,12 +140,12 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def in_threads(work: Callable[[Job, threading.Event], Result], jobs: Sequence[Job]) -> list[Result]:
-    """Results in the order of jobs.  On an error or Ctrl-C the event tells running jobs to give up."""
+def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item]) -> list[Result]:
+    """Results in the order of items.  On an error or Ctrl-C the event tells running work to give up."""
     stop = threading.Event()
     # BLAS would add threads of its own, which wait for each other: 8 s instead of 3 (`--engine linear`, 600 rows).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(work, job, stop) for job in jobs]
+        futures = [pool.submit(work, item, stop) for item in items]
         try:
             # With a limit, because polars handles SIGINT so that a wait without one sleeps through Ctrl-C.
             while (state := wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)).not_done:
@@ -215,7 +172,7 @@ class Folds:
     def of(cls, training: Training, rows: Rows, folds: Sequence[Fold], usual: Candidate = CROSS_ENTROPY) -> Folds:
         whole, part = training.table(rows, usual), training.engine.part
         tables: list[tuple[Any, Any] | None] = [None] * len(folds)
-        if part is not None:
+        if training.engine.shares_tables:
             tables = [(part(whole, fold.training), part(whole, fold.validation)) for fold in folds]
         return cls(training, rows, folds, whole, tables)
 
@@ -229,23 +186,23 @@ class Folds:
     def fit_one(self, job: tuple[Candidate, int], stop: threading.Event) -> FoldResult:
         candidate, number = job
         engine, fold = self.training.engine_of(candidate), self.folds[number]
-        tables = None if engine.table is None else self.tables[number]
-        part = self.rows.part if tables is None else self.rows.without_matrix
+        tables = self.tables[number] if engine.shares_tables else None
+        part = self.rows.part if tables is None else self.rows.without_features
         training, validation = part(fold.training), part(fold.validation)
         task = self.training.task(
             candidate,
             training,
             MOST_ROUNDS,
-            held_out=validation.of_engine(),
-            every=SCORED_EVERY,
+            held_out=validation.scaled(),
+            score_every=SCORED_EVERY,
             stop=stop.is_set,
             tables=tables,
         )
         trained = self.training.train(candidate, task)
         margins = trained.held_out
         if margins is None:
-            margins = engine.margins(trained.booster, trained.objective.start_, validation.matrix)
-        loss = candidate.loss(training.prior)
+            margins = engine.margins(trained.booster, trained.objective.start_, validation.features)
+        loss = candidate.loss(training)
         self.training.advance()
         return FoldResult(
             candidate,
@@ -267,12 +224,11 @@ def fit_finally(
     def fit(job: tuple[Candidate, int], stop: threading.Event) -> FinalFit:
         candidate, rounds = job
         engine = training.engine_of(candidate)
-        tables = (table, None) if engine.table is not None else None
+        tables = (table, None) if engine.shares_tables else None
         task = training.task(candidate, rows, rounds, stop=stop.is_set, tables=tables)
         trained = training.train(candidate, task)
         training.advance()
         start = trained.objective.start_
-        prior, loss = rows.prior, candidate.loss(rows.prior)
-        return FinalFit(candidate, engine, trained.booster, loss, start, prior, trained.rounds)
+        return FinalFit(candidate, engine, trained.booster, candidate.loss(rows), start, rows.prior, trained.rounds)
 
     return in_threads(fit, chosen)

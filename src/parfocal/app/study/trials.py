@@ -18,10 +18,10 @@ import numpy as np
 from parfocal.app.options import Metric
 from parfocal.app.study.candidates import Candidate
 from parfocal.app.study.metrics import score, scores
-from parfocal.app.study.training import FoldResult, Folds, Rows, in_threads, quiet
+from parfocal.app.study.training import FoldResult, Folds, in_threads, quiet
 from parfocal.app.study.verdict import bootstrap_differences, mean_and_error
+from parfocal.boosters import Rows, focal_loss
 from parfocal.calibrator import Calibrator
-from parfocal.objectives import focal_loss
 
 RACE_ERRORS = 2.0
 RACE_RESAMPLES = 100
@@ -31,7 +31,7 @@ RAW, RECOVERED, CALIBRATED = "raw", "recovered", "calibrated"
 
 def calibrator(classes: int) -> Calibrator:
     """A calibrator of posterior logits, which are the margins of cross-entropy."""
-    return Calibrator(focal_loss(None if classes == 2 else classes, 0.0, None, from_logits=True))
+    return Calibrator(focal_loss(classes, 0.0, None, from_logits=True))
 
 
 def fitted_calibrator(
@@ -74,7 +74,7 @@ class Trial:
 def to_trial(fits: Sequence[FoldResult], folds: Folds) -> Trial:
     """The fits of a candidate on all folds, with calibrated probabilities."""
     fits = sorted(fits, key=lambda fit: fit.fold)
-    parts = [folds.rows.without_matrix(fold.validation) for fold in folds.folds]
+    parts = [folds.rows.without_features(fold.validation) for fold in folds.folds]
     calibrated = []
     for number, fit in enumerate(fits):
         others = [other for other in range(len(fits)) if other != number]
@@ -117,7 +117,7 @@ def race(
     """All candidates on the last fold, which by time has the most training rows; then the survivors on the others."""
     last = len(folds.folds) - 1
     fits = folds.fit(tried, [last])
-    kept = survivors(fits, folds.rows.without_matrix(folds.folds[last].validation), select, blocks_of[last], seed)
+    kept = survivors(fits, folds.rows.without_features(folds.folds[last].validation), select, blocks_of[last], seed)
     expect(len(tried) + len(kept) * last)
     fits = [fit for fit in fits if fit.candidate in kept] + folds.fit(kept, range(last))
     return Race(fits, [candidate for candidate in tried if candidate not in kept])

@@ -1,4 +1,4 @@
-"""What test_keras_door.py runs with pytest in a process for each Keras backend: the numbers."""
+"""What test_keras_adapter.py runs with pytest in a process for each Keras backend: the numbers."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def test_moderate_logits_give_the_numbers_of_keras() -> None:
     scores, labels = RNG.uniform(-4, 4, (8, 3)).astype("float32"), np.eye(3, dtype="float32")[np.arange(8) % 3]
     for name in ("BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"):
         ours, theirs = (
-            value_and_grad(getattr(door, name)(gamma=2, from_logits=True), labels, scores)
-            for door in (Losses, keras.losses)
+            value_and_grad(getattr(package, name)(gamma=2, from_logits=True), labels, scores)
+            for package in (Losses, keras.losses)
         )
         same(ours[0], theirs[0], 2e-5)
         np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-4, atol=1e-6)
@@ -358,7 +358,7 @@ def test_a_call_of_ones_own_says_nothing_of_probabilities() -> None:
 
 def mutated(function: Any, original: str, broken: str) -> Any:
     source = inspect.getsource(function)
-    assert source.count(original) == 1, f"{original!r} is not in {function.__name__} once; mend the mutant"
+    assert source.count(original) == 1, f"{original!r} is not in {function.__name__} once; correct the mutant"
     names = dict(function.__globals__)
     exec(source.replace(original, broken), names)
     return names[function.__name__]
@@ -380,7 +380,7 @@ CHECKS: dict[str, Callable[[], None]] = {
 
 
 @pytest.mark.parametrize(("name", "original", "broken", "check"), MUTANTS)
-def test_a_broken_door_turns_them_red(
+def test_a_broken_adapter_turns_them_red(
     name: str, original: str, broken: str, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutant = mutated(getattr(batches, name), original, broken)

@@ -57,7 +57,7 @@ def test_a_mask_leaves_out_rows_or_classes() -> None:
         whole, masked = softmax_focal_loss(Z, labels), softmax_focal_loss(Z, labels, where=rows)
         np.testing.assert_array_equal(masked, jnp.where(rows, whole, 0))
     close(softmax_focal_loss(Z, SOFT, gamma=0, where=MASK), optax.softmax_cross_entropy(Z, SOFT, where=MASK), 5e-6)
-    # A class that is left out is no class: the others have the loss of a smaller softmax.
+    # A class that is left out does not count: the others have the loss of a smaller softmax.
     kept = jnp.asarray([True, True, False, True])
     few = softmax_focal_loss(Z[:, kept], jnp.asarray([0, 1, 0, 2, 1, 0]), gamma=1.5, alpha=[1.0, 2.0, 3.0])
     many = softmax_focal_loss(Z, T, gamma=1.5, alpha=[1.0, 2.0, 9.0, 3.0], where=jnp.broadcast_to(kept, Z.shape))

@@ -1,6 +1,6 @@
-"""What the booster doors share: a focal loss as an objective and as a metric, where training starts, and the way back.
+"""A focal loss as a booster's objective and metric, whatever the booster: where training starts, and its posterior.
 
-(a) Boosters start custom objectives at 0.  The best constant margin of the training prior is where we start.
+(a) Boosters start custom objectives at 0.  We start at the best constant margin of the training prior.
 (b) Gradient and curvature are divided by one number, so that the curvature at the start is on average cross-entropy's.
     That changes no minimum, and limits such as min_child_weight and lambda mean what they mean for log loss.  At gamma
     0 without alpha it is 1.
@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.backends import numpy
-from parfocal.boosting import CURVATURES, Loss, Pair, derivatives
+from parfocal.boosters.gradients import CURVATURES, BoostingLoss, Pair, derivatives
 from parfocal.core import validation
 from parfocal.losses import (
     BinaryFocalCrossentropy,
@@ -23,18 +22,26 @@ from parfocal.losses import (
     SparseCategoricalFocalCrossentropy,
 )
 
-# Posterior log-odds and log-probabilities end here in a metric's log loss, where float64's 1 - p does: under label
-# smoothing a posterior may be 0, and one such row would make the mean infinite.
-FARTHEST = 36.04
+# Posterior log-odds and log-probabilities are clipped here in a metric's log loss, where float64's 1 - p ends: under
+# label smoothing a posterior may be 0, and one such row would make the mean infinite.
+LARGEST_LOGIT = 36.04
 
 
-def focal_loss(classes: int | None, gamma: Any, alpha: Any, soft_labels: str = "expected", **config: Any) -> Loss:
-    """The binary loss (None), or the softmax's of a number of classes, in float64; alpha None weighs no class."""
-    if classes is None:
-        balanced = alpha is not None
-        return BinaryFocalCrossentropy(
-            balanced, alpha if balanced else 0.25, gamma, dtype="float64", soft_labels=soft_labels, **config
-        )
+def focal_loss(classes: int, gamma: Any, alpha: Any, **config: Any) -> BoostingLoss:
+    """The loss of two classes, which have one margin, or of more, which have one each; alpha None weights no class."""
+    return binary_loss(gamma, alpha, **config) if classes == 2 else softmax_loss(classes, gamma, alpha, **config)
+
+
+def binary_loss(gamma: Any, alpha: Any, soft_labels: str = "expected", **config: Any) -> BinaryFocalCrossentropy:
+    """The loss of one margin, in float64."""
+    balanced = alpha is not None
+    return BinaryFocalCrossentropy(
+        balanced, alpha if balanced else 0.25, gamma, dtype="float64", soft_labels=soft_labels, **config
+    )
+
+
+def softmax_loss(classes: int, gamma: Any, alpha: Any, **config: Any) -> SparseCategoricalFocalCrossentropy:
+    """The loss of one margin for each class, in float64."""
     loss = SparseCategoricalFocalCrossentropy(1.0 if alpha is None else alpha, gamma, dtype="float64", **config)
     for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
         if isinstance(values, tuple) and len(values) != classes:
@@ -66,12 +73,16 @@ class Objective:
 
     Attributes
     ----------
+    prior_ : the prior that training starts from; None until it is known.
     start_ : the best constant margin of the prior, a number or one per column; None until the prior is known.
+    scale_ : what gradient and curvature are multiplied by.
 
     Raises
     ------
-    ValueError for parameters out of range; at a call for labels that are none, or in another number than the margins.
+    ValueError for parameters out of range; at a call for invalid labels, or another number of them than margins.
     """
+
+    prior_: Any = None  # here, because objectives that were pickled earlier have none
 
     def __init__(
         self,
@@ -93,27 +104,24 @@ class Objective:
         self.soft_labels = soft_labels
         self.curvature = validation.one_of("curvature", curvature, CURVATURES)
         self.prior = None if prior is None else np.asarray(prior, dtype=np.float64)
-        self.labels = None if labels is None else np.asarray(numpy.as_array("labels", labels))
-        self._losses: dict[Any, Loss] = {}
+        self.labels = None if labels is None else np.asarray(validation.as_array("labels", labels))
+        self._losses: dict[Any, BoostingLoss] = {}
         self.start_: Any = None
         self.scale_ = 1.0
         if self.multi_label or (self.labels is None and isinstance(self.gamma, float) and self.alpha is None):
-            self.loss(None)  # its errors now rather than in the first round
+            self.loss()  # its errors now rather than in the first round
         if self.prior is not None:
             self.begin(self.prior)
 
-    def loss(self, classes: int | None, smoothed: bool = True) -> Loss:
-        """The loss of one column of margins, or of a softmax of several; its `posterior` is the way back."""
+    def loss(self, classes: int | None = None, *, smoothed: bool = True) -> BoostingLoss:
+        """The softmax loss of so many margins a row, or the binary loss of one; it recovers their posterior."""
         key = None if self.multi_label else classes, smoothed
         if key not in self._losses:
-            smoothing = self.label_smoothing if smoothed else 0.0
-            self._losses[key] = focal_loss(
-                key[0],
-                self.gamma,
-                self.alpha,
-                self.soft_labels,
-                from_logits=True,
-                label_smoothing=smoothing,
+            config = {"from_logits": True, "label_smoothing": self.label_smoothing if smoothed else 0.0}
+            self._losses[key] = (
+                binary_loss(self.gamma, self.alpha, self.soft_labels, **config)
+                if key[0] is None
+                else softmax_loss(key[0], self.gamma, self.alpha, **config)
             )
         return self._losses[key]
 
@@ -126,21 +134,59 @@ class Objective:
         labels = self.labels if labels is None else labels
         if labels is None:
             raise ValueError("give the labels of the training rows to params, or the objective a prior")
-        labels = np.asarray(numpy.as_array("labels", labels))
+        labels = np.asarray(validation.as_array("labels", labels))
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if num_class is None and labels.ndim == 1 and labels.size and np.nanmax(labels) > 1:
             validation.class_indices(labels, int(np.nanmax(labels)) + 1, None)
             num_class = int(labels.max()) + 1
-        before = self.start_, self.scale_
-        now = self.begin_with(labels, sample_weight, num_class)
-        if before[0] is not None and not np.array_equal(before[0], now):
-            self.start_, self.scale_ = before
+        before = self.start_, self.scale_, self.prior_
+        self.begin(self.prior_of(labels, sample_weight, num_class))
+        if before[0] is not None and not np.array_equal(before[0], self.start_):
+            self.start_, self.scale_, self.prior_ = before
             raise ValueError(
                 "this objective has started another model, whose posterior needs that start; make a new objective for "
                 "each model"
             )
-        return np.asarray(now)
+        return np.asarray(self.start_)
+
+    def prior_of(self, labels: np.ndarray, sample_weight: Any, num_class: int | None) -> np.ndarray:
+        """The share of label 1, of each column or of each class; never 0, as if half a row more were of it."""
+        labels = np.asarray(labels, dtype=np.float64)
+        if not labels.size:
+            raise ValueError("there are no labels to find the prior of; give the objective a prior")
+        weight = row_weights(labels, sample_weight)
+        if num_class is None or labels.ndim == 2:
+            validation.labels_in_unit_interval(labels)
+            prior = np.asarray(np.average(labels, axis=0, weights=weight))
+        else:
+            validation.class_indices(labels, num_class, None)
+            prior = np.bincount(labels.astype(np.int64), weights=weight, minlength=num_class) / weight.sum()
+            if not prior.all():
+                warnings.warn(
+                    f"class {int(np.argmin(prior))} of {num_class} has no row; classes are counted from 0, so "
+                    "labels 1 and 2 must become 0 and 1",
+                    stacklevel=4,
+                )
+        least = 0.5 / len(labels)
+        prior = np.clip(prior, least, 1 - least)
+        return prior if num_class is None or self.multi_label else prior / prior.sum()
+
+    def begin(self, prior: np.ndarray) -> None:
+        """Set `start_` and `scale_` by a prior.  Nothing is solved again for the same one."""
+        if np.array_equal(prior, self.prior_):
+            return
+        start = self.loss(*prior.shape[:1]).optimal_logit(prior)
+        curvature = self.mean_curvature(prior, start)
+        if not curvature > np.finfo(np.float64).tiny:
+            raise ValueError(
+                f"nothing would be learned: at the prior {prior} the curvature of this loss is {curvature:.1e}; use a "
+                "smaller gamma"
+            )
+        cross_entropy = type(self)(0.0, multi_label=self.multi_label)
+        of_cross_entropy = cross_entropy.loss(*prior.shape[:1]).optimal_logit(prior)  # in closed form
+        self.scale_ = cross_entropy.mean_curvature(prior, of_cross_entropy) / curvature
+        self.prior_, self.start_ = prior, start
 
     def known_start(self) -> Any:
         if self.start_ is None:
@@ -150,55 +196,17 @@ class Objective:
             )
         return self.start_
 
-    def begin(self, prior: Any) -> Any:
-        """Set `start_` and the unit of gradient and curvature, by a prior."""
-        prior = np.asarray(prior, dtype=np.float64)
-        classes = None if self.multi_label or not prior.ndim else len(prior)
-        self.start_ = self.loss(classes).optimal_logit(prior)
-        unit, of_cross_entropy = (
-            float(np.mean(objective.expected_curvature(prior)))
-            for objective in (self, type(self)(0.0, multi_label=self.multi_label))
+    def mean_curvature(self, prior: np.ndarray, start: Any) -> float:
+        """The mean over the margins, where those of all rows are `start`."""
+        if prior.ndim and not self.multi_label:
+            margins = np.tile(start, (len(prior), 1))
+            return float(np.mean(prior @ self.terms_at(margins, np.arange(len(prior)), None)[1]))
+        margins = np.atleast_1d(start)
+        of_0, of_1 = (
+            derivatives(self.loss(), margins, np.full(len(margins), label), None, self.curvature, np.float64)[1]
+            for label in (0.0, 1.0)
         )
-        if not unit > np.finfo(np.float64).tiny:
-            raise ValueError(
-                f"nothing would be learned: at the prior {prior} the curvature of this loss is {unit:.1e}; use a "
-                "smaller gamma"
-            )
-        self.scale_ = of_cross_entropy / unit
-        return self.start_
-
-    def begin_with(self, labels: Any, sample_weight: Any = None, classes: int | None = None) -> Any:
-        """`begin`, with the prior of labels; where all are of one class, half a sample is of another."""
-        labels = np.asarray(numpy.as_array("labels", labels), dtype=np.float64)
-        if not labels.size:
-            raise ValueError("there are no labels to find the prior of; give the objective a prior")
-        weight = weights_of(labels, sample_weight)
-        if classes is None or labels.ndim == 2:
-            validation.labels_in_unit_interval(labels)
-            prior = np.average(labels, axis=0, weights=weight)
-        else:
-            validation.class_indices(labels, classes, None)
-            prior = np.bincount(labels.astype(np.int64), weights=weight, minlength=classes) / weight.sum()
-            if not prior.all():
-                warnings.warn(
-                    f"class {int(np.argmin(prior))} of {classes} has no row; classes are counted from 0, so "
-                    "labels 1 and 2 must become 0 and 1",
-                    stacklevel=4,
-                )
-        least = 0.5 / len(labels)
-        prior = np.clip(prior, least, 1 - least)
-        return self.begin(prior if classes is None or self.multi_label else prior / prior.sum())
-
-    def expected_curvature(self, prior: np.ndarray) -> np.ndarray:
-        """The mean curvature of each margin where all are at their best constant."""
-        if self.multi_label and prior.ndim:
-            return np.asarray([self.expected_curvature(share) for share in prior])
-        if not prior.ndim:
-            start = self.loss(None).optimal_logit(prior)
-            curvature = self.terms_at(np.full(2, start), np.asarray([0.0, 1.0]), None)[1]
-            return np.asarray((1 - prior) * curvature[0] + prior * curvature[1])
-        margins = np.tile(self.loss(len(prior)).optimal_logit(prior), (len(prior), 1))
-        return prior @ self.terms_at(margins, np.arange(len(prior)), None)[1]
+        return float(np.mean((1 - prior) * of_0 + prior * of_1))
 
     # -- a round
 
@@ -207,30 +215,31 @@ class Objective:
         return self.terms_at(margins, labels, sample_weight, dtype, 1 / self.scale_)
 
     def terms_at(
-        self, margins: np.ndarray, labels: Any, sample_weight: Any, dtype: Any = np.float64, by: float = 1.0
+        self, margins: np.ndarray, labels: Any, sample_weight: Any, dtype: Any = np.float64, divisor: float = 1.0
     ) -> Pair:
-        """The loss's own terms, divided by `by`."""
+        """The loss's own gradient and curvature, divided by `divisor`."""
         if margins.ndim == 1:
-            return derivatives(self.loss(None), margins, labels, sample_weight, self.curvature, dtype, by)
+            return derivatives(self.loss(), margins, labels, sample_weight, self.curvature, dtype, divisor)
         labels = np.asarray(labels)
         if self.multi_label:
             validation.one_shape(labels.shape, margins.shape, type(self).__name__)
             each = None if sample_weight is None else np.repeat(np.asarray(sample_weight), margins.shape[1])
-            loss = self.loss(None)
-            flat = derivatives(loss, margins.ravel(), labels.ravel(), each, self.curvature, dtype, by)
+            flat = derivatives(self.loss(), margins.ravel(), labels.ravel(), each, self.curvature, dtype, divisor)
             return flat[0].reshape(margins.shape), flat[1].reshape(margins.shape)
-        gradient, curvature = self.softmax_terms(margins, labels, sample_weight, dtype, by)
+        gradient, curvature = self.softmax_terms(margins, labels, sample_weight, dtype, divisor)
         factor = self.factor(margins.shape[1])
         if factor != 1.0:
             curvature *= curvature.dtype.type(factor)
         return gradient, curvature
 
-    def softmax_terms(self, margins: np.ndarray, labels: np.ndarray, sample_weight: Any, dtype: Any, by: float) -> Pair:
+    def softmax_terms(
+        self, margins: np.ndarray, labels: np.ndarray, sample_weight: Any, dtype: Any, divisor: float
+    ) -> Pair:
         """One class a row in one pass; labels that are shares, or smoothed, as the sum over the classes."""
         classes, smoothing = margins.shape[1], self.label_smoothing
         hard = self.loss(classes, smoothed=False)
         if labels.ndim == 1 and not smoothing:
-            return derivatives(hard, margins, labels, sample_weight, self.curvature, dtype, by)
+            return derivatives(hard, margins, labels, sample_weight, self.curvature, dtype, divisor)
         if labels.ndim == 1:
             validation.class_indices(labels, classes, None)
             labels = np.eye(classes)[labels.astype(np.int64)]
@@ -240,9 +249,9 @@ class Objective:
         gradient, curvature = np.zeros_like(margins, np.float64), np.zeros_like(margins, np.float64)
         for k in range(classes):
             rows = np.full(len(margins), k)
-            more = derivatives(hard, margins, rows, weight[:, k], self.curvature, np.float64, by)
-            gradient += more[0]
-            curvature += more[1]
+            of_class = derivatives(hard, margins, rows, weight[:, k], self.curvature, np.float64, divisor)
+            gradient += of_class[0]
+            curvature += of_class[1]
         return gradient.astype(dtype), curvature.astype(dtype)
 
     def factor(self, classes: int) -> float:
@@ -256,14 +265,14 @@ class Objective:
         margins, start = np.asarray(margins, dtype=np.float64), np.shape(self.start_)
         if self.start_ is not None and margins.shape[1:] != start and not self.multi_label:
             raise ValueError(f"scores must have the shape {('N', *start)}, as in training; got {margins.shape}")
-        return np.asarray(self.loss(margins.shape[1] if margins.ndim > 1 else None).posterior(margins))
+        return np.asarray(self.loss(*margins.shape[1:2]).posterior(margins))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(gamma={self.gamma}, alpha={self.alpha}, curvature={self.curvature!r})"
 
 
 class Metric:
-    """How well whole margins do: the mean focal loss, or the mean log loss of the recovered posterior.
+    """How good whole margins are: the mean focal loss, or the mean log loss of the recovered posterior.
 
     Parameters
     ----------
@@ -286,28 +295,26 @@ class Metric:
 
     def value(self, margins: np.ndarray, labels: Any, sample_weight: Any = None) -> float:
         """The weighted mean over the rows, and over the labels of a row."""
-        margins = np.asarray(margins, dtype=np.float64)
-        classes = None if margins.ndim == 1 or self.objective.multi_label else margins.shape[1]
-        loss: Any = self.objective.loss(classes)
+        margins, labels = np.asarray(margins, dtype=np.float64), np.asarray(labels)
+        objective, columns = self.objective, margins.shape[1:]
+        loss: Any = objective.loss(*columns)
         if self.of == "log_loss":
             # the posterior's own log loss: cross-entropy of its logits, with no gamma, alpha or smoothing
-            margins = np.clip(np.asarray(loss.posterior_logit(margins)), -FARTHEST, FARTHEST)
-            loss = Objective(0.0, soft_labels=self.objective.soft_labels).loss(classes)
-        config = {**loss.get_config(), "reduction": "mean_with_sample_weight"}
-        labels = np.asarray(labels)
-        if classes is not None and labels.ndim == 2:
-            config = {name: value for name, value in config.items() if name != "ignore_class"}
-            return float(
-                CategoricalFocalCrossentropy.from_config({**config, "name": None})(labels, margins, sample_weight)
-            )
-        return float(type(loss).from_config(config)(labels, margins, sample_weight))
+            margins = np.clip(np.asarray(loss.posterior_logit(margins)), -LARGEST_LOGIT, LARGEST_LOGIT)
+            plain = Objective(0.0, soft_labels=objective.soft_labels, multi_label=objective.multi_label)
+            loss = plain.loss(*columns)
+        config, kind = {**loss.get_config(), "reduction": "mean_with_sample_weight"}, type(loss)
+        if kind is SparseCategoricalFocalCrossentropy and labels.ndim == 2:  # shares of the classes
+            kind = CategoricalFocalCrossentropy
+            del config["ignore_class"]
+        return float(kind.from_config(config)(labels, margins, sample_weight))
 
 
-def weights_of(labels: np.ndarray, sample_weight: Any) -> np.ndarray:
+def row_weights(labels: np.ndarray, sample_weight: Any) -> np.ndarray:
     """One weight for each row."""
     if sample_weight is None:
         return np.ones(len(labels))
-    weight = np.asarray(numpy.as_array("sample_weight", sample_weight), dtype=np.float64)
+    weight = np.asarray(validation.as_array("sample_weight", sample_weight), dtype=np.float64)
     if weight.shape != labels.shape[:1]:
         raise ValueError(f"sample_weight must have the shape {labels.shape[:1]}, one for each row; got {weight.shape}")
     if not (weight >= 0).all() or not 0 < weight.sum() < np.inf:

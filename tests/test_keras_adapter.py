@@ -11,10 +11,10 @@ import pytest
 
 from tiers import tiers
 
-DOOR, MODELS = (Path(__file__).with_name(name) for name in ("keras_door.py", "keras_models.py"))
+ADAPTER, MODELS = (Path(__file__).with_name(name) for name in ("keras_adapter.py", "keras_models.py"))
 ALONE = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore")
 
-# The new process has imported nothing but the door.
+# The new process imports only parfocal.keras.
 LOADING = """
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ assert model.metrics[1].metrics[0]._fn is parfocal.keras.binary_focal_crossentro
 
 @pytest.mark.parametrize("backend", tiers(["torch", "jax", "tensorflow"], ["torch"]))
 def test_the_numbers(backend: str, tmp_path: Path) -> None:
-    run(backend, tmp_path, *ALONE, DOOR)
+    run(backend, tmp_path, *ALONE, ADAPTER)
 
 
 @pytest.mark.full
@@ -57,7 +57,7 @@ def run(backend: str, folder: Path, *arguments: str | Path) -> None:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, **quiet, "KERAS_BACKEND": backend, "KERAS_DOOR_FOLDER": str(folder)},
+        env={**os.environ, **quiet, "KERAS_BACKEND": backend, "KERAS_ADAPTER_FOLDER": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -124,7 +124,7 @@ def test_bytes_as_indices_in_traced_tensors() -> None:
     z, y = noise(3, 4), torch.tensor([0, 3, 255], dtype=torch.uint8)
     loss = SoftmaxFocalLoss(gamma=2, weight=[1, 2, 3, 4], ignore_index=255)
     torch.testing.assert_close(torch.func.vmap(lambda z: loss(z, y))(z[None])[0], loss(z, y))
-    y[2] = 156  # -100 as a byte; it is no class, and none to ignore
+    y[2] = 156  # -100 as a byte; it is neither a class nor to be ignored
     assert torch.func.vmap(lambda z: SoftmaxFocalLoss()(z, y))(z[None]).isnan()
     with pytest.raises(IndexError):
         SoftmaxFocalLoss()(z, y)
@@ -301,7 +301,7 @@ def test_positives_are_counted_in_any_dtype(kind: torch.dtype) -> None:
     for ignore_index, wanted in ((None, 899), (0, 899), (1, 0)):
         loss = SigmoidFocalLoss(reduction="mean_over_positives", ignore_index=ignore_index)
         count = loss.sum_and_count(x, y.to(kind))[1]
-        assert count == wanted  # 899 is no bfloat16, and no byte
+        assert count == wanted  # neither bfloat16 nor a byte can hold 899
         traced = torch.func.vmap(loss.sum_and_count)(x[None], y.to(kind)[None])[1]
         assert traced == wanted
         assert traced.dtype == count.dtype

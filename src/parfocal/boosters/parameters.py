@@ -1,15 +1,12 @@
-"""The engines' own parameters: their names, their aliases, and those that cannot work with a loss of ours."""
+"""The engines' own parameters: their names, their aliases, and those that cannot work with a focal loss."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from parfocal.engines.task import door
-
-if TYPE_CHECKING:
-    from parfocal.engines.task import Engine
+from parfocal.boosters.training import Engine
 
 # Why a parameter is refused, and what to use in its place.
 LOSS = "the probabilities are those of the focal loss; to train with another loss, use the engine's own classifier"
@@ -31,48 +28,48 @@ def refused(reason: str, names: str) -> dict[str, str]:
 
 
 def engine_parameters(
-    engine: Engine, given: Any, *, early_stopping: bool = False, ours: Collection[str] = ()
+    engine: Engine, params: Any, *, early_stopping: bool = False, estimator_params: Collection[str] = ()
 ) -> dict[str, Any]:
-    """`given` under the names that the engine's module uses; what is None is left out, as the engine's default.
+    """`params` under the names that `engine.train` uses; what is None is left out, as the engine's default.
 
     early_stopping : whether held-out rows may stop the training.
-    ours : names of the caller's own parameters, to tell that one of them stands in the wrong place.
+    estimator_params : names of the caller's own parameters, to say so where one of them stands in the wrong place.
 
     One ValueError names everything that would be ignored or overruled: unknown names, parameters that have no effect
     on a custom objective, and two names of one parameter.
     """
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"engine_params must be a dict from parameter names to values; got {given!r}")
-    given = {name: value for name, value in given.items() if value is not None}
-    if not given:
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
+        raise ValueError(f"engine_params must be a dict from parameter names to values; got {params!r}")
+    params = {name: value for name, value in params.items() if value is not None}
+    if not params:
         return {}
-    door(engine.name)  # says what to install
-    canonical, complete = engine.parameters.names()
+    engine.library()  # its error says what to install
+    canonical, complete = engine.parameter_names()
     first: dict[str, str] = {}
     problems = []
-    for name in given:
+    for name in params:
         one = canonical.get(name, name)
-        if one in engine.parameters.refused:
-            problems.append(f"engine_params must leave {name} alone: {engine.parameters.refused[one]}")
+        if one in engine.refused:
+            problems.append(f"engine_params must leave {name} alone: {engine.refused[one]}")
         elif complete and name not in canonical:
-            problems.append(unknown(name, engine, canonical, ours))
+            problems.append(unknown(name, engine, canonical, estimator_params))
         elif one in first:
             problems.append(f"engine_params has {first[one]} and {name}, two names of one parameter; give one of them")
         first[one] = name
-    settled = {one: given[name] for one, name in first.items()}
-    problem = engine.parameters.impossible(settled, early_stopping)
+    renamed = {one: params[name] for one, name in first.items()}
+    problem = engine.impossible(renamed, early_stopping)
     if problem:
         problems.append(f"engine_params: {problem}")
     if problems:
         raise ValueError(". ".join(problems))
-    return settled
+    return renamed
 
 
-def unknown(name: str, engine: Engine, canonical: dict[str, str], ours: Collection[str]) -> str:
+def unknown(name: str, engine: Engine, canonical: dict[str, str], estimator_params: Collection[str]) -> str:
     problem = f"engine_params has {name!r}, which is not a parameter of {engine.name}"
-    if name in ours:
+    if name in estimator_params:
         return f"{problem} but of the estimator; give {name}= there"
-    allowed = [known for known, one in canonical.items() if one not in engine.parameters.refused]
+    allowed = [known for known, one in canonical.items() if one not in engine.refused]
     close = difflib.get_close_matches(name, allowed)
     if not close:
         return f"{problem}; its documentation lists them"
