@@ -9,8 +9,8 @@
     files.py       outputs are written whole or not at all;  owners.py  what a killed process left behind
     errors.py      mistakes that the caller can put right
 
-`tell` imports `study`, `study` imports `model`, `model` imports `data`, and never the other way round.  In every file
-what is public comes first, and what it uses follows.
+`tell` imports `study`, `study` imports `model`, `model` imports `data`, and never the other way round.  In a file,
+values come first, and a function comes before those that it calls.
 """
 
 from __future__ import annotations

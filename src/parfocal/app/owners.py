@@ -39,15 +39,6 @@ LONGEST_MARK = 10_000  # bytes
 QUIET = 24 * 3600.0  # seconds without a change, after which a folder from before the last start has no owner
 
 
-def this_system() -> dict[str, str]:
-    """The host's name, and what Linux calls this run of its kernel ("" elsewhere)."""
-    try:
-        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        started = ""
-    return {"host": socket.gethostname(), "started": started}
-
-
 class Staging:
     """A hidden folder beside `path`, owned by this process until `remove`."""
 
@@ -162,3 +153,12 @@ def lock_is_enough(said: dict[str, Any], folder: Path, inside: set[str]) -> bool
         return False
     latest = max(path.lstat().st_mtime for path in (folder, *(folder / name for name in inside)))
     return time.time() - latest > QUIET
+
+
+def this_system() -> dict[str, str]:
+    """The host's name, and what Linux calls this run of its kernel ("" elsewhere)."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        started = ""
+    return {"host": socket.gethostname(), "started": started}

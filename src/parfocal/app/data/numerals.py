@@ -66,34 +66,6 @@ class Notation:
         return pl.select(chosen).to_series().rename(texts.name)
 
 
-def without_unit(texts: pl.Series, unit: str) -> pl.Series:
-    if not unit:
-        return texts
-    there = re.escape(unit)
-    # The minus may stand before the unit: -$5.
-    bare = texts.str.replace(rf"^({SIGN}\(?)\s*{there}\s*", "${1}").str.replace(rf"\s*{there}(\)?-?)$", "${1}")
-    has = pl.select(pl.when(texts.str.contains(unit, literal=True)).then(bare)).to_series()
-    return has.rename(texts.name)
-
-
-def unit_of(texts: pl.Series) -> str:
-    """What stands before or after the number in the first text."""
-    if not len(texts):
-        return ""
-    before = re.match(rf"^{SIGN}\(?\s*({BEFORE})\s*[\d.,(+-]", texts[0])
-    behind = re.search(rf"\d[\d.,]*\s*({BEHIND})\)?$", texts[0])
-    found = before or behind
-    return found[1].strip() if found else ""
-
-
-def notations(unit: str) -> Iterator[Notation]:
-    """The simpler first."""
-    for thousands in ("", ",", ".", " ", "'"):
-        for point in ".,":
-            if point != thousands:
-                yield Notation(point, thousands, unit)
-
-
 def recognise(texts: pl.Series) -> list[Notation]:
     """The notations in which all texts are numbers, one for each different reading."""
     if not len(texts):
@@ -117,3 +89,31 @@ def first_difference(texts: pl.Series, ways: list[Notation]) -> tuple[str, list[
     differs = pl.select(pl.any_horizontal([read[0] != other for other in read[1:]])).to_series()
     place = int(differs.arg_max() or 0)
     return str(texts[place]), [float(numbers[place]) for numbers in read]
+
+
+def notations(unit: str) -> Iterator[Notation]:
+    """The simpler first."""
+    for thousands in ("", ",", ".", " ", "'"):
+        for point in ".,":
+            if point != thousands:
+                yield Notation(point, thousands, unit)
+
+
+def unit_of(texts: pl.Series) -> str:
+    """What stands before or after the number in the first text."""
+    if not len(texts):
+        return ""
+    before = re.match(rf"^{SIGN}\(?\s*({BEFORE})\s*[\d.,(+-]", texts[0])
+    behind = re.search(rf"\d[\d.,]*\s*({BEHIND})\)?$", texts[0])
+    found = before or behind
+    return found[1].strip() if found else ""
+
+
+def without_unit(texts: pl.Series, unit: str) -> pl.Series:
+    if not unit:
+        return texts
+    there = re.escape(unit)
+    # The minus may stand before the unit: -$5.
+    bare = texts.str.replace(rf"^({SIGN}\(?)\s*{there}\s*", "${1}").str.replace(rf"\s*{there}(\)?-?)$", "${1}")
+    has = pl.select(pl.when(texts.str.contains(unit, literal=True)).then(bare)).to_series()
+    return has.rename(texts.name)

@@ -11,13 +11,6 @@ import numpy as np
 from parfocal.app.errors import BadInput, quoted
 
 
-def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Codes of classes: the most probable one, or of two the positive one if it reaches the threshold."""
-    if threshold is None:
-        return np.argmax(probabilities, axis=1)
-    return (probabilities >= threshold).astype(np.int64)
-
-
 class DecidingModel(Protocol):
     """What a rule asks of a model."""
 
@@ -42,6 +35,13 @@ class Decision:
         return decide(probabilities if self.divisors is None else probabilities / self.divisors, self.threshold)
 
 
+def decision(text: str, model: DecidingModel) -> Decision:
+    """What `--decide TEXT` asks for."""
+    if text not in RULES:
+        raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {' or '.join(RULES)}")
+    return replace(RULES[text](model), rule=text)
+
+
 def default(model: DecidingModel) -> Decision:
     """Two classes: the threshold with the best F1 over the folds; more: the most probable class."""
     return Decision(model.threshold)
@@ -57,8 +57,8 @@ def balanced(model: DecidingModel) -> Decision:
 RULES: dict[str, Callable[[DecidingModel], Decision]] = {"default": default, "balanced": balanced}
 
 
-def decision(text: str, model: DecidingModel) -> Decision:
-    """What `--decide TEXT` asks for."""
-    if text not in RULES:
-        raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {' or '.join(RULES)}")
-    return replace(RULES[text](model), rule=text)
+def decide(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Codes of classes: the most probable one, or of two the positive one if it reaches the threshold."""
+    if threshold is None:
+        return np.argmax(probabilities, axis=1)
+    return (probabilities >= threshold).astype(np.int64)

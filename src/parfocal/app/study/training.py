@@ -125,39 +125,6 @@ class FinalFit:
         return self.engine.margins(self.booster, self.init_score, features)
 
 
-def raw_probabilities(margins: np.ndarray) -> np.ndarray:
-    """The sigmoid or softmax of the margins, which is the posterior of cross-entropy alone."""
-    return Objective(0.0).posterior(margins)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Ignore warnings of single fits, which held-out rows judge.  Use it around threads, which share the filters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", "y_pred ranks the classes", UserWarning)  # a Calibrator's
-        yield
-
-
-@quiet()
-def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item]) -> list[Result]:
-    """Results in the order of items.  On an error or Ctrl-C the event tells running work to give up."""
-    stop = threading.Event()
-    # BLAS would add threads of its own, which wait for each other: 8 s instead of 3 (`--engine linear`, 600 rows).
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(work, item, stop) for item in items]
-        try:
-            # With a limit, because polars handles SIGINT so that a wait without one sleeps through Ctrl-C.
-            while (state := wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)).not_done:
-                if any(future.exception() for future in state.done):
-                    break
-            return [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 @dataclass(frozen=True)
 class Folds:
     """The training rows and their folds, binned once, on which any number of candidates can be tried."""
@@ -232,3 +199,36 @@ def fit_finally(
         return FinalFit(candidate, engine, trained.booster, candidate.loss(rows), start, rows.prior, trained.rounds)
 
     return in_threads(fit, chosen)
+
+
+def raw_probabilities(margins: np.ndarray) -> np.ndarray:
+    """The sigmoid or softmax of the margins, which is the posterior of cross-entropy alone."""
+    return Objective(0.0).posterior(margins)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore warnings of single fits, which held-out rows judge.  Use it around threads, which share the filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "y_pred ranks the classes", UserWarning)  # a Calibrator's
+        yield
+
+
+@quiet()
+def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item]) -> list[Result]:
+    """Results in the order of items.  On an error or Ctrl-C the event tells running work to give up."""
+    stop = threading.Event()
+    # BLAS would add threads of its own, which wait for each other: 8 s instead of 3 (`--engine linear`, 600 rows).
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(work, item, stop) for item in items]
+        try:
+            # With a limit, because polars handles SIGINT so that a wait without one sleeps through Ctrl-C.
+            while (state := wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)).not_done:
+                if any(future.exception() for future in state.done):
+                    break
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -29,18 +29,6 @@ RACE_RESAMPLES = 100
 RAW, RECOVERED, CALIBRATED = "raw", "recovered", "calibrated"
 
 
-def calibrator(classes: int) -> Calibrator:
-    """A calibrator of posterior logits, which are the margins of cross-entropy."""
-    return Calibrator(focal_loss(classes, 0.0, None, from_logits=True))
-
-
-def fitted_calibrator(
-    classes: int, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
-) -> Calibrator:
-    """Fitted with weights of mean 1, so that their unit does not change how much the calibrator's prior counts."""
-    return calibrator(classes).fit(labels, logits, None if weights is None else weights / weights.mean())
-
-
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A candidate and its results on all folds, in their order."""
@@ -71,6 +59,14 @@ class Trial:
         return replace(self, fits=[replace(fit, logits=np.empty(0)) for fit in self.fits], calibrated=[])
 
 
+def to_trials(fits: Sequence[FoldResult], folds: Folds) -> list[Trial]:
+    """A trial for each candidate, in their order."""
+    found: dict[Candidate, list[FoldResult]] = {}
+    for fit in fits:
+        found.setdefault(fit.candidate, []).append(fit)
+    return in_threads(lambda of_candidate, stop: to_trial(of_candidate, folds), list(found.values()))
+
+
 def to_trial(fits: Sequence[FoldResult], folds: Folds) -> Trial:
     """The fits of a candidate on all folds, with calibrated probabilities."""
     fits = sorted(fits, key=lambda fit: fit.fold)
@@ -88,14 +84,6 @@ def to_trial(fits: Sequence[FoldResult], folds: Folds) -> Trial:
         calibrated.append(np.asarray(fitted.posterior(fit.logits)))
     of_folds = [scores(part.labels, said, part.weights) for part, said in zip(parts, calibrated, strict=True)]
     return Trial(fits[0].candidate, fits, calibrated, of_folds)
-
-
-def to_trials(fits: Sequence[FoldResult], folds: Folds) -> list[Trial]:
-    """A trial for each candidate, in their order."""
-    found: dict[Candidate, list[FoldResult]] = {}
-    for fit in fits:
-        found.setdefault(fit.candidate, []).append(fit)
-    return in_threads(lambda of_candidate, stop: to_trial(of_candidate, folds), list(found.values()))
 
 
 @dataclass(frozen=True)
@@ -186,3 +174,15 @@ def choose_finalists(trials: Sequence[Trial], winner: Trial, select: Metric) -> 
     focal = [trial for trial in others if trial.candidate.gamma > 0]
     standing = winner if winner.candidate.is_plain else best(plain)
     return list(dict.fromkeys([standing, best(focal or others), winner]))
+
+
+def fitted_calibrator(
+    classes: int, labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
+) -> Calibrator:
+    """Fitted with weights of mean 1, so that their unit does not change how much the calibrator's prior counts."""
+    return calibrator(classes).fit(labels, logits, None if weights is None else weights / weights.mean())
+
+
+def calibrator(classes: int) -> Calibrator:
+    """A calibrator of posterior logits, which are the margins of cross-entropy."""
+    return Calibrator(focal_loss(classes, 0.0, None, from_logits=True))
