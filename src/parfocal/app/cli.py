@@ -194,9 +194,9 @@ def predict(
         str,
         typer.Option(
             metavar="RULE",
-            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; of more "
-            "than two classes, the most probable. balanced: probabilities are first divided by the classes' shares in "
-            "training, so that decision is a rare class more often; of two classes, that share is the threshold.",
+            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; with more "
+            "than two classes, the most probable one. balanced: probabilities are first divided by the classes' shares "
+            "in training, so that rare classes are found more often; with two classes, that share is the threshold.",
         ),
     ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
@@ -210,8 +210,8 @@ def predict(
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
-    decision is true where the probability reaches a threshold. Of more than two classes each has a column,
-    `probability_<class>`, and decision is one of them; --decide says how.
+    decision is true where the probability reaches a threshold. With more than two classes each has a column,
+    `probability_<class>`, and decision is the name of one of them; --decide says how.
     """
     from parfocal.app import predicting
     from parfocal.app.tell import record, scores
