@@ -194,9 +194,10 @@ def predict(
         str,
         typer.Option(
             metavar="RULE",
-            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; with more "
-            "than two classes, the most probable one. balanced: probabilities are first divided by the classes' shares "
-            "in training, so that rare classes are found more often; with two classes, that share is the threshold.",
+            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; with "
+            "more than two classes, the most probable one. balanced: probabilities are first divided by the classes' "
+            "shares in training, so that rare classes are found more often; with two classes, that "
+            "share is the threshold.",
         ),
     ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
