@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from keras.src.backend import set_keras_mask
 
 import parfocal
-import parfocal.core.parameters
 import parfocal.keras
+from parfocal.backends import Backend
+from parfocal.core import parameters
 from parfocal.keras import batches
 
 Losses, Metrics = parfocal.keras, parfocal.keras.metrics
@@ -357,20 +359,23 @@ def test_a_call_of_ones_own_says_nothing_of_probabilities() -> None:
 
 
 def mutated(function: Any, original: str, broken: str) -> Any:
-    source = inspect.getsource(function)
-    assert source.count(original) == 1, f"{original!r} is not in {function.__name__} once; correct the mutant"
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(original) == 1, f"{original!r} is not in {function.__name__} once; mend the mutant"
     names = dict(function.__globals__)
     exec(source.replace(original, broken), names)
     return names[function.__name__]
 
 
+MASKED_SCORES = "scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))"
+MASKED_LABELS = "labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))"
+MASKED_WEIGHT = "weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))"
 MUTANTS = [
-    ("given", "convert_to_tensor(y_true)", "convert_to_tensor(y_true, dtype=loss.dtype)", "half_precision"),
-    ("given", "if mask is None", "if True", "mask"),
-    ("without_masked", "y_pred = where(elements, y_pred, HARMLESS)", "pass", "mask"),
-    ("without_masked", "else elements, y_true, 0)", "else elements, y_true, y_true)", "mask"),
-    ("without_masked", "weight = where(elements if per_element else kept, weight, 0)", "pass", "mask, weighted"),
-    ("batch_of", "batch.weights, valid)", "batch.weights, batch.valid)", "mask"),
+    (batches, "batch_of", "to_tensor(y_true),", "to_tensor(y_true, dtype=loss.dtype),", "half_precision"),
+    (batches, "batch_of", "sample_weight, mask)", "sample_weight)", "mask"),
+    (Backend, "with_valid", MASKED_SCORES, "pass", "mask"),
+    (Backend, "with_valid", MASKED_LABELS, "pass", "mask"),
+    (Backend, "with_valid", MASKED_WEIGHT, "weight = batch.weight", "mask, weighted"),
+    (Backend, "with_valid", "valid=counting", "valid=batch.valid", "mask"),
 ]
 CHECKS: dict[str, Callable[[], None]] = {
     "half_precision": test_half_precision_rounds_no_class_index_and_sums_in_float32,
@@ -379,20 +384,26 @@ CHECKS: dict[str, Callable[[], None]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "original", "broken", "check"), MUTANTS)
+@pytest.mark.parametrize(("owner", "name", "original", "broken", "check"), MUTANTS)
 def test_a_broken_adapter_turns_them_red(
-    name: str, original: str, broken: str, check: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, original: str, broken: str, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutant = mutated(getattr(batches, name), original, broken)
-    for module in (batches, parfocal.keras.losses, parfocal.keras.metrics):
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, mutant)
+    mutant = mutated(getattr(owner, name), original, broken)
+    for user in (owner, parfocal.keras.losses, parfocal.keras.metrics):
+        if hasattr(user, name):
+            monkeypatch.setattr(user, name, mutant)
     with pytest.raises((AssertionError, ValueError)):
         CHECKS[check]()
 
 
 def test_swapped_class_weights_turn_them_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = parfocal.core.parameters.Binary.weights.fget
-    monkeypatch.setattr(parfocal.core.parameters.Binary, "weights", property(lambda self: right(self)[::-1]))
+    made = parameters.Binary.__init__
+
+    def swapped(self: Any, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        self.weights = self.weights[::-1]
+        self.for_kernel = (*self.gammas, *self.weights, *self.for_kernel[4:])
+
+    monkeypatch.setattr(parameters.Binary, "__init__", swapped)
     with pytest.raises(AssertionError):
         test_the_examples_on_kerass_pages_run_with_only_the_import_exchanged()

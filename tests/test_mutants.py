@@ -97,14 +97,14 @@ MUTANTS = {
     "the class axis is the last": (
         "identities::test_the_class_axis_may_lie_anywhere",
         "backends/numpy.py",
-        "scores = np.moveaxis(y_pred, axis, -1)",
-        "scores = y_pred",
+        "labels = np.moveaxis(labels, batch.axis, -1)",
+        "pass",
     ),
     "the mean counts ignored samples": (
         "reduction::test_ignored_samples_leave_the_mean",
         "core/batch.py",
-        "return count if valid is None else backend.count_true(valid)",
-        "return count",
+        "if self.valid is None and not weighted:",
+        "if not weighted:",
     ),
     "alpha is left out of the posterior": (
         "posterior::test_softmax",
@@ -150,7 +150,7 @@ BACKEND_MUTANTS = {
     "the gradient is not weighted": (
         "backends_agree::test_terms[jax-float32-sum, elements]",
         "backends/base.py",
-        "slopes = [slope * weights[1] for slope in slopes]",
+        "slopes = [slope * slope_weight for slope in slopes]",
         "pass",
     ),
     "the mean divides by another axis": (
@@ -162,7 +162,7 @@ BACKEND_MUTANTS = {
     "the class axis stays where it is": (
         "backends_agree::test_terms[tensorflow-float32-dense, axis 1]",
         "backends/base.py",
-        "scores = scores if axis == last else xp.moveaxis(scores, axis, -1)",
+        "scores = scores if batch.axis == last else xp.moveaxis(scores, batch.axis, -1)",
         "pass",
     ),
     "an ignored row has a label": (
@@ -172,7 +172,7 @@ BACKEND_MUTANTS = {
         "pass",
     ),
     "smoothed labels are hard": (
-        "backends_agree::test_terms[jax-float32-smoothed, expected, integer labels]",
+        "identities::test_smoothing_is_done_to_the_labels",
         "core/laws.py",
         "hard and not parameters.label_smoothing",
         "hard",
@@ -180,7 +180,7 @@ BACKEND_MUTANTS = {
     "torch: what comes from above is lost, eager": (
         "torch_adapter::test_first_and_second_derivatives[softmax, soft]",
         "backends/torch.py",
-        "None if cotangent is None else host(cotangent)",
+        "None if cotangent is None else in_memory(cotangent)",
         "None",
     ),
     "torch: what comes from above is lost, traced": (
@@ -216,20 +216,20 @@ BACKEND_MUTANTS = {
     "TensorFlow: what comes from above is lost": (
         "frameworks::test_tf_functions_of_open_shapes[sparse-graph]",
         "backends/tensorflow.py",
-        "return upstream * self.stated(",
-        "return self.stated(",
+        "return upstream * self.differentiable_term(",
+        "return self.differentiable_term(",
     ),
     "the torch adapter counts ignored elements": (
         "torch_adapter::test_ignored_elements_of_the_sigmoid_loss",
-        "torch/rules.py",
-        "count = valid.sum()",
-        "pass",
+        "backends/base.py",
+        "counting = valid if batch.valid is None else valid & batch.valid",
+        "counting = batch.valid",
     ),
     "the torch adapter's mean forgets the class weights": (
         "torch_adapter::test_gamma_0_is_cross_entropy",
         "torch/rules.py",
-        "self.weight_of(backend, rows.labels, inputs), rows.valid)",
-        "None, rows.valid)",
+        "divisor = backend.or_one(self.counted(batch))",
+        "divisor = batch.divisor(self.reduction)",
     ),
     "the start is not added": (
         "boosters::test_gamma_0_is_the_built_in_objective[lightgbm-binary-]",
@@ -270,8 +270,8 @@ BACKEND_MUTANTS = {
     "the JAX adapter's mask is lost": (
         "jax_adapter::test_a_mask_leaves_out_rows_or_classes",
         "jax.py",
-        "(loss if kept is None else jnp.where(kept, loss, 0.0))",
-        "loss",
+        "batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)\n    return",
+        "batch = BACKEND.batch(parameters, labels, logits, None, None, JAX)\n    return",
     ),
 }
 

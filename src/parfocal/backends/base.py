@@ -168,28 +168,28 @@ class Backend:
         divisor: Any = 1.0,
         summed: bool = False,
         dtype: Any = None,
-        positive: bool = False,
+        boosting: bool = False,
     ) -> tuple[Array, ...]:
         """The loss of every sample, then gradient and curvature in the scores' shape, up to `order`.
 
         divisor : of gradient and curvature, and of the losses where they are summed.
         summed : the sum of the losses in place of the losses.
         dtype : of gradient and curvature, by default that of the caller's scores.
-        positive : the curvature that boosters divide by, in place of the exact one.
+        boosting : the curvature that boosters divide by, in place of the exact one.
         """
         dtype, axis = batch.dtype if dtype is None else dtype, batch.axis
         if axis is None or not batch.binary:
-            return self.computed(batch, order, divisor, summed, dtype, positive)
+            return self.computed(batch, order, divisor, summed, dtype, boosting)
         summed = summed or len(batch.scores.shape) == 1  # a single loss is the sum in the same pass
-        terms = self.computed(batch, order, divisor * batch.elements, summed, dtype, positive)
+        terms = self.computed(batch, order, divisor * batch.elements, summed, dtype, boosting)
         return terms if summed else (self.mean(terms[0], axis), *terms[1:])
 
     def computed(
-        self, batch: Batch, order: int, divisor: Any, summed: bool, dtype: Any, positive: bool
+        self, batch: Batch, order: int, divisor: Any, summed: bool, dtype: Any, boosting: bool
     ) -> tuple[Array, ...]:
         """`terms`, but a binary batch has a loss for each element."""
         xp, weight, slope_weight = self.xp, batch.weight, batch.weight
-        law, scores, constants = self.law(batch, positive)
+        law, scores, constants = self.law(batch, boosting)
         loss, *slopes = self.all_terms(law, order, scores, constants)
         if not batch.binary:
             loss = xp.squeeze(loss, axis=-1)
@@ -204,19 +204,19 @@ class Backend:
             loss = xp.sum(loss) / divisor
         return (loss, *(self.cast(slope / divisor, dtype) for slope in slopes))
 
-    def law(self, batch: Batch, positive: bool = False) -> tuple[Law, Array, tuple[Array, ...]]:
+    def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, Array, tuple[Array, ...]]:
         """The loss as a law, the scores with any classes on the last axis, and the law's constants."""
         xp, parameters = self.xp, batch.parameters
         scores = self.law_scores(batch)
         if isinstance(parameters, Binary):
             y = self.cast(batch.labels, self.working_dtype(scores))
-            law = BinaryLaw(parameters, self.are_hard(batch.labels), positive)
-            return law, scores, (self.only_labels(batch, y),)
+            hard = self.are_hard(batch.labels)
+            return BinaryLaw(parameters, hard, boosting), scores, (self.only_labels(batch, y),)
         last = len(scores.shape) - 1
         scores = scores if batch.axis == last else xp.moveaxis(scores, batch.axis, -1)
         if batch.valid is not None:  # whatever the scores of an ignored row hold, they have no effect
             scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, xp.ones_like(scores))
-        law, constants = self.softmax_law(parameters, batch, scores, positive)
+        law, constants = self.softmax_law(parameters, batch, scores, boosting)
         return law, scores, constants
 
     def law_scores(self, batch: Batch) -> Array:
@@ -232,7 +232,7 @@ class Backend:
         return nan_unless(self.xp, (labels >= 0) & (labels <= 1), labels)
 
     def softmax_law(
-        self, parameters: Categorical, batch: Batch, scores: Array, positive: bool
+        self, parameters: Categorical, batch: Batch, scores: Array, boosting: bool
     ) -> tuple[Law, tuple[Array, ...]]:
         """The loss of rows with their classes on the last axis, and its constants."""
         xp, smoothing, gamma = self.xp, parameters.label_smoothing, parameters.gamma
@@ -245,7 +245,7 @@ class Backend:
             if not smoothing and parameters.from_logits:
                 weight = self.row_weight(parameters, labels, known)
                 mixed = [xp.sum(xp.where(target, g, xp.zeros_like(scores)), axis=-1, keepdims=True) for g in gammas]
-                return HardSoftmaxLaw(gamma, positive), (target, weight, *mixed)
+                return HardSoftmaxLaw(gamma, boosting), (target, weight, *mixed)
             labels = nan_unless(xp, known | xp.zeros_like(target), labels)
         else:
             labels = self.cast(batch.labels, self.working_dtype(scores))

@@ -153,13 +153,13 @@ def binary(
     divisor: float,
     summed: bool,
     dtype: np.dtype,
-    positive: bool = False,
+    boosting: bool = False,
     cotangent: np.ndarray | None = None,
     threads: int = 0,
 ) -> tuple[Any, ...]:
     """What `NumPy.computed` returns, for logits; `cotangent`, one for each loss, multiplies the derivatives."""
     if not dtype.isnative:
-        return in_byte_order(dtype, binary, batch, order, divisor, summed, positive, cotangent, threads)
+        return in_byte_order(dtype, binary, batch, order, divisor, summed, boosting, cotangent, threads)
     x, labels, parameters, weight = batch.scores, batch.labels, batch.parameters, batch.weight
     assert active is not None
     shape, factor = x.shape, 1.0
@@ -167,8 +167,8 @@ def binary(
         weight, factor = scaled(weight)
         weight = flat(np.broadcast_to(weight, shape))
     loss: Any = None if summed else np.empty(shape, loss_dtype(x))
-    gradient = np.empty(shape, dtype) if order else None
-    curvature = np.empty(shape, dtype) if order > 1 else None
+    gradient: Any = np.empty(shape, dtype) if order else None
+    curvature: Any = np.empty(shape, dtype) if order > 1 else None
     bfloat = order and dtype.kind == "V"
     value, bad_label, soft_label = active.binary(
         flat(x, scores=True),
@@ -180,7 +180,7 @@ def binary(
         bits(curvature) if bfloat and order > 1 else curvature,
         *parameters.for_kernel,
         1.0 / (divisor * factor),
-        positive,
+        boosting,
         threads,
     )
     if bad_label >= 0:
@@ -198,13 +198,13 @@ def softmax(
     divisor: float,
     summed: bool,
     dtype: np.dtype,
-    positive: bool = False,
+    boosting: bool = False,
     cotangent: np.ndarray | None = None,
     threads: int = 0,
 ) -> tuple[Any, ...]:
     """The same for a softmax."""
     if not dtype.isnative:
-        return in_byte_order(dtype, softmax, batch, order, divisor, summed, positive, cotangent, threads)
+        return in_byte_order(dtype, softmax, batch, order, divisor, summed, boosting, cotangent, threads)
     z, axis, labels, parameters = batch.scores, batch.axis, batch.labels, batch.parameters
     sparse = isinstance(parameters, SparseCategorical)
     assert active is not None
@@ -213,7 +213,7 @@ def softmax(
         z = np.ascontiguousarray(np.moveaxis(z, axis, -1))
         labels = labels if sparse else np.ascontiguousarray(np.moveaxis(labels, axis, -1))
         moved = batch._replace(scores=z, labels=labels, axis=z.ndim - 1)
-        first, *slopes = softmax(moved, order, divisor, summed, dtype, positive, cotangent, threads)
+        first, *slopes = softmax(moved, order, divisor, summed, dtype, boosting, cotangent, threads)
         return (first, *(np.moveaxis(slope, -1, axis) for slope in slopes))
     weight, factor = (None, 1.0) if batch.weight is None else scaled(batch.weight)
     scores = readable(z)
@@ -241,7 +241,7 @@ def softmax(
         *parameters.for_kernel,
         ignore_class,
         1.0 / (divisor * factor),
-        positive,
+        boosting,
         threads,
     )
     if bad_label >= 0 and sparse:

@@ -45,13 +45,13 @@ class NumPy(Backend):
         dtype: Any = None,
     ) -> Batch:
         """As in `Backend`, with fewer calls: a batch of 32 spends more time here than in the kernel."""
-        if type(scores) is not np.ndarray or scores.dtype.kind != "f":
+        if type(scores) is not np.ndarray or scores.dtype.kind != "f" or scores.dtype.itemsize > 8:
             scores = self.float_array(host.scores, scores)
-        make = self.binary_batch if isinstance(parameters, Binary) else self.softmax_batch
+        make: Any = self.binary_batch if isinstance(parameters, Binary) else self.softmax_batch
         if scores.ndim < 2 and not host.by_element and isinstance(parameters, Binary):
             scores = self.with_an_axis(labels, scores)
         if dtype is None or scores.dtype is dtype_named(dtype):
-            made = make(parameters, labels, scores, host)
+            made: Batch = make(parameters, labels, scores, host)
         else:
             rounded = self.rounded(scores, dtype, parameters.from_logits)
             made = make(parameters, labels, rounded, host)._replace(dtype=scores.dtype)
@@ -102,15 +102,15 @@ class NumPy(Backend):
     # -- losses and derivatives
 
     def computed(
-        self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, positive: bool
+        self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, boosting: bool
     ) -> tuple[Any, ...]:
         if batch.parameters.native and kernel.active is not None:
             compute = kernel.binary if batch.binary else kernel.softmax
-            return compute(batch, order, divisor, summed, dtype, positive)
+            return compute(batch, order, divisor, summed, dtype, boosting)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
-            return super().computed(batch, order, divisor, summed, dtype, positive)
+            return super().computed(batch, order, divisor, summed, dtype, boosting)
 
-    def law(self, batch: Batch, positive: bool = False) -> tuple[Law, np.ndarray, tuple[np.ndarray, ...]]:
+    def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, np.ndarray, tuple[np.ndarray, ...]]:
         parameters = batch.parameters
         if isinstance(parameters, SparseCategorical):
             classes = batch.scores.shape[batch.axis]
@@ -120,7 +120,7 @@ class NumPy(Backend):
             if not batch.binary and batch.valid is not None:  # whatever an ignored row holds, it is not a mistake
                 scores = np.where(np.expand_dims(batch.valid, batch.axis), scores, scores.dtype.type(1))
             self.probabilities(scores, None if batch.binary else batch.axis, batch.host)
-        return super().law(batch, positive)
+        return super().law(batch, boosting)
 
     def law_scores(self, batch: Batch) -> np.ndarray:
         """Logits in float64; probabilities in their own dtype, in which Keras's digits are rounded."""
@@ -130,21 +130,21 @@ class NumPy(Backend):
         return scores.astype(np.float32) if scores.dtype.itemsize < 4 else scores
 
     def softmax_law(
-        self, parameters: Categorical, batch: Batch, scores: np.ndarray, positive: bool
+        self, parameters: Categorical, batch: Batch, scores: np.ndarray, boosting: bool
     ) -> tuple[Law, tuple[np.ndarray, ...]]:
         """One-hot rows of a dense batch are a sparse one, which is computed in half the time."""
         labels = batch.labels
         if isinstance(parameters, SparseCategorical) or parameters.label_smoothing or not parameters.from_logits:
-            return super().softmax_law(parameters, batch, scores, positive)
+            return super().softmax_law(parameters, batch, scores, boosting)
         labels = np.moveaxis(labels, batch.axis, -1)
         self.only_labels(batch, labels)
         if (np.count_nonzero(labels, axis=-1) > 1).any():
-            return super().softmax_law(parameters, batch, scores, positive)
+            return super().softmax_law(parameters, batch, scores, boosting)
         gammas = self.per_class(parameters.gamma, scores, halved=True) if isinstance(parameters.gamma, tuple) else []
         target = labels != 0
         weight = (labels * np.asarray(parameters.alpha)).sum(axis=-1, keepdims=True)
         mixed = [np.where(target, gamma, 0.0).sum(axis=-1, keepdims=True) for gamma in gammas]
-        return HardSoftmaxLaw(parameters.gamma, positive), (target, weight, *mixed)
+        return HardSoftmaxLaw(parameters.gamma, boosting), (target, weight, *mixed)
 
     def are_hard(self, labels: np.ndarray) -> bool:
         return labels.dtype.kind in "biu" or bool(((labels == 0) | (labels == 1)).all())

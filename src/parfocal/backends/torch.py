@@ -43,7 +43,7 @@ class Namespace:
         self.device = device
 
     @staticmethod
-    def once(values: Tensor) -> Tensor:
+    def materialised(values: Tensor) -> Tensor:
         """Inductor 2.13 inlines an expression at every use unless it is a buffer; three chained two_sums took minutes
         to compile.  A strided view forces a buffer and is still fused."""
         return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
@@ -297,13 +297,13 @@ class TorchKernel(NumPy):
         return made._replace(dtype=derivatives, source=(scores, labels))
 
     def computed(
-        self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, positive: bool
+        self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, boosting: bool
     ) -> tuple[Tensor, ...]:
         scores = batch.source[0]
         if order == 0 and scores.requires_grad and torch.is_grad_enabled():
             return (apply_kernel(scores, batch, divisor if summed else 1.0, summed),)
-        numpys = NUMPY_DTYPES[WIDE.get(dtype, dtype)]
-        loss, *slopes = self.in_numpy(batch, order, divisor, summed, None, numpys, positive)
+        numpys: Any = NUMPY_DTYPES[WIDE.get(dtype, dtype)]
+        loss, *slopes = self.in_numpy(batch, order, divisor, summed, None, numpys, boosting)
         return (as_tensor(loss, scores), *(self.cast(torch.from_numpy(slope), dtype) for slope in slopes))
 
     def in_numpy(
@@ -314,15 +314,15 @@ class TorchKernel(NumPy):
         summed: bool = False,
         cotangent: Tensor | None = None,
         dtype: np.dtype | None = None,
-        positive: bool = False,
+        boosting: bool = False,
     ) -> tuple[Any, ...]:
         """`NumPy.computed`, with the threads that torch leaves, and its derivatives times a cotangent."""
         dtype = batch.scores.dtype if dtype is None else dtype
         factor = None if cotangent is None else in_memory(cotangent)
         if batch.parameters.native and kernel.active is not None:
             compute, threads = kernel.binary if batch.binary else kernel.softmax, kernel.threads_beside_others
-            return compute(batch, order, divisor, summed, dtype, positive, factor, threads)
-        loss, *slopes = super().computed(batch, order, divisor, summed, dtype, positive)
+            return compute(batch, order, divisor, summed, dtype, boosting, factor, threads)
+        loss, *slopes = super().computed(batch, order, divisor, summed, dtype, boosting)
         if factor is None:
             return (loss, *slopes)
         factor = factor if batch.binary else np.expand_dims(factor, batch.axis)
@@ -343,7 +343,7 @@ class TorchKernel(NumPy):
     def mean(self, values: Any, axis: int) -> Any:
         return OPERATIONS.mean(values, axis) if isinstance(values, Tensor) else super().mean(values, axis)
 
-    def like_scores(self, term: Tensor, scores: Tensor) -> Tensor:
+    def like_scores(self, term: Any, scores: Any) -> Any:
         return term.reshape(scores.shape)
 
 

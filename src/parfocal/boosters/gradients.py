@@ -92,7 +92,7 @@ def backend_terms(
     margins: np.ndarray,
     labels: Any,
     sample_weight: Any,
-    positive: bool,
+    boosting: bool,
     dtype: Any,
     divisor: float,
 ) -> Pair:
@@ -101,7 +101,7 @@ def backend_terms(
     if sample_weight is not None:
         weights, _ = weight_per_loss(NUMPY, NUMPY.weights(sample_weight, margins), samples, samples)
     batch = NUMPY.batch(loss.parameters, labels, margins, weights, host=BOOSTERS)
-    _, gradient, second = NUMPY.terms(batch, 2, divisor, True, np.dtype(dtype), positive)
+    _, gradient, second = NUMPY.terms(batch, 2, divisor, True, np.dtype(dtype), boosting)
     if margins.flags.f_contiguous and not margins.flags.c_contiguous:
         return np.asfortranarray(gradient), np.asfortranarray(second)
     return gradient, second

@@ -60,7 +60,7 @@ def two_sum(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
 
 def materialised(xp: Namespace, value: Array) -> Array:
     """The same value, which a compiler should store and not compute again at each use."""
-    return xp.once(value) if hasattr(xp, "once") else value
+    return xp.materialised(value) if hasattr(xp, "materialised") else value
 
 
 def logit_difference(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
@@ -240,7 +240,7 @@ def slope(at: Link, q_to_g: Array, g: Gamma) -> Array:
 
 
 def focal(
-    xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | None = None, positive: bool = False
+    xp: Namespace, m: Array, gamma: Gamma, order: int = 0, m_low: Array | None = None, boosting: bool = False
 ) -> tuple[Array, ...]:
     """(b), (c) and (d) at the margin m, up to `order`: the loss, its slope A, its curvature C or the positive part."""
     at = link(xp, m, m_low)
@@ -252,7 +252,7 @@ def focal(
         return (loss,)
     if order == 1:
         return loss, slope(at, q_to_g, g)
-    if positive:
+    if boosting:
         return loss, slope(at, q_to_g, g), positive_curvature(at, q_to_g, g)
     u, p, q = at.u, at.p, at.q
     bracket = q * (1 + g * (u + 2)) - g * g * p * u
@@ -293,11 +293,11 @@ def shares(y: Array, smoothing: float) -> tuple[Array, Array]:
 
 
 def binary_hard(
-    xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int, positive: bool = False
+    xp: Namespace, x: Array, y: Array, gamma: Gamma, w_1: float, w_0: float, order: int, boosting: bool = False
 ) -> tuple[Array, ...]:
     """(e) for labels y that are 0 or 1: the margin is x or -x."""
     sign, w = 2 * y - 1, y * w_1 + (1 - y) * w_0
-    terms = focal(xp, sign * x, gamma, order, positive=positive)
+    terms = focal(xp, sign * x, gamma, order, boosting=boosting)
     return tuple(weighted(xp, w, term * sign if i == 1 else term) for i, term in enumerate(terms))
 
 
@@ -311,11 +311,11 @@ def binary_expected(
     w_1: float,
     w_0: float,
     order: int,
-    positive: bool = False,
+    boosting: bool = False,
 ) -> tuple[Array, ...]:
     """(e), the rule "expected": y_1 w_1 l(x) + y_0 w_0 l(-x)."""
-    terms_1 = focal(xp, x, gamma_1, order, positive=positive)
-    terms_0 = focal(xp, -x, gamma_0, order, positive=positive)
+    terms_1 = focal(xp, x, gamma_1, order, boosting=boosting)
+    terms_0 = focal(xp, -x, gamma_0, order, boosting=boosting)
     return tuple(
         weighted(xp, y_1 * w_1, a) + weighted(xp, y_0 * w_0, -b if i == 1 else b)
         for i, (a, b) in enumerate(zip(terms_1, terms_0, strict=True))

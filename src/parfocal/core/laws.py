@@ -43,15 +43,15 @@ class Law:
 class BinaryLaw(Law):
     """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A gamma that is an array may follow them.
 
-    `positive` asks for the curvature that boosters divide by.
+    `boosting` asks for the curvature that boosters divide by.
     """
 
-    def __init__(self, parameters: Binary, hard: bool, positive: bool = False) -> None:
+    def __init__(self, parameters: Binary, hard: bool, boosting: bool = False) -> None:
         self.gamma_0, self.gamma_1 = parameters.gammas
         self.w_0, self.w_1 = parameters.weights
         self.linear = parameters.soft_labels == "linear"
         self.smoothing, self.hard = parameters.label_smoothing, hard and not parameters.label_smoothing
-        self.positive = positive
+        self.boosting = boosting
         self.epsilon = None if parameters.from_logits else config.epsilon()
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
@@ -67,10 +67,10 @@ class BinaryLaw(Law):
             return probability.binary_expected(xp, p, q, *shares, gamma, self.gamma_0, *weights, order)
         if self.hard or (pair and self.linear):
             gamma = one_per_label(xp, y, self.gamma_0, self.gamma_1) if pair else gamma
-            return formula.binary_hard(xp, scores, y, gamma, *weights, order, self.positive)
-        if self.linear and not self.positive:
+            return formula.binary_hard(xp, scores, y, gamma, *weights, order, self.boosting)
+        if self.linear and not self.boosting:
             return formula.binary_linear(xp, scores, *shares, gamma, *weights, order)
-        terms = formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order, self.positive)
+        terms = formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order, self.boosting)
         if self.linear:  # it has no positive curvature of its own
             terms = (*formula.binary_linear(xp, scores, *shares, gamma, *weights, min(order, 1)), *terms[2:])
         return terms
@@ -81,15 +81,15 @@ class HardSoftmaxLaw(Law):
 
     by_row = True
 
-    def __init__(self, gamma: Any, positive: bool = False) -> None:
-        self.gamma, self.positive = gamma, positive
+    def __init__(self, gamma: Any, boosting: bool = False) -> None:
+        self.gamma, self.boosting = gamma, boosting
 
     def gamma_of(self, gammas: tuple[Array, ...]) -> Any:
         return formula.Exponents(*gammas) if gammas else self.gamma
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         target, weight, *gammas = constants
-        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order, self.positive)
+        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order, self.boosting)
         return tuple(formula.weighted(xp, weight, term) for term in terms)
 
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
@@ -117,19 +117,21 @@ class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):
         self.epsilon = epsilon
 
     def normalised(self, xp: Namespace, scores: Array) -> tuple[Array, ...]:
+        """The probabilities, the same clipped, 1 minus these, and what the scores were divided by."""
         scale = xp.sum(scores, axis=-1, keepdims=True)
         p = nan_unless(xp, plausible(scores), scores) / scale
         return widened(xp, p, *clipped(xp, p, self.epsilon), scale)
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         weight, *gammas = constants
-        normalised = self.normalised(xp, scores)
-        return probability.softmax(xp, *normalised, weight, self.gamma_of(tuple(gammas)), order)
+        p, p_clipped, q, scale = self.normalised(xp, scores)
+        return probability.softmax(xp, p, p_clipped, q, scale, weight, self.gamma_of(tuple(gammas)), order)
 
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
         weight, *gammas = constants
-        normalised = self.normalised(xp, scores)
-        return probability.softmax_product(xp, *normalised, weight, self.gamma_of(tuple(gammas)), vector)
+        p, p_clipped, q, scale = self.normalised(xp, scores)
+        gamma = self.gamma_of(tuple(gammas))
+        return probability.softmax_product(xp, p, p_clipped, q, scale, weight, gamma, vector)
 
 
 def plausible(scores: Array) -> Array:

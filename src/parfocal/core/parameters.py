@@ -120,7 +120,8 @@ class Binary(Parameters):
             validation.gamma_pair_with_soft_labels(self.soft_labels, self.gamma)
         # (w_0, w_1), the weights of the labels 0 and 1; (gamma of the negatives, gamma of the positives)
         self.weights = (1 - self.alpha, self.alpha) if self.apply_class_balancing else (1.0, 1.0)
-        self.gammas: tuple[Any, Any] = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        gammas: Any = self.gamma if isinstance(self.gamma, tuple) else (self.gamma, self.gamma)
+        self.gammas: tuple[Any, Any] = gammas
         self.native = self.from_logits and not isinstance(self.gamma, Schedule)  # whether the native kernel knows it
         self.for_kernel = (*self.gammas, *self.weights, self.label_smoothing, self.soft_labels == "expected")
 

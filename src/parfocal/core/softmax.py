@@ -126,10 +126,10 @@ def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, E
     return *margin(xp, z_target, top, total, z.shape[-1]), e, total.rounded
 
 
-def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, positive: bool = False) -> tuple[Array, ...]:
+def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boosting: bool = False) -> tuple[Array, ...]:
     """Loss and derivatives, up to `order`, for one true class per row."""
     m, m_low, e, total = hard_margin(xp, z, target)
-    loss, *slopes = focal(xp, m, gamma, order, m_low, positive)
+    loss, *slopes = focal(xp, m, gamma, order, m_low, boosting)
     if order == 0:
         return (loss,)
     a, total = slopes[0], or_one(xp, total)
