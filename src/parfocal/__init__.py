@@ -9,6 +9,7 @@ from parfocal.functional import (
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
+from parfocal.loading import load_model
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -32,6 +33,7 @@ __all__ = [
     "class_weights",
     "config",
     "kernel_info",
+    "load_model",
     "metrics",
     "set_num_threads",
     "sparse_categorical_focal_crossentropy",
