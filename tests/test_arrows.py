@@ -16,10 +16,11 @@ SOURCE = Path(parfocal.__file__).parent
 # Lower floors first.  A module imports only from floors below its own.
 FLOORS = [
     {"_native"},
-    {"core/__init__", "core/formula", "config"},
+    {"core/__init__", "core/pairs", "config"},
+    {"core/formula"},
     {"core/validation"},
     {"core/parameters", "core/softmax", "weights"},
-    {"core/probability", "parameters"},
+    {"core/gamma_derivatives", "core/probability", "parameters"},
     {"core/batch", "core/calibration", "core/laws", "core/posterior"},
     {"backends"},
     {"functional", "held_out"},
@@ -131,7 +132,7 @@ def test_app_has_no_circle() -> None:
 
 
 def test_the_formula_imports_nothing_of_ours() -> None:
-    assert imported_rooms(SOURCE / "core/formula.py") == set()
+    assert imported_rooms(SOURCE / "core/formula.py") == {"core/pairs"}
 
 
 def modules_after(statement: str) -> set[str]:
