@@ -61,8 +61,8 @@ MUTANTS = {
     "the softmax forgets the others' sign": (
         "exact::test_softmax_hard_labels",
         "core/softmax.py",
-        "e.times(-a / total)",
-        "e.times(a / total)",
+        "e.times(-a / or_one(xp, total))",
+        "e.times(a / or_one(xp, total))",
     ),
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",

@@ -1,8 +1,9 @@
 """The focal losses as JAX and optax write losses: `(logits, labels, *, ...)` in, one loss for each example out.
 
 They are pure functions for jit, grad, hessian, vmap and sharded arrays, from logits only.  Reduce them yourself:
-`jnp.mean(loss)`, or with a mask `jnp.sum(loss) / jnp.sum(where)`.  Labels, alpha and gamma are constants of the
-derivatives.  Values cannot be read while a function is traced, so an invalid label makes its own loss NaN.
+`jnp.mean(loss)`, or with a mask `jnp.sum(loss) / jnp.sum(where)`.  Labels are constants of the derivatives.  A traced
+alpha or gamma is not: its `jax.grad` is exact, at the extremes too.  Values cannot be read while a function is traced,
+so an invalid label makes its own loss NaN.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 
 from parfocal.backends.jax import BACKEND
 from parfocal.core import validation
-from parfocal.core.laws import nan_unless
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 from parfocal.core.validation import Host
 
@@ -55,7 +55,7 @@ def sigmoid_focal_loss(
     logits : floats of any shape.
     labels : 0, 1 or numbers between them, of a shape that broadcasts to that of the logits.
     alpha : weight of label 1, in [0, 1]; label 0 has 1 - alpha.  None: labels are not weighted.
-    gamma : >= 0: a number, a pair (negatives, positives), or a `parfocal.GammaSchedule`.  A traced gamma is one number.
+    gamma : >= 0: a number, a pair (negatives, positives), or a `parfocal.GammaSchedule`.
     where : a mask that broadcasts to the logits.  Loss and gradient are 0 where it is False, whatever the logit is.
     soft_labels : what a label between 0 and 1 means, see `parfocal.binary_focal_crossentropy`.
 
@@ -76,25 +76,29 @@ def sigmoid_focal_loss(
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
     labels = broadcast("labels", BACKEND.companion("labels", labels, logits), logits.shape)
     where = None if where is None else broadcast("where", jnp.asarray(where), logits.shape)
-    known_alpha, known_gamma = not is_tracer(alpha), not is_tracer(gamma)
+    traced = traced_of(alpha, gamma)
+    balanced = alpha is not None and "alpha" not in traced
     parameters: Binary = checked(
         Binary,
-        alpha is not None and known_alpha,
-        concrete(alpha) if alpha is not None and known_alpha else 0.25,
-        concrete(gamma) if known_gamma else 2.0,
+        balanced,
+        concrete(alpha) if balanced else 0.25,
+        2.0 if "gamma" in traced else concrete(gamma),
         True,
         0.0,
         -1,
         soft_labels,
     )
-    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)
-    law, scores, constants = BACKEND.law(batch)
-    if not known_gamma:
-        constants = (*constants, nan_unless(jnp, gamma >= 0, jnp.full_like(scores, gamma)))
-    loss = BACKEND.differentiable_term(law, 0, scores, constants)
-    if not known_alpha:
-        loss = loss * (constants[0] * alpha + (1 - constants[0]) * (1 - alpha))
+    for name, value in traced.items():
+        if value.shape not in ((), (2,) if name == "gamma" else ()):
+            raise ValueError(f"a traced {name} must be one number{' or a pair' * (name == 'gamma')}; got {value.shape}")
+    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)._replace(**traced)
+    loss = BACKEND.terms(batch, 0)[0]
     return (loss if where is None else jnp.where(where, loss, 0.0)).astype(logits.dtype)
+
+
+def traced_of(alpha: Any, gamma: Any) -> dict[str, Any]:
+    """Those of the two that are traced: the loss is differentiated with respect to them."""
+    return {name: value for name, value in (("alpha", alpha), ("gamma", gamma)) if is_tracer(value)}
 
 
 def softmax_focal_loss(
@@ -119,8 +123,7 @@ def softmax_focal_loss(
 
     Raises
     ------
-    ValueError for parameters out of range and shapes that do not fit; TypeError for what holds no real numbers, and for
-    a traced alpha or gamma, of which the loss would not know how many there are.
+    ValueError for parameters out of range and shapes that do not fit; TypeError for what holds no real numbers.
 
     Examples
     --------
@@ -130,12 +133,17 @@ def softmax_focal_loss(
     """
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
     labels = BACKEND.companion("labels", labels, logits)
-    for name, value in (("alpha", alpha), ("gamma", gamma)):
-        if is_tracer(value):
-            raise TypeError(f"{name} is traced; close over it, or make it a static argument: {value}")
+    traced = traced_of(alpha, gamma)
     sparse = labels.ndim == logits.ndim - 1
     kind = SparseCategorical if sparse else Categorical
-    parameters = checked(kind, 1.0 if alpha is None else concrete(alpha), concrete(gamma), True, 0.0, axis)
+    parameters = checked(
+        kind,
+        1.0 if alpha is None or "alpha" in traced else concrete(alpha),
+        2.0 if "gamma" in traced else concrete(gamma),
+        True,
+        0.0,
+        axis,
+    )
     if where is not None:
         where = jnp.asarray(where)
         if where.ndim == logits.ndim:
@@ -143,7 +151,13 @@ def softmax_focal_loss(
         else:
             axis = validation.axis_in_range(axis, logits.ndim, JAX.sparse, JAX.scores)
             where = broadcast("where", where, validation.without(logits.shape, axis))
-    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)
+    batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)._replace(**traced)
+    for name, value in traced.items():
+        if value.shape not in ((), (logits.shape[batch.axis],)):
+            raise ValueError(
+                f"a traced {name} must be one number, or one for each of the {logits.shape[batch.axis]} classes; got "
+                f"shape {value.shape}"
+            )
     return BACKEND.terms(batch, 0)[0].astype(logits.dtype)
 
 

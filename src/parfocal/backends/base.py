@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from parfocal import config
+from parfocal.backends import trained
 from parfocal.core import formula, validation
 from parfocal.core.batch import Batch, mask_per_loss, weight_per_loss
 from parfocal.core.formula import Array, Namespace
@@ -189,8 +190,10 @@ class Backend:
     ) -> tuple[Array, ...]:
         """`terms`, but a binary batch has a loss for each element."""
         xp, weight, slope_weight = self.xp, batch.weight, batch.weight
-        law, scores, constants = self.law(batch, boosting)
-        loss, *slopes = self.all_terms(law, order, scores, constants)
+        if batch.gamma is not None or batch.alpha is not None:
+            loss, slopes = trained.losses(self, batch), []
+        else:
+            loss, *slopes = self.all_terms(*self.law(batch, boosting), order)
         if not batch.binary:
             loss = xp.squeeze(loss, axis=-1)
             if batch.axis != len(batch.scores.shape) - 1:
@@ -287,7 +290,7 @@ class Backend:
         share = labels * (self.per_class(alpha, labels)[0] if isinstance(alpha, tuple) else alpha)
         return nan_unless(self.xp, known, self.xp.sum(share, axis=-1, keepdims=True))
 
-    def all_terms(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> list[Array]:
+    def all_terms(self, law: Law, scores: Array, constants: tuple[Array, ...], order: int) -> list[Array]:
         return [self.differentiable_term(law, i, scores, constants) for i in range(order + 1)]
 
     def differentiable_term(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:

@@ -73,7 +73,8 @@ class NumPy(Backend):
         elements = shape[axis] or 1
         # What `Batch(...)` calls, in a third of the time.
         return new_tuple(
-            Batch, (self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host, None)
+            Batch,
+            (self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host, None, None, None),
         )
 
     def softmax_batch(self, parameters: Categorical, labels: Any, scores: np.ndarray, host: Host) -> Batch:
@@ -156,7 +157,7 @@ class NumPy(Backend):
         return labels
 
     def all_terms(
-        self, law: Law, order: int, scores: np.ndarray, constants: tuple[np.ndarray, ...]
+        self, law: Law, scores: np.ndarray, constants: tuple[np.ndarray, ...], order: int
     ) -> list[np.ndarray]:
         """On pieces of the leading axis that stay in cache."""
         loss_shape = (*scores.shape[:-1], 1) if law.by_row else scores.shape

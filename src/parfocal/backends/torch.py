@@ -23,7 +23,7 @@ from parfocal.backends.base import HARMLESS, Backend
 from parfocal.backends.numpy import FLOAT64, NAMESPACE, NumPy
 from parfocal.core import parameters
 from parfocal.core.batch import Batch
-from parfocal.core.laws import Law
+from parfocal.core.laws import IN_GAMMA, Law
 from parfocal.core.parameters import Binary, Categorical
 from parfocal.core.validation import KERAS, Host
 
@@ -89,7 +89,7 @@ class Term(torch.autograd.Function):
 
     @staticmethod
     def forward(law: Law, order: int, scores: Tensor, *constants: Tensor) -> Tensor:
-        return law.terms(Namespace(scores.device), scores, order, *constants)[order]
+        return law.term(Namespace(scores.device), order, scores, *constants)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -103,11 +103,29 @@ class Term(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        scores, *constants = ctx.saved_tensors
-        vector, xp = tangents[2], Namespace(scores.device)
+        (scores, *constants), law = ctx.saved_tensors, ctx.law
+        vector, in_gamma, xp = tangents[2], tangents[-1] if ctx.law.trained else None, Namespace(scores.device)
         if ctx.order == 0:
-            return ctx.law.along(xp, Term.apply(ctx.law, 1, scores, *constants), vector)
-        return ctx.law.product(xp, scores, vector, *constants)
+            change = law.along(xp, Term.apply(law, 1, scores, *constants), zero_or(vector, scores))
+            return (
+                change
+                if in_gamma is None
+                else change + summed_like(change, Term.apply(law, IN_GAMMA, scores, *constants) * in_gamma)
+            )
+        if ctx.order == 1:
+            change = law.product(xp, scores, zero_or(vector, scores), *constants)
+            return change if in_gamma is None else change + law.gamma_back(xp, scores, in_gamma, *constants)
+        change = law.gamma_along(xp, scores, zero_or(vector, scores), *constants)
+        return change if in_gamma is None else change + law.in_gamma(xp, scores, *constants)[1] * in_gamma
+
+
+def zero_or(vector: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if vector is None else vector
+
+
+def summed_like(total: Tensor, terms: Tensor) -> Tensor:
+    """The classes of a row added up, where a loss has one term for each."""
+    return terms if terms.shape == total.shape else terms.sum(dim=-1, keepdim=True)
 
 
 class CompiledTerm(torch.autograd.Function):
@@ -132,11 +150,22 @@ def without_none(*constants: Tensor | None) -> list[Tensor]:
 def backward_of(function: Any, ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """The backward pass of a term: its derivative with respect to the scores, times the upstream gradient."""
     scores, *constants = ctx.saved_tensors
+    law, xp, known, in_gamma = ctx.law, Namespace(scores.device), without_none(*constants), None
     if ctx.order == 0:
-        gradient = upstream * function.apply(ctx.law, 1, scores, *constants)
+        gradient = upstream * function.apply(law, 1, scores, *constants)
+        if law.trained:
+            in_gamma = upstream * function.apply(law, IN_GAMMA, scores, *constants)
+    elif ctx.order == 1:
+        gradient = law.product(xp, scores, upstream, *known)
+        if law.trained:
+            in_gamma = law.gamma_along(xp, scores, upstream, *known)
     else:
-        gradient = ctx.law.product(Namespace(scores.device), scores, upstream, *without_none(*constants))
-    return None, None, gradient, *(None for _ in constants)
+        gradient = law.gamma_back(xp, scores, upstream, *known)
+        in_gamma = law.in_gamma(xp, scores, *known)[1] * upstream
+    gradients: list[Tensor | None] = [None for _ in constants]
+    if law.trained:
+        gradients[len(known) - 1] = in_gamma
+    return None, None, gradient, *gradients
 
 
 class TorchOperations(Backend):
@@ -178,9 +207,9 @@ class TorchOperations(Backend):
             return CompiledTerm.apply(law, order, scores, *constants, *[None] * (4 - len(constants)))
         return Term.apply(law, order, scores, *constants)
 
-    def all_terms(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> list[Tensor]:
+    def all_terms(self, law: Law, scores: Tensor, constants: tuple[Tensor, ...], order: int) -> list[Tensor]:
         if order == 0:
-            return super().all_terms(law, order, scores, constants)
+            return super().all_terms(law, scores, constants, order)
         return list(law.terms(self.xp, scores.detach(), order, *constants))
 
     def count_true(self, mask: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class Batch(NamedTuple):
     valid: Array | None  # which losses, or elements, count; None: all
     dtype: Any  # of the derivatives: that of the caller's scores
     host: Host = KERAS
+    gamma: Array | None = None  # in place of the parameters': one that is trained
+    alpha: Array | None = None
     source: Any = None  # the caller's scores and labels, where a library watches or differentiates them
 
     def reduced(self, reduction: str | None, order: int = 0) -> tuple[Array, ...]:

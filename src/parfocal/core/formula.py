@@ -206,8 +206,8 @@ def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
 
 def weighted(xp: Namespace, weight: Array, value: Array) -> Array:
     """weight * value; 0 where the weight is 0 and the value infinite."""
-    product = weight * value
-    return xp.where((weight == 0) & (xp.abs(value) == float("inf")), xp.zeros_like(product), product)
+    # The zero is put in before the product, whose derivative would be NaN otherwise.
+    return weight * xp.where((weight == 0) & (xp.abs(value) == float("inf")), xp.zeros_like(value), value)
 
 
 def or_one(xp: Namespace, total: Array) -> Array:

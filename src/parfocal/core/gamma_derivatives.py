@@ -24,8 +24,10 @@ from parfocal.core.formula import (
     link,
     log_of_n,
     mixture,
+    or_one,
     power_of_q,
     slope,
+    weighted,
 )
 
 Three = tuple[Array, Array, Array]  # the first derivative, its derivative in the margin or score, the second derivative
@@ -33,10 +35,17 @@ Three = tuple[Array, Array, Array]  # the first derivative, its derivative in th
 
 def focal(xp: Namespace, m: Array, gamma: Array, m_low: Array | None = None) -> Three:
     """v l, B and v^2 l."""
-    at = link(xp, m, m_low)
+    at, m = link(xp, m, m_low), xp.clip(m, -FAR, FAR)
     q_to_g = power_of_q(xp, at, gamma)
     loss = -q_to_g * at.u
-    return at.v * loss, at.v * slope(at, q_to_g, gamma) - at.p * loss, at.v * at.v * loss
+    # Below 0 v, and above 0 u, is log(1 + e), which underflows where the product does not: e is multiplied by its root
+    # twice.
+    root = xp.exp(xp.abs(m) / -2)
+    if m_low is not None:
+        root = root * (1 + xp.where(m < 0, m_low, -m_low) / 2)
+    ratio = xp.where(at.e == 0, xp.ones_like(m), xp.log1p(at.e) / or_one(xp, at.e))
+    first = -(root * xp.where(m < 0, loss, -at.v * q_to_g)) * (root * ratio)
+    return first, at.v * slope(at, q_to_g, gamma) - at.p * loss, at.v * first
 
 
 def binary_hard(xp: Namespace, x: Array, y: Array, gamma: Array, w_1: float, w_0: float) -> Three:
@@ -46,12 +55,13 @@ def binary_hard(xp: Namespace, x: Array, y: Array, gamma: Array, w_1: float, w_0
 
 
 def binary_soft(xp: Namespace, x: Array, y_1: Array, y_0: Array, gamma: Array, w_1: float, w_0: float) -> Three:
-    x = xp.clip(x, -FAR, FAR)
+    """The rule "linear"."""
     loss, gradient = binary_linear(xp, x, y_1, y_0, gamma, w_1, w_0, 1)
     mixed = mixture(xp, link(xp, x), x, y_1, y_0)
-    log_n, low = log_of_n(xp, xp.abs(x), mixed)
+    log_n, low = log_of_n(xp, xp.clip(xp.abs(x), 0.0, FAR), mixed)
     log_n = log_n + low
-    return loss * log_n, gradient * log_n + mixed.k * loss, loss * log_n * log_n
+    first = weighted(xp, log_n, loss)
+    return first, gradient * log_n + weighted(xp, mixed.k, loss), log_n * first
 
 
 # -- softmax, one true class per row
@@ -92,4 +102,5 @@ def dense_along(xp: Namespace, z: Array, w: Array, gamma: Array, vector: Array) 
 
 def dense_back(xp: Namespace, z: Array, w: Array, gamma: Array, vector: Array) -> Array:
     at = softmax.margins(xp, z)
-    return softmax.to_logits(xp, at, w * focal(xp, at.m, gamma, at.m_low)[1] * vector)
+    own = w * focal(xp, at.m, gamma, at.m_low)[1] * vector
+    return softmax.to_logits(xp, at, own, softmax.second_largest(xp, at))

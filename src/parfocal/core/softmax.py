@@ -246,12 +246,13 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
     return loss, gradient, curvature + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
 
 
-def to_logits(xp: Namespace, at: Margins, own: Array) -> Array:
+def to_logits(xp: Namespace, at: Margins, own: Array, largest: Array | None = None) -> Array:
     """The gradient in the logits of what has the slope `own` in the margin of each class.
 
-    r_kj is e_j / total_k for every class k except the first, whose r is r_first.
+    r_kj is e_j / total_k for every class k except the first, whose r is r_first.  `largest` makes the gradient linear
+    in `own`, see `sum_of_others`.
     """
-    return own - at.e.times(of_others(xp, at, own / at.total)) - at.r_first.times(of_first(xp, at, own))
+    return own - at.e.times(of_others(xp, at, own / at.total, largest)) - at.r_first.times(of_first(xp, at, own))
 
 
 def second_largest(xp: Namespace, at: Margins) -> Array:

@@ -47,6 +47,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one number per class, as Python floats."""
+    if getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
+        raise TypeError(
+            f"{name} asks for a gradient, and is a constant here; parfocal.torch and parfocal.jax differentiate with "
+            f"respect to it. Otherwise pass its number: float({name})"
+        )
     try:
         if isinstance(value, str | bytes | Mapping | Set):
             raise TypeError  # a set has no order, and the numbers of a mapping are not what iterating it gives

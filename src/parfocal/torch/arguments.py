@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from parfocal.core import validation
 from parfocal.core.parameters import Numbers
@@ -37,6 +38,17 @@ def python_numbers(name: str, value: Any) -> Any:
             f"and dtype {value.dtype}"
         )
     return value.detach().tolist()
+
+
+def trained_of(**settings: Any) -> dict[str, Tensor]:
+    """Those of the settings that are tensors and ask for a gradient, or have a tangent."""
+    return {name: value for name, value in settings.items() if isinstance(value, Tensor) and is_trained(value)}
+
+
+def is_trained(value: Tensor) -> bool:
+    if value.requires_grad or forward_ad._current_level < 0:
+        return value.requires_grad
+    return forward_ad.unpack_dual(value).tangent is not None
 
 
 def class_weights(value: Any) -> tuple[float, ...]:
