@@ -147,6 +147,18 @@ BACKEND_MUTANTS = {
         'return self._overrides_call or "call" in self.__dict__',
         "return False",
     ),
+    "the slope in gamma forgets its own": (
+        "trained_gamma::test_binary[0-linear-2.0-float64-torch]",
+        "core/gamma_derivatives.py",
+        "xp.where(m < 0, loss, -at.v * q_to_g)",
+        "xp.where(m < 0, loss, at.v * q_to_g)",
+    ),
+    "a trained alpha is on the wrong label": (
+        "trained_gamma::test_a_module_trains_its_gamma_and_alpha",
+        "backends/trained.py",
+        "(1 - batch.alpha, batch.alpha)",
+        "(batch.alpha, 1 - batch.alpha)",
+    ),
     "the gradient is not weighted": (
         "backends_agree::test_terms[jax-float32-sum, elements]",
         "backends/base.py",
