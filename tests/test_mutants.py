@@ -167,7 +167,7 @@ BACKEND_MUTANTS = {
     ),
     "the mean divides by another axis": (
         "backends_agree::test_terms[jax-float32-binary, axis 0]",
-        "backends/base.py",
+        "backends/arrays.py",
         "self.length(values, axis)), values)",
         "self.length(values, -1)), values)",
     ),
@@ -197,7 +197,7 @@ BACKEND_MUTANTS = {
     ),
     "torch: what comes from above is lost, traced": (
         "backends_agree::test_terms[torch traced-float32-mean_with_sample_weight, elements]",
-        "backends/torch.py",
+        "backends/torch_terms.py",
         "gradient = upstream * function.apply(",
         "gradient = function.apply(",
     ),
@@ -209,9 +209,9 @@ BACKEND_MUTANTS = {
     ),
     "torch: the second derivative is its diagonal": (
         "derivatives::test_second_derivatives[torch_forward_over_reverse-float64-sparse, 2.0]",
-        "backends/torch.py",
-        "return ctx.law.product(xp, scores, vector, *constants)",
-        "return ctx.law.terms(xp, scores, 2, *constants)[2] * vector",
+        "backends/torch_terms.py",
+        "change = law.product(xp, scores, zero_or(vector, scores), *constants)",
+        "change = law.terms(xp, scores, 2, *constants)[2] * zero_or(vector, scores)",
     ),
     "JAX: the second derivative is its diagonal": (
         "derivatives::test_second_derivatives_along_a_vector[jax_forward_over_reverse-sparse, 2.0-float64]",
@@ -282,8 +282,8 @@ BACKEND_MUTANTS = {
     "the JAX adapter's mask is lost": (
         "jax_adapter::test_a_mask_leaves_out_rows_or_classes",
         "jax.py",
-        "batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)\n    return",
-        "batch = BACKEND.batch(parameters, labels, logits, None, None, JAX)\n    return",
+        "logits, None, where, JAX)._replace(**traced)\n    for",
+        "logits, None, None, JAX)._replace(**traced)\n    for",
     ),
 }
 

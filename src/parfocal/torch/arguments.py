@@ -48,7 +48,8 @@ def trained_of(**settings: Any) -> dict[str, Tensor]:
 def is_trained(value: Tensor) -> bool:
     if value.requires_grad or forward_ad._current_level < 0:
         return value.requires_grad
-    return forward_ad.unpack_dual(value).tangent is not None
+    tangent: Tensor | None = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # torch gives it none
+    return tangent is not None
 
 
 def class_weights(value: Any) -> tuple[float, ...]:
