@@ -1,4 +1,4 @@
-"""Focal losses: one definition, exact numbers and gradients, and the way back to probabilities."""
+"""Focal losses: one definition, exact numbers and gradients, and recovered probabilities."""
 
 from parfocal import config, metrics
 from parfocal.backends.kernel import kernel_info, set_num_threads

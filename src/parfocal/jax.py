@@ -115,7 +115,7 @@ def softmax_focal_loss(
     alpha : weight of the classes: one number, or one for each.  None: 1.
     gamma : >= 0: a number, one for each class, or a `parfocal.GammaSchedule`.
     where : a mask in the labels' shape, of the rows that count; or in the logits' shape, of the classes that do: the
-        others are no part of the softmax.  Loss and gradient are 0 where it is False.
+        others are not part of the softmax.  Loss and gradient are 0 where it is False.
 
     Returns
     -------

@@ -148,7 +148,7 @@ class FocalLoss(Loss):
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
 
-        A focal score is no probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
+        A focal score is not a probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
         smoothing.  Binary: strictly increasing, so the ranking of the samples is kept.  Softmax: with one alpha and
         one gamma for all classes the order of the classes within a sample is kept; with lists, and between samples,
         it may change.  What the model believes wrongly, `parfocal.Calibrator` repairs with held-out labels.

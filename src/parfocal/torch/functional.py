@@ -63,6 +63,9 @@ def sigmoid_focal_loss(
     Lists are read at each call.  So are tensors for alpha and gamma, which waits for their device and breaks a compiled
     graph; `SigmoidFocalLoss` reads them once.
 
+    A tensor for alpha or gamma that asks for a gradient gets one (docs/formula.md, section 10).  It is read once for the
+    checks; afterwards a gamma below 0 makes the loss NaN.
+
     Examples
     --------
     >>> import torch
@@ -125,6 +128,9 @@ def softmax_focal_loss(
     -----
     Lists are read at each call.  So are tensors for alpha, gamma and weight, which waits for their device and breaks a
     compiled graph; `SoftmaxFocalLoss` reads them once.
+
+    A tensor for alpha or gamma that asks for a gradient gets one, as in `sigmoid_focal_loss`; an alpha with one number
+    per class needs class indices, and no label smoothing.
 
     Examples
     --------

@@ -77,7 +77,7 @@ class FocalModule(nn.Module):
     def posterior(self, input: Tensor) -> Tensor:
         """The class probabilities that a model trained with this loss believes in, in its logits' shape and dtype.
 
-        A focal score is no probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
+        A focal score is not a probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
 
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
@@ -126,7 +126,8 @@ class SigmoidFocalLoss(FocalModule):
     """`sigmoid_focal_loss` as a module: `loss(input, target, normalizer=None)`.
 
     Parameters, errors and the meaning of each reduction are the function's, but `reduction` is "mean" unless given,
-    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.
+    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.  An `nn.Parameter` for alpha or gamma is
+    a parameter of the module, and is trained.
 
     >>> loss = SigmoidFocalLoss(alpha=0.25, gamma=2.0)
     >>> logits = torch.tensor([[-40.0, 2.0]], requires_grad=True)
