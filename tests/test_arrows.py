@@ -55,7 +55,7 @@ FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "cat
 
 
 def module_of(path: Path) -> str:
-    """losses.py is the module "losses", core/formula.py the module "core/formula"; backends/numpy.py is in "backends"."""
+    """losses.py is the module "losses", core/formula.py is "core/formula", and backends/numpy.py is "backends"."""
     parts = path.relative_to(SOURCE).with_suffix("").parts
     return "/".join(parts) if parts[0] in BY_FILE else parts[0]
 

@@ -63,8 +63,7 @@ def sigmoid_focal_loss(
     Lists are read at each call.  So are tensors for alpha and gamma, which waits for their device and breaks a compiled
     graph; `SigmoidFocalLoss` reads them once.
 
-    A tensor for alpha or gamma that asks for a gradient gets one (docs/formula.md, section 10).  It is read once for the
-    checks; afterwards a gamma below 0 makes the loss NaN.
+    A tensor for alpha or gamma that asks for a gradient gets one (docs/formula.md, section 10).
 
     Examples
     --------

@@ -126,8 +126,8 @@ class SigmoidFocalLoss(FocalModule):
     """`sigmoid_focal_loss` as a module: `loss(input, target, normalizer=None)`.
 
     Parameters, errors and the meaning of each reduction are the function's, but `reduction` is "mean" unless given,
-    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.  An `nn.Parameter` for alpha or gamma is
-    a parameter of the module, and is trained.
+    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.  An `nn.Parameter` for alpha or gamma
+    becomes a parameter of the module and is trained; below 0 such a gamma makes the loss NaN.
 
     >>> loss = SigmoidFocalLoss(alpha=0.25, gamma=2.0)
     >>> logits = torch.tensor([[-40.0, 2.0]], requires_grad=True)
