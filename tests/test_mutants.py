@@ -281,7 +281,7 @@ BACKEND_MUTANTS = {
     ),
     "the JAX adapter's mask is lost": (
         "jax_adapter::test_a_mask_leaves_out_rows_or_classes",
-        "jax.py",
+        "jax/functional.py",
         "logits, None, where, JAX)._replace(**traced)\n    for",
         "logits, None, None, JAX)._replace(**traced)\n    for",
     ),

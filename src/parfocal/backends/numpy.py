@@ -67,9 +67,11 @@ class NumPy(Backend):
             labels = labels.reshape(shape)
         if host.by_element:
             return Batch(self, True, parameters, labels, scores, None, 1, None, None, scores.dtype, host)
-        axis = parameters.axis + (len(shape) if parameters.axis < 0 else 0)
-        if not 0 <= axis < len(shape):
-            axis = validation.axis_in_range(parameters.axis, len(shape), host.binary, host.scores)
+        axis, axes = parameters.axis, len(shape)
+        if axis < 0:
+            axis += axes
+        if not 0 <= axis < axes:
+            axis = validation.axis_in_range(parameters.axis, axes, host.binary, host.scores)
         elements = shape[axis] or 1
         # What `Batch(...)` calls, in a third of the time.
         return new_tuple(
@@ -202,7 +204,7 @@ class NumPy(Backend):
         """An array or a number in another dtype, or the array itself; what is too large becomes infinite."""
         if isinstance(dtype, str):
             dtype = dtype_named(dtype)
-        if isinstance(values, float) and -6e4 < values < 6e4:
+        if type(values) is float and -6e4 < values < 6e4:
             return dtype.type(values)
         if not isinstance(values, np.ndarray):
             values = np.asarray(values)
@@ -260,7 +262,7 @@ class NumPy(Backend):
 
 
 new_tuple = tuple.__new__
-FLOAT64 = np.dtype(np.float64)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NUMPY = NumPy(NAMESPACE)
 
 

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 
 from parfocal.backends import kernel
 from parfocal.backends.base import HARMLESS, Backend
-from parfocal.backends.numpy import FLOAT64, NAMESPACE, NumPy
+from parfocal.backends.numpy import FLOAT32, FLOAT64, NAMESPACE, NumPy, new_tuple
 from parfocal.backends.torch_terms import CompiledTerm, Namespace, Term
 from parfocal.core import parameters
 from parfocal.core.batch import Batch
@@ -121,7 +121,7 @@ class KernelLoss(torch.autograd.Function):
 # Function.apply first looks for functorch, and `backend` has done that.
 apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 
-NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: np.dtype("float32"), torch.float64: FLOAT64}
+NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: FLOAT32, torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -145,9 +145,9 @@ def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divi
 
 def as_tensor(value: Any, scores: Tensor) -> Tensor:
     """Losses, or their sum, of the kernel."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
-    return torch.scalar_tensor(value, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    if not isinstance(value, np.ndarray):  # half the time of torch.scalar_tensor
+        value = np.asarray(value, FLOAT64 if scores.dtype == torch.float64 else FLOAT32)
+    return torch.from_numpy(value)
 
 
 def in_memory(values: Any) -> Any:
@@ -184,7 +184,8 @@ class TorchKernel(NumPy):
         made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
         if made.scores.ndim != scores.ndim:
             scores = scores.reshape(made.scores.shape)
-        return made._replace(dtype=derivatives, source=(scores, labels))
+        # made._replace(dtype=..., source=...), in a third of the time
+        return new_tuple(Batch, (*made[:9], derivatives, *made[10:13], (scores, labels)))
 
     def computed(
         self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, boosting: bool

@@ -1,10 +1,4 @@
-"""The focal losses as JAX and optax write losses: `(logits, labels, *, ...)` in, one loss for each example out.
-
-They are pure functions for jit, grad, hessian, vmap and sharded arrays, from logits only.  Reduce them yourself:
-`jnp.mean(loss)`, or with a mask `jnp.sum(loss) / jnp.sum(where)`.  Labels are constants of the derivatives.  A traced
-alpha or gamma is not: its `jax.grad` is exact, at the extremes too.  Values cannot be read while a function is traced,
-so an invalid label makes its own loss NaN.
-"""
+"""The two losses, checked and handed over as a `Batch`."""
 
 from __future__ import annotations
 
@@ -17,8 +11,6 @@ from parfocal.backends.jax import BACKEND
 from parfocal.core import validation
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 from parfocal.core.validation import Host
-
-__all__ = ["sigmoid_focal_loss", "softmax_focal_loss"]
 
 # The names of these functions' arguments; each element of a binary batch is a loss of its own.
 JAX = Host(
