@@ -27,7 +27,7 @@ class Arrays:
     def owns(self, values: Any) -> bool:
         return hasattr(values, "__array_namespace__") and not isinstance(values, np.ndarray)
 
-    def companion(self, name: str, values: Any, like: Array) -> Array:
+    def array_like(self, name: str, values: Any, like: Array) -> Array:
         """Labels or weights as an array of the library and of the place of `like`."""
         if self.owns(values):
             return self.checked(name, values)
@@ -50,7 +50,7 @@ class Arrays:
 
     def weights(self, values: Any, like: Array, host: Host = KERAS) -> Array:
         """Sample weights, in the dtype that the losses are computed in."""
-        return self.cast(self.companion(host.weight, values, like), self.working_dtype(like))
+        return self.cast(self.array_like(host.weight, values, like), self.working_dtype(like))
 
     def dtype_named(self, name: str) -> Any:
         try:

@@ -86,7 +86,7 @@ class Backend(Arrays):
 
     def binary_labels(self, labels: Any, scores: Array, host: Host = KERAS) -> Array:
         """Labels in the scores' shape; one side may lack a trailing axis of 1."""
-        labels = self.companion(host.labels, labels, scores)
+        labels = self.array_like(host.labels, labels, scores)
         shape, given = self.shape(scores), self.shape(labels)
         if len(given) == len(shape) + 1 and given[-1] == 1:
             labels = self.xp.squeeze(labels, axis=-1)
@@ -98,7 +98,7 @@ class Backend(Arrays):
     def softmax_batch(self, parameters: Categorical, labels: Any, scores: Array, host: Host) -> Batch:
         shape, sparse = self.shape(scores), isinstance(parameters, SparseCategorical)
         axis = validation.class_axis(parameters, shape, host.sparse if sparse else host.dense, host)
-        labels, valid = self.companion(host.labels, labels, scores), None
+        labels, valid = self.array_like(host.labels, labels, scores), None
         if isinstance(parameters, SparseCategorical):
             one = validation.sparse_labels(self.shape(labels), shape, axis, host)
             labels = self.indices(labels if one is None else self.xp.squeeze(labels, axis=one))
@@ -140,7 +140,7 @@ class Backend(Arrays):
     def with_valid(self, batch: Batch, valid: Any) -> Batch:
         """Losses that do not count get harmless scores and labels, and no weight: 0 times NaN is NaN."""
         xp, axis, scores, labels = self.xp, batch.axis, batch.scores, batch.labels
-        valid = self.companion("the mask", valid, scores)
+        valid = self.array_like("the mask", valid, scores)
         valid = valid if self.kind(valid) == "b" else valid != 0
         entries = valid
         if axis is not None:

@@ -186,7 +186,7 @@ class NumPy(Backend):
     def from_numpy(self, array: np.ndarray, like: np.ndarray) -> np.ndarray:
         return array
 
-    def companion(self, name: str, values: Any, like: Any) -> np.ndarray:
+    def array_like(self, name: str, values: Any, like: Any) -> np.ndarray:
         return as_array(name, values)
 
     def kind(self, array: np.ndarray) -> str:

@@ -53,13 +53,13 @@ class TorchOperations(Backend):
         traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state()
         return value.to(like.dtype) if traced and isinstance(value, Tensor) else value
 
-    def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
+    def array_like(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
                 f"{name} is on the device {values.device}, and the scores are on {like.device}; bring both to one, "
                 f"{name}.to({str(like.device)!r})"
             )
-        return super().companion(name, values, like)
+        return super().array_like(name, values, like)
 
     def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:

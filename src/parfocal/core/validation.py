@@ -254,9 +254,9 @@ def class_axis(parameters: Any, shape: Shape, function: str, host: Host = KERAS)
 
 def dense_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -> None:
     """One-hot or soft labels."""
-    hint = ""
+    hint = f" Class indices have the shape {without(scores, axis)}." if host.sparse == host.dense else ""
     if len(labels) == len(scores) - 1 or fits(labels, (*scores[:axis], 1, *scores[axis + 1 :])):
-        hint = f" For class indices use {host.sparse}." if host.sparse != host.dense else ""
+        hint = hint or f" For class indices use {host.sparse}."
     one_shape(labels, scores, host.dense, hint, host)
 
 

@@ -66,7 +66,7 @@ def sigmoid_focal_loss(
     [10.0, 0.13]
     """
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
-    labels = broadcast("labels", BACKEND.companion("labels", labels, logits), logits.shape)
+    labels = broadcast("labels", BACKEND.array_like("labels", labels, logits), logits.shape)
     where = None if where is None else broadcast("where", jnp.asarray(where), logits.shape)
     traced = traced_of(alpha, gamma)
     balanced = alpha is not None and "alpha" not in traced
@@ -124,7 +124,7 @@ def softmax_focal_loss(
     [1.4793, 0.0]
     """
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
-    labels = BACKEND.companion("labels", labels, logits)
+    labels = BACKEND.array_like("labels", labels, logits)
     traced = traced_of(alpha, gamma)
     sparse = labels.ndim == logits.ndim - 1
     kind = SparseCategorical if sparse else Categorical
