@@ -34,6 +34,8 @@ NAMESPACE = SimpleNamespace(**vars(np), widened=functools.partial(np.asarray, dt
 
 
 class NumPy(Backend):
+    """Arrays and lists in the processor's memory, with labels and probabilities that are checked."""
+
     def batch(
         self,
         parameters: Binary | Categorical,
