@@ -139,10 +139,10 @@ def test_mistakes() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: softmax_focal_loss(jnp.zeros((2, 1)), jnp.zeros(2, int)), "softmax_focal_loss .* logits has shape"),
+        (lambda: softmax_focal_loss(jnp.zeros((2, 1)), jnp.zeros(2, int)), "softmax_focal_loss .* logits have shape"),
         (lambda: softmax_focal_loss(jnp.zeros((2, 1)), jnp.zeros(2, int)), "use sigmoid_focal_loss"),
         (lambda: softmax_focal_loss(jnp.zeros((2, 3)), jnp.zeros((2, 2), int)), r"indices have the shape \(2,\)"),
-        (lambda: softmax_focal_loss(jnp.zeros((2, 3)), T, gamma=[1, 2]), "logits has 3 classes"),
+        (lambda: softmax_focal_loss(jnp.zeros((2, 3)), T, gamma=[1, 2]), "logits have 3 classes"),
         (lambda: softmax_focal_loss(jnp.zeros(3), 0, axis=4), "axis 4 is out of range for logits"),
         (lambda: sigmoid_focal_loss(jnp.zeros(3), "abc"), "labels must hold real numbers"),
         (lambda: sigmoid_focal_loss("abc", jnp.zeros(3)), "abc"),

@@ -103,8 +103,8 @@ MUTANTS = {
     "the mean counts ignored samples": (
         "reduction::test_ignored_samples_leave_the_mean",
         "core/batch.py",
-        "if self.valid is None and not weighted:",
-        "if not weighted:",
+        "if self.valid is None and not with_weights:",
+        "if not with_weights:",
     ),
     "alpha is left out of the posterior": (
         "posterior::test_softmax",
@@ -156,8 +156,8 @@ BACKEND_MUTANTS = {
     "a trained alpha is on the wrong label": (
         "trained_gamma::test_a_module_trains_its_gamma_and_alpha",
         "backends/trained.py",
-        "(1 - batch.alpha, batch.alpha)",
-        "(batch.alpha, 1 - batch.alpha)",
+        "w_1 = alpha_of(backend, batch, scores)\n        w_0 = 1 - w_1",
+        "w_0 = alpha_of(backend, batch, scores)\n        w_1 = 1 - w_0",
     ),
     "the gradient is not weighted": (
         "backends_agree::test_terms[jax-float32-sum, elements]",

@@ -145,6 +145,55 @@ def test_first_and_second_derivatives_of_torch(name: str) -> None:
     assert gradgradcheck(loss, inputs)
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rule", ["linear", "expected"])
+@pytest.mark.parametrize("gamma", [1.7, [0.5, 3.0]])
+def test_a_trained_setting_has_the_loss_of_a_constant_one(gamma: Any, rule: str, smoothing: float, soft: bool) -> None:
+    if isinstance(gamma, list) and rule == "linear" and (soft or smoothing):
+        return
+    x, y = torch.from_numpy(X), torch.from_numpy(SOFT if soft else HARD)
+    settings: dict[str, Any] = {"label_smoothing": smoothing, "soft_labels": rule, "weight": 2.0}
+    if not soft:
+        settings["ignore_index"] = 1
+    exact = parfocal.torch.sigmoid_focal_loss(x, y, 0.3, gamma, "none", **settings)
+    alpha, trained = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.3, gamma))
+    for given in ((alpha, gamma), (0.3, trained), (alpha, trained)):
+        found = parfocal.torch.sigmoid_focal_loss(x, y, *given, "none", **settings)
+        assert torch.allclose(found, exact, rtol=1e-13, atol=0)
+
+
+def test_labels_are_checked_where_they_can_be() -> None:
+    gamma = torch.tensor(2.0, requires_grad=True)
+    with pytest.raises(ValueError, match=r"class indices must be .* target holds 7 at position 1"):
+        parfocal.torch.softmax_focal_loss(torch.zeros(2, 3), torch.tensor([0, 7]), gamma=gamma)
+    with pytest.raises(ValueError, match=r"target holds 2.0 at position 0"):
+        parfocal.torch.sigmoid_focal_loss(torch.zeros(2), torch.tensor([2.0, 0.0]), gamma=gamma)
+    with pytest.raises(ValueError, match="needs soft_labels='expected'"):
+        parfocal.torch.sigmoid_focal_loss(torch.zeros(2), torch.tensor([0.5, 0.0]), gamma=gamma + torch.zeros(2))
+
+
+def test_gammas_may_be_mapped_over() -> None:
+    z, t, gammas = torch.from_numpy(Z), torch.from_numpy(T), torch.tensor([0.0, 1.0, 2.5], dtype=torch.float64)
+
+    def loss(gamma: torch.Tensor) -> torch.Tensor:
+        return parfocal.torch.softmax_focal_loss(z, t, gamma=gamma)
+
+    each = torch.stack([loss(gamma) for gamma in gammas])
+    assert torch.allclose(torch.func.vmap(loss)(gammas), each, rtol=1e-12)
+    slopes = torch.func.vmap(torch.func.grad(loss))(gammas)
+    assert torch.allclose(slopes, torch.stack([torch.func.grad(loss)(gamma) for gamma in gammas]), rtol=1e-12)
+
+
+def test_an_alpha_that_leaves_its_range_is_nan() -> None:
+    with pytest.raises(ValueError, match="alpha must be one number in"):
+        parfocal.torch.SigmoidFocalLoss(torch.nn.Parameter(torch.tensor(-1.0)))
+    loss = parfocal.torch.SigmoidFocalLoss(torch.nn.Parameter(torch.tensor(0.5)))
+    with torch.no_grad():
+        loss.alpha.fill_(1.5)
+    assert loss(torch.zeros(2), torch.ones(2)).isnan()
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", CASES)
 def test_first_and_second_derivatives_of_jax(name: str) -> None:
@@ -235,7 +284,7 @@ def test_a_negative_gamma_is_nan_as_its_value_is_not_read() -> None:
         (
             lambda g: parfocal.torch.softmax_focal_loss(torch.zeros(2, 3), torch.ones(2, 3) / 3, alpha=g.repeat(3)),
             ValueError,
-            "class indices alone",
+            "only with class indices",
         ),
     ],
 )
@@ -250,6 +299,11 @@ def test_a_trained_variable_of_tensorflow_is_refused() -> None:
 
     with pytest.raises(TypeError, match="gamma asks for a gradient"):
         parfocal.BinaryFocalCrossentropy(gamma=Variable())
+
+
+def test_a_traced_gamma_of_the_core_is_refused() -> None:
+    with pytest.raises(TypeError, match="gamma is traced, and is a constant here"):
+        jax.grad(lambda g: parfocal.binary_focal_crossentropy([1.0], jnp.zeros(1), gamma=g).sum())(2.0)
 
 
 def test_a_traced_gamma_has_one_number_per_class() -> None:

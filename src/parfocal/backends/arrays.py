@@ -56,16 +56,16 @@ class Arrays:
         try:
             return getattr(self.xp, name)
         except AttributeError:
-            raise TypeError(f"the library of y_pred has no dtype {name}") from None
+            raise TypeError(f"the library of the scores has no dtype {name}") from None
 
     def cast(self, values: Array, dtype: Any) -> Array:
         dtype = self.dtype_named(dtype) if isinstance(dtype, str) else dtype
         return values if values.dtype == dtype else self.xp.astype(values, dtype)
 
     def rounded(self, scores: Array, dtype: Any, from_logits: bool) -> Array:
-        """Scores in a loss's dtype; float64 logits stay as they are, so that their gradient is exact."""
-        dtype = self.dtype_named(dtype) if isinstance(dtype, str) else dtype
-        return scores if scores.dtype == dtype or (from_logits and self.is_double(scores)) else self.cast(scores, dtype)
+        """Scores in a loss's dtype; float64 logits are then computed in float64, so that their gradient is exact."""
+        rounded = self.cast(scores, dtype)
+        return self.cast(rounded, scores.dtype) if from_logits and self.is_double(scores) else rounded
 
     def is_double(self, array: Array) -> bool:
         return bool(array.dtype == self.xp.float64)

@@ -113,7 +113,8 @@ class NumPy(Backend):
             compute = kernel.binary if batch.binary else kernel.softmax
             return compute(batch, order, divisor, summed, dtype, boosting)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
-            return super().computed(batch, order, divisor, summed, dtype, boosting)
+            first, *slopes = super().computed(batch, order, divisor, summed, dtype, boosting)
+        return (first if summed else np.asarray(first), *slopes)
 
     def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, np.ndarray, tuple[np.ndarray, ...]]:
         parameters = batch.parameters
@@ -190,6 +191,10 @@ class NumPy(Backend):
 
     def array_like(self, name: str, values: Any, like: Any) -> np.ndarray:
         return as_array(name, values)
+
+    def weights(self, values: Any, like: Any, host: Host = KERAS) -> np.ndarray:
+        """A copy: a backward pass may read it after the caller has changed the original."""
+        return np.array(as_array(host.weight, values), dtype=np.float64)
 
     def kind(self, array: np.ndarray) -> str:
         return array.dtype.kind if array.dtype.kind in "biuf" else "f"  # bfloat16, of ml_dtypes

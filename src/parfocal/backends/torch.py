@@ -32,6 +32,10 @@ from parfocal.core.validation import KERAS, Host
 class TorchOperations(Backend):
     """Torch operations, wherever the tensors lie."""
 
+    def __init__(self, xp: Namespace, host: Host = KERAS) -> None:
+        super().__init__(xp)
+        self.host = host
+
     def from_numpy(self, array: np.ndarray, like: Tensor) -> Tensor:
         """A copy, in an order that torch reads; a copy from pageable memory keeps no device waiting."""
         if torch.compiler.is_compiling():  # which knows few of NumPy's ways
@@ -56,8 +60,8 @@ class TorchOperations(Backend):
     def array_like(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
-                f"{name} is on the device {values.device}, and the scores are on {like.device}; bring both to one, "
-                f"{name}.to({str(like.device)!r})"
+                f"{name} is on the device {values.device} and {self.host.scores} on {like.device}; bring both to one, "
+                f"{name}.to({self.host.scores}.device)"
             )
         return super().array_like(name, values, like)
 
@@ -95,7 +99,8 @@ class KernelLoss(torch.autograd.Function):
             ctx.save_for_backward(scores, labels)
         else:
             ctx.save_for_backward(scores)
-            batch = batch._replace(labels=batch.labels.copy())
+            if labels is not None:
+                batch = batch._replace(labels=batch.labels.copy())
         ctx.batch, ctx.divisor, ctx.summed, ctx.gradient = batch, divisor, summed, None
         if not summed:
             return as_tensor(batch.backend.in_numpy(batch, 0)[0], scores)
@@ -105,12 +110,14 @@ class KernelLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        batch, scores = ctx.batch, ctx.saved_tensors[0]
+        batch = ctx.batch  # saved tensors are looked at only if they are read: targets may be used again
         if torch.is_grad_enabled() or not has_memory(upstream[0]):  # it is going to be differentiated, or is batched
+            scores = ctx.saved_tensors[0]
             gradient = differentiable_gradient(batch, scores, upstream[0], ctx.divisor, ctx.summed)
             return gradient, None, None, None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # unreduced, or a second backward pass
+            _ = ctx.saved_tensors  # an error, if they were changed
             cotangent = None if ctx.summed else upstream[0]
             gradient = torch.from_numpy(batch.backend.in_numpy(batch, 1, ctx.divisor, True, cotangent)[1])
         if ctx.summed and (factor := upstream[0].item()) != 1.0:
@@ -124,6 +131,7 @@ apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: FLOAT32, torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own
 PLAIN = (Tensor, torch.nn.Parameter)
+DTYPE, SOURCE = Batch._fields.index("dtype"), Batch._fields.index("source")
 
 
 def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divisor: float, summed: bool) -> Tensor:
@@ -180,12 +188,13 @@ class TorchKernel(NumPy):
             rounded = OPERATIONS.rounded(scores, dtype, parameters.from_logits)
             scores = rounded.to(WIDE.get(rounded.dtype, rounded.dtype))
         weight = None if weight is None else in_memory(weight)
-        valid = None if valid is None else in_memory(valid)
+        valid = None if valid is None else in_memory(valid).copy()
         made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
         if made.scores.ndim != scores.ndim:
             scores = scores.reshape(made.scores.shape)
         # made._replace(dtype=..., source=...), in a third of the time
-        return new_tuple(Batch, (*made[:9], derivatives, *made[10:13], (scores, labels)))
+        source = scores, labels if valid is None else None  # with `valid` the labels are a copy
+        return new_tuple(Batch, (*made[:DTYPE], derivatives, *made[DTYPE + 1 : SOURCE], source))
 
     def computed(
         self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, boosting: bool
@@ -249,7 +258,7 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
     if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
-    return TorchOperations(Namespace(scores.device))
+    return TorchOperations(Namespace(scores.device), host)
 
 
 def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:

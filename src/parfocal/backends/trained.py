@@ -25,35 +25,43 @@ def gamma_of(backend: Any, batch: Batch, scores: Array) -> Array:
     return nan_unless(backend.xp, gamma >= 0, gamma)
 
 
+def alpha_of(backend: Any, batch: Batch, scores: Array) -> Array:
+    """The same for alpha, which is a share in a binary loss."""
+    alpha = backend.cast(batch.alpha, scores.dtype)
+    allowed = alpha >= 0
+    return nan_unless(backend.xp, allowed & (alpha <= 1) if batch.binary else allowed, alpha)
+
+
 def binary(backend: Any, batch: Batch) -> Array:
     xp, parameters = backend.xp, batch.parameters
     law, scores, (y,) = backend.law(batch)
-    w_0, w_1 = parameters.weights if batch.alpha is None else (1 - batch.alpha, batch.alpha)
+    w_0, w_1 = parameters.weights
+    if batch.alpha is not None:
+        w_1 = alpha_of(backend, batch, scores)
+        w_0 = 1 - w_1
     y_1, y_0 = formula.shares(y, parameters.label_smoothing)
     gamma: Any = None if batch.gamma is None else gamma_of(backend, batch, scores)
     gamma_0 = gamma_1 = gamma
-    pair = batch.gamma is not None and len(batch.gamma.shape) == 1
-    if pair:
-        gamma_0, gamma_1 = gamma[0], gamma[1]
-        if parameters.soft_labels == "linear":  # a pair has a meaning for hard labels alone
-            y_1 = nan_unless(xp, (y == 0) | (y == 1), y)
-            y_0 = 1 - y_1
-    elif batch.gamma is None and parameters.gammas[0] != parameters.gammas[1]:
-        pair = True
+    pair = gamma is None and law.gamma_0 != law.gamma_1
+    if gamma is not None and len(gamma.shape) == 1:
+        pair, gamma_0, gamma_1 = True, gamma[0], gamma[1]
     if not pair and (law.hard or law.linear):
-        loss = term(backend, parameters, law.hard, scores, y, gamma_1)
+        loss = term(backend, law.unweighted(gamma is not None), scores, y, gamma)
         return formula.weighted(xp, y_1 * w_1 + y_0 * w_0, loss)
-    loss_1 = term(backend, parameters, True, scores, xp.ones_like(y), gamma_1)
-    loss_0 = term(backend, parameters, True, scores, xp.zeros_like(y), gamma_0)
+    if law.linear:  # a pair has a meaning for hard labels alone
+        y_1 = nan_unless(xp, (y_1 == 0) | (y_1 == 1), y_1)
+        y_0 = 1 - y_1
+    law = law.unweighted(gamma is not None, one_label=True)
+    loss_1 = term(backend, law, scores, xp.ones_like(y), gamma_1)
+    loss_0 = term(backend, law, scores, xp.zeros_like(y), gamma_0)
     return formula.weighted(xp, y_1 * w_1, loss_1) + formula.weighted(xp, y_0 * w_0, loss_0)
 
 
-def term(backend: Any, parameters: Any, hard: bool, scores: Array, y: Array, gamma: Array | None) -> Array:
-    """The unweighted loss; with `gamma` None that of the parameters."""
-    law = BinaryLaw(parameters, hard, trained=gamma is not None)
-    law.w_0 = law.w_1 = 1.0
+def term(backend: Any, law: BinaryLaw, scores: Array, y: Array, gamma: Array | None) -> Array:
+    """The loss of an unweighted law; with `gamma` None that of its own gamma."""
     constants = (y,) if gamma is None else (y, gamma + backend.xp.zeros_like(scores))
-    return backend.differentiable_term(law, 0, scores, constants)
+    loss: Array = backend.differentiable_term(law, 0, scores, constants)
+    return loss
 
 
 def softmax(backend: Any, batch: Batch) -> Array:
@@ -70,13 +78,12 @@ def softmax(backend: Any, batch: Batch) -> Array:
     loss = backend.differentiable_term(law, 0, scores, constants)
     if batch.alpha is None:
         return loss
-    alpha = backend.cast(batch.alpha, scores.dtype)
+    alpha = alpha_of(backend, batch, scores)
     if len(alpha.shape) == 0:
         return formula.weighted(xp, alpha, loss)
     if not hard:
         raise ValueError(
-            "an alpha with one number per class can be trained with class indices alone, without label smoothing; "
-            "detach it, or give class indices"
+            "an alpha with one number per class can be trained only with class indices, and without label smoothing"
         )
     # a row that is ignored, or has an invalid label, has no target: its loss is 0 or NaN already
     known = xp.any(target, axis=-1, keepdims=True)

@@ -6,6 +6,7 @@ No value is read: an invalid label or probability makes its own sample NaN.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from parfocal import config
@@ -98,6 +99,14 @@ class BinaryLaw(Law):
         if self.linear:  # it has no positive curvature of its own
             terms = (*formula.binary_linear(xp, scores, *shares, gamma, *weights, min(order, 1)), *terms[2:])
         return terms
+
+    def unweighted(self, trained: bool, one_label: bool = False) -> BinaryLaw:
+        """The same law without weights; with `one_label` for labels that are all 0 or all 1, and not smoothed."""
+        law = copy(self)
+        law.w_0, law.w_1, law.trained = 1.0, 1.0, trained
+        if one_label:
+            law.hard, law.smoothing = True, 0.0
+        return law
 
     def derivatives_in_gamma(self, xp: Namespace, scores: Array, y: Array, gamma: Array) -> tuple[Array, Array, Array]:
         if self.hard:

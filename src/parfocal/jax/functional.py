@@ -14,14 +14,12 @@ from parfocal.core.validation import Host
 
 # The names of these functions' arguments; each element of a binary batch is a loss of its own.
 JAX = Host(
-    "logits",
-    "labels",
-    "where",
-    "class indices",
-    "where",
-    "sigmoid_focal_loss",
-    "softmax_focal_loss",
-    "softmax_focal_loss",
+    scores="logits",
+    labels="labels",
+    indices="class indices",
+    binary="sigmoid_focal_loss",
+    dense="softmax_focal_loss",
+    sparse="softmax_focal_loss",
     by_element=True,
 )
 

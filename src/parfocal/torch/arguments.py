@@ -14,14 +14,14 @@ from parfocal.core.validation import Host
 
 # torch's names; each element of a binary batch is a loss of its own.
 TORCH = Host(
-    "input",
-    "target",
-    "weight",
-    "class indices",
-    "ignore_index",
-    "sigmoid_focal_loss",
-    "softmax_focal_loss",
-    "softmax_focal_loss",
+    scores="input",
+    labels="target",
+    weight="weight",
+    indices="class indices",
+    ignored="ignore_index",
+    binary="sigmoid_focal_loss",
+    dense="softmax_focal_loss",
+    sparse="softmax_focal_loss",
     by_element=True,
 )
 
@@ -37,17 +37,24 @@ def python_numbers(name: str, value: Any) -> Any:
             f"{name} must be one number, or one per class in one dimension; got a tensor of shape {tuple(value.shape)} "
             f"and dtype {value.dtype}"
         )
-    return value.detach().tolist()
+    try:
+        return value.detach().tolist()
+    except RuntimeError:
+        if not torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise
+        return torch.ones(value.shape).tolist()  # under vmap it has no numbers that could be checked
 
 
-def trained_of(**settings: Any) -> dict[str, Tensor]:
-    """Those of the settings that are tensors and ask for a gradient, or have a tangent."""
-    return {name: value for name, value in settings.items() if isinstance(value, Tensor) and is_trained(value)}
+def trained_of(**settings: Any) -> tuple[str, ...]:
+    """The names of those settings that are tensors and ask for a gradient, have a tangent, or are mapped over."""
+    return tuple(name for name, value in settings.items() if isinstance(value, Tensor) and is_trained(value))
 
 
 def is_trained(value: Tensor) -> bool:
-    if value.requires_grad or forward_ad._current_level < 0:
-        return value.requires_grad
+    if value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return True
+    if forward_ad._current_level < 0:
+        return False
     tangent: Tensor | None = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # torch gives it none
     return tangent is not None
 

@@ -26,14 +26,14 @@ class FocalModule(nn.Module):
     shown: tuple[str, ...]
     _trained: tuple[str, ...] = ()  # settings that ask for a gradient
 
-    def __init__(self, rule: Rule, normalizer: float | Tensor | None) -> None:
+    def __init__(self, rule: Rule, normalizer: float | Tensor | None, **given: Any) -> None:
         super().__init__()
         self.rule, self.reduction, self.normalizer = rule, rule.reduction, normalizer
         self._exact: dict[str, Tensor] = {}
-        self._trained = tuple(rule.trained)
+        self._trained = rule.trained
         for name, value in (("alpha", rule.alpha), ("gamma", rule.loss.gamma)):
             if name in rule.trained:
-                setattr(self, name, rule.trained[name])  # an nn.Parameter becomes one of the module
+                setattr(self, name, given[name])  # an nn.Parameter becomes one of the module
             else:
                 self._show(name, value)
         if rule.reduction == "none":
@@ -153,7 +153,7 @@ class SigmoidFocalLoss(FocalModule):
         normalizer: float | Tensor | None = None,
     ) -> None:
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
-        super().__init__(rule, normalizer)
+        super().__init__(rule, normalizer, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", None if weight is None else element_weights(weight))
 
@@ -193,7 +193,7 @@ class SoftmaxFocalLoss(FocalModule):
         normalizer: float | Tensor | None = None,
     ) -> None:
         rule = SoftmaxRule(alpha, gamma, reduction, weight, ignore_index, label_smoothing)
-        super().__init__(rule, normalizer)
+        super().__init__(rule, normalizer, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", rule.weight)
 

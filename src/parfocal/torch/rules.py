@@ -42,7 +42,7 @@ class Rule:
     loss: losses.FocalLoss
     alpha: Numbers | None
     reduction: str
-    trained: dict[str, Tensor] = {}  # noqa: RUF012  # alpha and gamma, if they are tensors that ask for a gradient
+    trained: tuple[str, ...] = ()  # "alpha" and "gamma", where they are tensors that ask for a gradient
     weight: tuple[float, ...] | None = None  # of the classes, where a mean divides by the sum of the targets' weights
     dimensions = 1  # that inputs with several losses have
 
@@ -54,12 +54,9 @@ class Rule:
         normalizer: Any = None,
         trained: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """The reduced loss, in the dtype that torch's own would have; `trained` in place of the rule's own."""
+        """The reduced loss, in the dtype that torch's own would have; `trained` has what `self.trained` names."""
         check_tensors(inputs, targets)
-        trained = trained or self.trained
-        batch = self.batch(inputs, targets, weight, bool(trained))
-        if trained:
-            batch = batch._replace(alpha=trained.get("alpha"), gamma=trained.get("gamma"))
+        batch = self.trained_batch(inputs, targets, weight, trained) if trained else self.batch(inputs, targets, weight)
         backend = batch.backend
         if self.reduction == "none":
             no_normalizer(normalizer)
@@ -82,9 +79,7 @@ class Rule:
     ) -> tuple[Tensor, Tensor]:
         """What a mean over several batches adds up: its numerator and its denominator."""
         check_tensors(inputs, targets)
-        trained = trained or self.trained
-        batch = self.batch(inputs, targets, weight, bool(trained))
-        batch = batch._replace(alpha=trained.get("alpha"), gamma=trained.get("gamma"))
+        batch = self.trained_batch(inputs, targets, weight, trained) if trained else self.batch(inputs, targets, weight)
         return batch.backend.terms(batch, 0, summed=True)[0], self.count(batch, targets)
 
     def count(self, batch: Batch, targets: Tensor) -> Tensor:
@@ -97,7 +92,7 @@ class Rule:
         return torch.full((), count, dtype=dtype, device=targets.device)  # filled there: no copy that waits
 
     def counted(self, batch: Batch) -> Any:
-        return batch.total_weight(weighted=False)
+        return batch.total_weight(with_weights=False)
 
     def never_zero(self, count: Tensor) -> Tensor:
         """A count as a divisor."""
@@ -106,6 +101,19 @@ class Rule:
     def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         """What a call was given, checked and shaped."""
         raise NotImplementedError
+
+    def trained_batch(
+        self, inputs: Tensor, targets: Tensor, weight: Tensor | None, trained: dict[str, Tensor]
+    ) -> Batch:
+        """A batch with a trained alpha or gamma.  Operations check no labels, so that is done here if it can be."""
+        batch = self.batch(inputs, targets, weight, differentiable=True)
+        batch = batch._replace(alpha=trained.get("alpha"), gamma=trained.get("gamma"))
+        if backends.kernel_reads(inputs, targets, weight):
+            self.check_labels(batch, backends.in_memory(batch.labels))
+        return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        validation.labels_in_unit_interval(labels, TORCH)
 
     def current_loss(self, trained: dict[str, Tensor]) -> losses.FocalLoss:
         """The loss with the present numbers of what is trained."""
@@ -136,7 +144,7 @@ class SigmoidRule(Rule):
         self.ignore_index = None if ignore_index is None else index("ignore_index", ignore_index)
         self.trained = trained_of(alpha=alpha, gamma=gamma)
         alpha = python_numbers("alpha", alpha)
-        if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
+        if alpha is None or (isinstance(alpha, int | float) and alpha < 0 and "alpha" not in self.trained):
             self.alpha = None
         else:
             self.alpha = validation.binary_alpha(alpha)
@@ -171,6 +179,13 @@ class SigmoidRule(Rule):
         backend = backends.backend(inputs, targets, weight, differentiable, TORCH)
         batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH)
         return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        super().check_labels(batch, labels)
+        gamma = batch.parameters.gamma if batch.gamma is None else python_numbers("gamma", batch.gamma)
+        if ((labels > 0) & (labels < 1)).any():
+            gamma = tuple(gamma) if isinstance(gamma, list) else gamma
+            validation.gamma_pair_with_soft_labels(batch.parameters.soft_labels, gamma)
 
     def counted(self, batch: Batch) -> Any:
         if self.reduction != "mean_over_positives":
@@ -241,6 +256,12 @@ class SoftmaxRule(Rule):
             if name in self.trained:
                 validation.one_per_class(name, values, inputs.shape[1], TORCH)
         return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        if batch.valid is None:
+            super().check_labels(batch, labels)
+        else:
+            validation.class_indices(labels, batch.scores.shape[1], self.ignore_index, TORCH)
 
     def counted(self, batch: Batch) -> Any:
         """With `weight` and class indices the sum of weight[target]; an invalid index is reported elsewhere."""
