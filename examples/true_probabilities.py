@@ -152,7 +152,7 @@ def runs(table: Frame, seed: int) -> list[dict[str, Any]]:
                 "log_loss": f"{log_loss(truth, of_method):.6g}",
                 "average_precision": f"{average_precision_score(truth, of_method):.6g}",
                 "seconds": f"{seconds[method]:.2f}",
-                "winner": model.fit["winner"] if method == OURS else "",
+                "winner": model.record["winner"] if method == OURS else "",
             }
         )
     return rows

@@ -22,7 +22,7 @@ LAYERS = [
     {"core/parameters", "core/softmax", "weights"},
     {"core/gamma_derivatives", "core/probability", "parameters"},
     {"core/batch", "core/calibration", "core/laws", "core/posterior"},
-    {"backends"},
+    {"backends", "calibration"},
     {"functional", "held_out"},
     {"losses"},
     {"metrics", "boosters/gradients", "calibrator"},
