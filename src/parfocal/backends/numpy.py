@@ -157,7 +157,7 @@ class NumPy(Backend):
 
     def only_labels(self, batch: Batch, labels: np.ndarray) -> np.ndarray:
         validation.labels_in_unit_interval(batch.labels, batch.host)
-        if isinstance(batch.parameters, Binary) and not self.are_hard(labels):
+        if batch.binary and isinstance(batch.parameters.gamma, tuple) and not self.are_hard(labels):
             validation.gamma_pair_with_soft_labels(batch.parameters.soft_labels, batch.parameters.gamma)
         return labels
 

@@ -47,17 +47,13 @@ class Model:
     def predict_proba(self, frame: Any) -> np.ndarray:
         """The calibrated probability of every class for every row.
 
-        Args:
-            frame: a pandas or polars DataFrame, or a polars LazyFrame, with at least the model's columns.  Text is
-                read as in a CSV: as the number, date or boolean that the column was in the fit.  Missing values and
-                categories that the fit did not see count as missing.
+        frame : a pandas or polars DataFrame, or a polars LazyFrame, with at least the model's columns.  Text is read as
+            in a CSV: as the number, date or boolean that the column was in the fit.  Missing values and categories that
+            the fit did not see count as missing.
 
-        Returns:
-            float64 (N, classes), in the order of the rows and of `classes`; of two classes (negative, positive).
-
-        Raises:
-            ValueError: a column is missing, or its values are not what the model needs.  All such columns are named.
-            TypeError: `frame` is not a data frame.
+        Returns float64 (N, classes), in the order of the rows and of `classes`; of two classes (negative, positive).
+        Raises ValueError if a column is missing, or its values are not what the model needs, with all such columns, and
+        TypeError if `frame` is not a data frame.
         """
         probabilities = self._probabilities(frame)
         if probabilities.ndim == 1:
@@ -67,12 +63,10 @@ class Model:
     def decide(self, frame: Any) -> np.ndarray:
         """The column `decision` of `parfocal predict`.
 
-        Args:
-            frame: as for `predict_proba`, with its errors.
+        frame : as for `predict_proba`, with its errors.
 
-        Returns:
-            (N,): of two classes booleans, true where the positive class is as probable as `threshold`; of more the
-            name of the most probable class.
+        Returns (N,): of two classes booleans, true where the positive class is as probable as `threshold`; of more the
+        name of the most probable class.
         """
         codes = decision("default", self)(self._probabilities(frame))
         return codes.astype(bool) if len(self.classes) == 2 else np.array(self.classes)[codes]
