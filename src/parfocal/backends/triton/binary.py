@@ -19,10 +19,10 @@ from parfocal.backends.triton.focal import binary_expected, binary_hard, binary_
 # for hard labels alone).
 HARD, LINEAR, EXPECTED, PAIR = (tl.constexpr(rule) for rule in range(4))
 
-# A tile has 8 elements for each thread of 4 warps, which are 16 bytes of bfloat16 and twice 16 of float32.
+# Tiles have 8 elements a thread: 16 bytes of half precision, and twice 16 of float32.  At any other gamma than 0 to 3
+# and with weights that are broadcast they have 4, as 8 would need 89 registers, and 64 let twice as many threads run.
 WARPS = 4
 THREADS = tl.constexpr(32 * WARPS)
-TILE = tl.constexpr(8 * 32 * WARPS)
 
 
 @triton.jit
@@ -36,9 +36,7 @@ def soft_labels(
     y_1 = tl.fma(-smoothing, y, y) + 0.5 * smoothing
     y_0 = tl.fma(-smoothing, y_0, y_0) + 0.5 * smoothing
     if RULE == EXPECTED:
-        loss, slope = binary_expected(
-            x, e, y_1, y_0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1
-        )
+        loss, slope = binary_expected(x, e, y_1, y_0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1)
     else:
         # Hard labels are the limit of soft ones, at which the formula of soft labels divides 0 by 0.
         loss, slope = binary_hard(
@@ -52,18 +50,21 @@ def soft_labels(
 
 
 @triton.jit
-def thread_sums(values, HALVES: tl.constexpr):
-    """The sums of the TILE's values of each thread, as a tree whose order is fixed and whose numbers never move.
+def thread_sums(values, TILE: tl.constexpr, HALVES: tl.constexpr):
+    """The sums of the 4 or 8 values of each thread, as a tree whose order is fixed and whose numbers never move.
 
     A thread has 8 neighbours of half precision, and twice 4 of float32: there the last sum is that of the HALVES.
     """
     a, b = tl.split(tl.reshape(values, (TILE // 2, 2)))
     a, b = tl.split(tl.reshape(a + b, (TILE // 4, 2)))
-    if HALVES:
-        a, b = tl.split(tl.permute(tl.reshape(a + b, (2, TILE // 8)), (1, 0)))
-    else:
-        a, b = tl.split(tl.reshape(a + b, (TILE // 8, 2)))
-    return a + b
+    sums = a + b
+    if TILE == 8 * THREADS:
+        if HALVES:
+            a, b = tl.split(tl.permute(tl.reshape(sums, (2, TILE // 8)), (1, 0)))
+        else:
+            a, b = tl.split(tl.reshape(sums, (TILE // 8, 2)))
+        sums = a + b
+    return sums
 
 
 @triton.jit
@@ -93,12 +94,13 @@ def finish(
     inner,
     outer_stride,
     inner_stride,
+    BROADCAST: tl.constexpr,
     ONE_FACTOR: tl.constexpr,
     SIZE: tl.constexpr,
 ):
     """Weights and writes what was computed, and returns the losses."""
     if weight_at is not None:
-        places = broadcast_places(start, inner, outer_stride, inner_stride, SIZE)
+        places = broadcast_places(start, inner, outer_stride, inner_stride, SIZE) if BROADCAST else at
         weight = tl.load(weight_at + places, mask=inside, other=0.0).to(tl.float32)
         loss, slope = weighted(weight, loss), weight * slope
     loss, slope = tl.where(left_out, 0.0, loss), tl.where(left_out, 0.0, slope)
@@ -116,7 +118,7 @@ def finish(
 def binary_kernel(
     x_at,  # n logits, one after the other; the same holds for labels, losses, gradient and upstream factors
     labels_at,
-    weight_at,  # rows of `inner` elements with strides, or None
+    weight_at,  # one for each logit, or rows of `inner` with strides, or None
     upstream_at,  # factors of the gradient, or None
     losses_at,  # or None
     sums_at,  # one float64 for each program, or None
@@ -141,7 +143,9 @@ def binary_kernel(
     RULE: tl.constexpr,
     SMOOTH: tl.constexpr,
     IGNORES: tl.constexpr,
+    BROADCAST: tl.constexpr,  # the weight is not one for each logit, one after the other
     ONE_FACTOR: tl.constexpr,  # one upstream factor for all elements
+    TILE: tl.constexpr,
 ):
     program = tl.program_id(0).to(tl.int64)
     if divisor_at is not None:
@@ -187,11 +191,12 @@ def binary_kernel(
                 inner,
                 outer_stride,
                 inner_stride,
+                BROADCAST,
                 ONE_FACTOR,
                 TILE,
             )
             if sums_at is not None:
-                loss = thread_sums(loss, x_at.dtype.element_ty.primitive_bitwidth == 32)
+                loss = thread_sums(loss, TILE, x_at.dtype.element_ty.primitive_bitwidth == 32)
                 sums, low = two_sum(sums, loss)
                 lost += tl.where(finite(low), low, 0.0)
         else:
@@ -234,6 +239,7 @@ def binary_kernel(
                     inner,
                     outer_stride,
                     inner_stride,
+                    BROADCAST,
                     ONE_FACTOR,
                     THREADS,
                 )

@@ -103,8 +103,8 @@ def reciprocal(x):
 
 
 @triton.jit
-def logarithm(high, low, exponent=None):
-    """log((high + low) * 2^exponent) for high >= 0 as a pair that is exact to about 1e-9; log(0) is -infinity.
+def logarithm(high, low):
+    """log(high + low) for high >= 0 as a pair that is exact to about 1e-9; log(0) is -infinity.
 
     high = 2^k f with f between the square roots of 1/2 and 2, and log f = 2 artanh t with t = (f - 1) / (f + 1), whose
     rounding is known from the remainder of the division.
@@ -123,8 +123,6 @@ def logarithm(high, low, exponent=None):
     terms = tl.fma(terms, s, 2 / 7)
     terms = tl.fma(terms, s, 2 / 5)
     terms = tl.fma(terms, s, 2 / 3)
-    if exponent is not None:
-        k += exponent
     # log 2 as a pair whose high part has 9 bits, so that its products with k are exact.
     large, small = k * 0.693359375, 2.0 * t
     total = large + small

@@ -17,6 +17,8 @@ import triton.language as tl
 
 from parfocal.backends.triton.elementary import (
     INFINITE,
+    LOG_2,
+    LOG_2_MISSES,
     exponential,
     inverse_of_one_plus,
     log1p,
@@ -182,10 +184,15 @@ def binary_linear(x, e, y_1, y_0, gamma, gamma_low, w_0, w_1, by_0, by_1):
 
 
 @triton.jit
-def margin(z, top, total, total_low, exponent):
-    """As a pair; the total is that of exponentials relative to top + exponent * log 2."""
+def margin(z, top, total, total_low, doublings=None):
+    """As a pair; the total is that of exponentials relative to top + doublings * log 2."""
     high, low = logit_difference(z, top)
-    log_total, log_low = logarithm(total, total_low, exponent)
+    if doublings is not None:
+        turned = doublings * LOG_2
+        low -= tl.fma(doublings, LOG_2, -turned) + doublings * LOG_2_MISSES
+        high, lost = two_sum(high, -turned)
+        low += tl.where(finite(lost), lost, 0.0)
+    log_total, log_low = logarithm(total, total_low)
     high, lost = two_sum(high, -log_total)
     low += tl.where(finite(lost), lost, 0.0) - log_low
     m = high + low
