@@ -13,16 +13,17 @@ import triton
 import triton.language as tl
 
 from parfocal.backends.triton.elementary import exponential, reciprocal
-from parfocal.backends.triton.focal import binary_expected, binary_hard, binary_linear, finite, two_sum, weighted
+from parfocal.backends.triton.focal import BOTH, binary_expected, binary_hard, binary_linear, finite, two_sum, weighted
 
 # What labels between 0 and 1 mean: HARD says that there are none, PAIR that none is allowed (a gamma pair has a meaning
 # for hard labels alone).
 HARD, LINEAR, EXPECTED, PAIR = (tl.constexpr(rule) for rule in range(4))
 
-# Tiles have 8 elements a thread: 16 bytes of half precision, and twice 16 of float32.  At any other gamma than 0 to 3
-# and with weights that are broadcast they have 4, as 8 would need 89 registers, and 64 let twice as many threads run.
+# A tile has 8 elements for each thread: 16 bytes of half precision, and twice 16 of float32.  At other gammas than 0 to
+# 3, with weights that are broadcast and with int64 labels it is computed in two parts: 8 at a time would need 89 registers, and 64 let
+# twice as many threads run.
 WARPS = 4
-THREADS = tl.constexpr(32 * WARPS)
+THREADS, TILE = tl.constexpr(32 * WARPS), tl.constexpr(8 * 32 * WARPS)
 
 
 @triton.jit
@@ -40,7 +41,7 @@ def soft_labels(
     else:
         # Hard labels are the limit of soft ones, at which the formula of soft labels divides 0 by 0.
         loss, slope = binary_hard(
-            x, e, y_1 == 1.0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, -1
+            x, e, y_1 == 1.0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, BOTH
         )
         if RULE == LINEAR:
             soft_loss, soft_slope = binary_linear(x, e, y_1, y_0, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1)
@@ -50,19 +51,21 @@ def soft_labels(
 
 
 @triton.jit
-def thread_sums(values, TILE: tl.constexpr, HALVES: tl.constexpr):
-    """The sums of the 4 or 8 values of each thread, as a tree whose order is fixed and whose numbers never move.
+def thread_sums(values, SIZE: tl.constexpr, HALVES: tl.constexpr):
+    """The sums of the 1, 4 or 8 values of each thread, as a tree whose order is fixed and whose numbers never move.
 
-    A thread has 8 neighbours of half precision, and twice 4 of float32: there the last sum is that of the HALVES.
+    Of 8, a thread has 8 neighbours of half precision, and twice 4 of float32: there the last sum is that of the HALVES.
     """
-    a, b = tl.split(tl.reshape(values, (TILE // 2, 2)))
-    a, b = tl.split(tl.reshape(a + b, (TILE // 4, 2)))
-    sums = a + b
-    if TILE == 8 * THREADS:
+    sums = values
+    if SIZE > THREADS:
+        a, b = tl.split(tl.reshape(sums, (SIZE // 2, 2)))
+        a, b = tl.split(tl.reshape(a + b, (SIZE // 4, 2)))
+        sums = a + b
+    if SIZE == 8 * THREADS:
         if HALVES:
-            a, b = tl.split(tl.permute(tl.reshape(sums, (2, TILE // 8)), (1, 0)))
+            a, b = tl.split(tl.permute(tl.reshape(sums, (2, SIZE // 8)), (1, 0)))
         else:
-            a, b = tl.split(tl.reshape(sums, (TILE // 8, 2)))
+            a, b = tl.split(tl.reshape(sums, (SIZE // 8, 2)))
         sums = a + b
     return sums
 
@@ -80,29 +83,60 @@ def broadcast_places(start, inner, outer_stride, inner_stride, SIZE: tl.constexp
 
 
 @triton.jit
-def finish(
-    loss,
-    slope,
-    left_out,
-    start,
-    at,
-    inside,
+def part_of_tile(
+    x_at,
+    labels_at,
     weight_at,
     upstream_at,
     losses_at,
     gradient_at,
+    start,
+    n,
+    ignore,
     inner,
     outer_stride,
     inner_stride,
+    gamma_0,
+    gamma_0_low,
+    gamma_1,
+    gamma_1_low,
+    w_0,
+    w_1,
+    by_0,
+    by_1,
+    smoothing,
+    G: tl.constexpr,
+    RULE: tl.constexpr,
+    IGNORES: tl.constexpr,
     BROADCAST: tl.constexpr,
     ONE_FACTOR: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Weights and writes what was computed, and returns the losses."""
+    """Reads SIZE elements, writes their losses and gradient, and returns the losses."""
+    at = start + tl.arange(0, SIZE)
+    inside = at < n
+    x = tl.load(x_at + at, mask=inside, other=0.0).to(tl.float32)
+    labels = tl.load(labels_at + at, mask=inside, other=0)
+    e = exponential(-tl.abs(x))
+    if RULE == HARD:
+        loss, slope = binary_hard(
+            x, e, labels != 0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, G
+        )
+        if not labels.dtype.is_floating():
+            invalid = (labels != 0) & (labels != 1)
+            loss, slope = tl.where(invalid, float("nan"), loss), tl.where(invalid, float("nan"), slope)
+    else:
+        y, y_0 = labels.to(tl.float32), (1 - labels).to(tl.float32)
+        loss, slope = soft_labels(
+            x, e, y, y_0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, smoothing, RULE
+        )
     if weight_at is not None:
         places = broadcast_places(start, inner, outer_stride, inner_stride, SIZE) if BROADCAST else at
         weight = tl.load(weight_at + places, mask=inside, other=0.0).to(tl.float32)
         loss, slope = weighted(weight, loss), weight * slope
+    left_out = ~inside
+    if IGNORES:
+        left_out |= labels == ignore
     loss, slope = tl.where(left_out, 0.0, loss), tl.where(left_out, 0.0, slope)
     if losses_at is not None:
         tl.store(losses_at + at, loss, mask=inside)
@@ -112,6 +146,24 @@ def finish(
             slope *= factor.to(tl.float32)
         tl.store(gradient_at + at, slope.to(gradient_at.dtype.element_ty), mask=inside)
     return loss
+
+
+@triton.jit
+def has_soft_labels(labels_at, start, n, ignore, IGNORES: tl.constexpr):
+    """Whether a tile has a label that is neither 0 nor 1, and counts."""
+    at = start + tl.arange(0, TILE)
+    labels = tl.load(labels_at + at, mask=at < n, other=0)
+    soft = (labels != 0) & (labels != 1)
+    if IGNORES:
+        soft &= labels != ignore
+    return tl.max(soft.to(tl.int32), axis=0) != 0
+
+
+@triton.jit
+def add_losses(sums, lost, losses, SIZE: tl.constexpr, HALVES: tl.constexpr):
+    """The pair of sums of each thread, with more losses."""
+    sums, low = two_sum(sums, thread_sums(losses, SIZE, HALVES))
+    return sums, lost + low
 
 
 @triton.jit(do_not_specialize=["steps", "ignore", "inner", "outer_stride", "inner_stride"])
@@ -145,75 +197,39 @@ def binary_kernel(
     IGNORES: tl.constexpr,
     BROADCAST: tl.constexpr,  # the weight is not one for each logit, one after the other
     ONE_FACTOR: tl.constexpr,  # one upstream factor for all elements
-    TILE: tl.constexpr,
+    PART: tl.constexpr,  # of a tile, that is computed at once
 ):
     program = tl.program_id(0).to(tl.int64)
     if divisor_at is not None:
         scale = reciprocal(tl.load(divisor_at).to(tl.float32))
         by_0 *= scale
         by_1 *= scale
+    HALVES: tl.constexpr = x_at.dtype.element_ty.primitive_bitwidth == 32
     sums = tl.zeros((THREADS,), tl.float32)
     lost = tl.zeros((THREADS,), tl.float32)
     for step in range(steps):
         start = (program * steps + step) * TILE
-        at = start + tl.arange(0, TILE)
-        inside = at < n
-        labels = tl.load(labels_at + at, mask=inside, other=0)
-        left_out = ~inside
-        if IGNORES:
-            left_out |= labels == ignore
-        others = (labels != 0) & (labels != 1)
-        if RULE == HARD:
-            hard = True
-        elif SMOOTH:
-            hard = False
+        if SMOOTH:
+            soft = True
+        elif RULE == HARD:
+            soft = False
         else:
-            hard = tl.max((others & ~left_out).to(tl.int32), axis=0) == 0
-        if hard:
-            x = tl.load(x_at + at, mask=inside, other=0.0).to(tl.float32)
-            e = exponential(-tl.abs(x))
-            loss, slope = binary_hard(
-                x, e, labels != 0, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, G
-            )
-            if RULE == HARD:
-                loss, slope = tl.where(others, float("nan"), loss), tl.where(others, float("nan"), slope)
-            loss = finish(
-                loss,
-                slope,
-                left_out,
-                start,
-                at,
-                inside,
-                weight_at,
-                upstream_at,
-                losses_at,
-                gradient_at,
-                inner,
-                outer_stride,
-                inner_stride,
-                BROADCAST,
-                ONE_FACTOR,
-                TILE,
-            )
-            if sums_at is not None:
-                loss = thread_sums(loss, TILE, x_at.dtype.element_ty.primitive_bitwidth == 32)
-                sums, low = two_sum(sums, loss)
-                lost += tl.where(finite(low), low, 0.0)
-        else:
+            soft = has_soft_labels(labels_at, start, n, ignore, IGNORES)
+        if soft:
             for part in range(TILE // THREADS):
-                start_ = start + part * THREADS
-                at_ = start_ + tl.arange(0, THREADS)
-                inside_ = at_ < n
-                x_ = tl.load(x_at + at_, mask=inside_, other=0.0).to(tl.float32)
-                labels_ = tl.load(labels_at + at_, mask=inside_, other=0)
-                left_out_ = ~inside_
-                if IGNORES:
-                    left_out_ |= labels_ == ignore
-                loss_, slope_ = soft_labels(
-                    x_,
-                    exponential(-tl.abs(x_)),
-                    labels_.to(tl.float32),
-                    (1 - labels_).to(tl.float32),
+                losses = part_of_tile(
+                    x_at,
+                    labels_at,
+                    weight_at,
+                    upstream_at,
+                    losses_at,
+                    gradient_at,
+                    start + part * THREADS,
+                    n,
+                    ignore,
+                    inner,
+                    outer_stride,
+                    inner_stride,
                     gamma_0,
                     gamma_0_low,
                     gamma_1,
@@ -223,28 +239,48 @@ def binary_kernel(
                     by_0,
                     by_1,
                     smoothing,
+                    G,
                     RULE,
-                )
-                loss_ = finish(
-                    loss_,
-                    slope_,
-                    left_out_,
-                    start_,
-                    at_,
-                    inside_,
-                    weight_at,
-                    upstream_at,
-                    losses_at,
-                    gradient_at,
-                    inner,
-                    outer_stride,
-                    inner_stride,
+                    IGNORES,
                     BROADCAST,
                     ONE_FACTOR,
                     THREADS,
                 )
                 if sums_at is not None:
-                    sums, low_ = two_sum(sums, loss_)
-                    lost += tl.where(finite(low_), low_, 0.0)
+                    sums, lost = add_losses(sums, lost, losses, THREADS, HALVES)
+        else:
+            for part in range(TILE // PART):
+                losses = part_of_tile(
+                    x_at,
+                    labels_at,
+                    weight_at,
+                    upstream_at,
+                    losses_at,
+                    gradient_at,
+                    start + part * PART,
+                    n,
+                    ignore,
+                    inner,
+                    outer_stride,
+                    inner_stride,
+                    gamma_0,
+                    gamma_0_low,
+                    gamma_1,
+                    gamma_1_low,
+                    w_0,
+                    w_1,
+                    by_0,
+                    by_1,
+                    smoothing,
+                    G,
+                    HARD,
+                    IGNORES,
+                    BROADCAST,
+                    ONE_FACTOR,
+                    PART,
+                )
+                if sums_at is not None:
+                    sums, lost = add_losses(sums, lost, losses, PART, HALVES)
     if sums_at is not None:
+        lost = tl.where(finite(sums), lost, 0.0)  # an infinite sum has lost nothing
         tl.store(sums_at + program, tl.sum(sums.to(tl.float64) + lost.to(tl.float64), axis=0))

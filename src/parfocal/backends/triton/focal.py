@@ -29,8 +29,9 @@ from parfocal.backends.triton.elementary import (
 # Beyond |m| = 1000 every result but u has reached its limit.
 FAR = tl.constexpr(1000.0)
 
-# G, the gamma of a kernel: 0 to 3 are computed as products, ANY is a number known at run time.
-ANY = tl.constexpr(-1)
+# G, the gamma of a kernel: 0 to 3 are computed as products, ANY is a number known at run time, and BOTH are one number
+# for each label.
+ANY, BOTH = tl.constexpr(-1), tl.constexpr(-2)
 
 # -- numbers that carry what rounding lost
 
@@ -125,7 +126,7 @@ def weighted(weight, value):
 def binary_hard(x, e, positive, gamma_0, gamma_0_low, gamma_1, gamma_1_low, w_0, w_1, by_0, by_1, G: tl.constexpr):
     """For labels 1, where `positive`, and 0; `e` is exp(-|x|)."""
     gamma, gamma_low = gamma_1, gamma_1_low
-    if G == ANY:
+    if G == BOTH:
         gamma = tl.where(positive, gamma_1, gamma_0)
         gamma_low = tl.where(positive, gamma_1_low, gamma_0_low)
     loss, a = focal(tl.where(positive, x, -x), e, gamma, gamma_low, G)

@@ -33,8 +33,8 @@ from parfocal.backends.triton.elementary import (
 )
 from parfocal.backends.triton.focal import exponential_of_size, focal, margin, two_sum, weighted
 
-# G of a gamma that depends on the margin; beside ANY and 0 to 3.
-SCHEDULE = tl.constexpr(-2)
+# G of a gamma that depends on the margin; beside those of focal.py.
+SCHEDULE = tl.constexpr(-3)
 
 # 64 above all that was summed up before, 100,000 exponentials are 1e-23 of one: they don't count.
 FORGOTTEN = tl.constexpr(64.0)
@@ -117,7 +117,7 @@ def read_row(targets_at, weight_at, alphas_at, row, inside, classes, ignore, alp
     if IGNORES:
         counts &= label != ignore
     valid = (label >= 0) & (label < classes)
-    target = tl.where(valid, label, 0).to(tl.int32)
+    target = tl.where(valid, label, 0).to(tl.int64)
     valid &= target.to(label.dtype) == label
     weight = tl.where(valid, alpha, float("nan"))
     if alphas_at is not None:
@@ -211,7 +211,7 @@ def rows_kernel(
     alphas_at,  # one for each class, or None
     gammas_at,  # those, and then what float32 misses of each; or None
     rows,
-    classes,
+    classes,  # these three are multiplied by UNIT, so that the compiler knows what divides them
     z_stride,  # from row to row
     gradient_stride,
     steps,
@@ -226,9 +226,11 @@ def rows_kernel(
     G: tl.constexpr,
     IGNORES: tl.constexpr,
     ONE_FACTOR: tl.constexpr,  # one upstream factor for all rows
+    UNIT: tl.constexpr,
     WHOLE: tl.constexpr,  # all classes fit into a tile
     CLASSES: tl.constexpr,
 ):
+    classes, z_stride, gradient_stride = classes * UNIT, z_stride * UNIT, gradient_stride * UNIT
     program = tl.program_id(0).to(tl.int64)
     sums = tl.zeros((1,), tl.float64)
     for step in range(steps):
@@ -276,6 +278,13 @@ def rows_kernel(
 # -- (b) a row in one thread
 
 
+@triton.jit
+def other_logit(z_row, k, z_class, target, counts):
+    """The logit of class k of each row; -infinity for the target and for rows that don't count."""
+    z = tl.load(z_row + k * z_class, mask=counts, other=-INFINITE).to(tl.float32)
+    return tl.where(target == k, -INFINITE, z)
+
+
 @triton.jit(do_not_specialize=["steps", "ignore", "inner", "z_class", "gradient_class"])
 def columns_kernel(
     z_at,
@@ -311,6 +320,7 @@ def columns_kernel(
     ONE_FACTOR: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    z_class, gradient_class = z_class.to(tl.int64), gradient_class.to(tl.int64)
     program = tl.program_id(0).to(tl.int64)
     sums = tl.zeros((ROWS,), tl.float64)
     blocks = (inner + (ROWS - 1)) // ROWS
@@ -327,14 +337,12 @@ def columns_kernel(
         z_target = tl.load(z_row + target * z_class, mask=counts, other=0.0).to(tl.float32)
         top = tl.full((ROWS,), -INFINITE, tl.float32)
         for k in range(classes):
-            z = tl.load(z_row + k * z_class, mask=counts, other=-INFINITE).to(tl.float32)
-            top = tl.maximum(top, tl.where(target == k, -INFINITE, z))
+            top = tl.maximum(top, other_logit(z_row, k, z_class, target, counts))
         top = or_zero(top)
         anchor, base, turns, rest, offset, lowest = anchored(top, tl.zeros((ROWS,), tl.float32))
         total, total_low = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         for k in range(classes):
-            z = tl.load(z_row + k * z_class, mask=counts, other=-INFINITE).to(tl.float32)
-            z = tl.where(target == k, -INFINITE, z)
+            z = other_logit(z_row, k, z_class, target, counts)
             e, low = exponentials(z, anchor, base, turns, rest, offset, lowest)
             e, low = tie_infinities(z, anchor, e, low)
             total, lost = two_sum(total, e)
@@ -353,8 +361,7 @@ def columns_kernel(
             share = share_of(slope, total)
             gradient_row = gradient_at + group * gradient_outer + place * gradient_inner
             for k in range(classes):
-                z = tl.load(z_row + k * z_class, mask=counts, other=-INFINITE).to(tl.float32)
-                z = tl.where(target == k, -INFINITE, z)
+                z = other_logit(z_row, k, z_class, target, counts)
                 e, low = exponentials(z, anchor, base, turns, rest, offset, lowest)
                 e, low = tie_infinities(z, anchor, e, low)
                 gradient = tl.where(target == k, slope, (e * share) * DOWN)
