@@ -20,8 +20,8 @@ from parfocal.backends.triton.focal import BOTH, binary_expected, binary_hard, b
 HARD, LINEAR, EXPECTED, PAIR = (tl.constexpr(rule) for rule in range(4))
 
 # A tile has 8 elements for each thread: 16 bytes of half precision, and twice 16 of float32.  At other gammas than 0 to
-# 3, with weights that are broadcast and with int64 labels it is computed in two parts: 8 at a time would need 89 registers, and 64 let
-# twice as many threads run.
+# 3, with weights that are broadcast and with int64 labels it is computed in two parts: 8 at a time would need 89
+# registers, and 64 let twice as many threads run.
 WARPS = 4
 THREADS, TILE = tl.constexpr(32 * WARPS), tl.constexpr(8 * 32 * WARPS)
 

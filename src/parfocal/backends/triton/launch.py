@@ -216,6 +216,8 @@ class Rows(NamedTuple):
 
 def rows_of(z: Tensor, axis: int) -> Rows | None:
     """None where the rows need more strides than two."""
+    if not z.numel():
+        return Rows(0, 0, 0, 0, 1)
     outer = collapsed(z.shape[:axis], z.stride()[:axis])
     inner = collapsed(z.shape[axis + 1 :], z.stride()[axis + 1 :])
     if len(outer) > 1 or len(inner) > 1:
@@ -290,8 +292,8 @@ def softmax(
     else:
         strides_in = rows.outer_stride, rows.inner_stride, rows.class_stride
         strides_out = written.outer_stride, written.inner_stride, written.class_stride
-        places = rows.number, rows.inner, classes, *strides_in, *strides_out
-        launch(columns_kernel, programs, *arrays, *places, *numbers, ROWS=ROWS, **constants)
+        lying = rows.number, rows.inner, classes, *strides_in, *strides_out
+        launch(columns_kernel, programs, *arrays, *lying, *numbers, ROWS=ROWS, **constants)
     return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
 
 
