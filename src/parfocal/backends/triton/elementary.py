@@ -98,7 +98,6 @@ def reciprocal(x):
     inverse = (0x7EF311C7 - x.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
     inverse = tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)
     inverse = tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)
-    inverse = tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)
     return tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)
 
 
