@@ -36,7 +36,19 @@ FLOORS = [
     {"app"},
 ]
 BY_FILE = ("core", "boosters")  # packages whose files have floors of their own
-FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}
+FRAMEWORKS = {
+    "torch",
+    "triton",
+    "jax",
+    "tensorflow",
+    "keras",
+    "lightgbm",
+    "xgboost",
+    "catboost",
+    "sklearn",
+    "scipy",
+    "polars",
+}
 
 
 def room_of(path: Path) -> str:

@@ -181,17 +181,18 @@ def test_softmax(classes: int, gamma: float) -> None:
     assert max(errors_of(*wide_rows.rows(classes), gamma)) <= BOUND
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("gamma", wide_rows.GAMMAS)
-@pytest.mark.parametrize("classes", [2, 3, 10, 63])
+@pytest.mark.parametrize(
+    ("classes", "gamma"),
+    tiers(itertools.product((2, 3, 10, 63), wide_rows.GAMMAS), first=((63, 0.0),)),
+)
 def test_softmax_beside_the_native_kernel(classes: int, gamma: float) -> None:
-    """On so many rows that both meet their worst."""
-    rng = np.random.default_rng(classes)
-    kinds = [3 * rng.normal(size=(10_000, classes)), rng.uniform(-100, 100, (10_000, classes))]
-    kinds += [9000 + rng.normal(size=(10_000, classes)), rng.uniform(-6, 6, (10_000, classes))]
-    logits, targets = np.concatenate(kinds).astype(np.float32), rng.integers(0, classes, 40_000)
-    for ours, native in zip(errors_of(logits, targets, gamma), errors_of_native(logits, targets, gamma), strict=True):
-        assert ours <= min(BOUND, WORSE_THAN_NATIVE * native)
+    """On so many logits that both meet their worst, be it in the loss or in the gradient."""
+    rng, rows = np.random.default_rng(classes), 60_000 // classes
+    kinds = [3 * rng.normal(size=(rows, classes)), rng.uniform(-100, 100, (rows, classes))]
+    kinds += [9000 + rng.normal(size=(rows, classes)), rng.uniform(-6, 6, (rows, classes))]
+    logits, targets = np.concatenate(kinds).astype(np.float32), rng.integers(0, classes, 4 * rows)
+    native = max(errors_of_native(logits, targets, gamma))
+    assert max(errors_of(logits, targets, gamma)) <= min(BOUND, WORSE_THAN_NATIVE * native)
 
 
 @pytest.mark.parametrize("gamma", tiers([2.0, 10.0], first=(10.0,)))

@@ -188,6 +188,7 @@ def first_pass(z_row, target, counts, classes, CLASSES: tl.constexpr):
         e, low = sum_pair(e, low)
         total, lost = two_sum(total * factor, e)
         total_low = total_low * factor + (lost + low)
+    total, total_low = two_sum(total, total_low)
     return or_zero(anchor), doublings, total, total_low
 
 
@@ -347,7 +348,7 @@ def columns_kernel(
             e, low = tie_infinities(z, anchor, e, low)
             total, lost = two_sum(total, e)
             total_low += lost + low
-        total, total_low = total * DOWN, total_low * DOWN
+        total, total_low = two_sum(total * DOWN, total_low * DOWN)
         m, m_low = margin(z_target, top, total, total_low)
         loss, slope = target_terms(
             m, m_low, target, weight, counts, classes, gammas_at, gamma, gamma_low, late_gamma, late_gamma_low, bound, G
