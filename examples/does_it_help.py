@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 from tables import Table, every
 
-from parfocal.app.metrics import calibration_error
+from parfocal.app.study.metrics import calibration_error
 from parfocal.sklearn import FocalBoostingClassifier
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

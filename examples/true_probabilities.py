@@ -33,8 +33,9 @@ from sklearn.preprocessing import StandardScaler
 from tables import Frame, frames
 
 from parfocal.app import main as parfocal
-from parfocal.app.columns import convert, encode
-from parfocal.app.model import Model, read_model
+from parfocal.app.data.columns import convert, encode
+from parfocal.app.model.model import Model
+from parfocal.app.model.saved import read_model
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, RESULTS = DOCS / "true-probabilities.md", DOCS / "true-probabilities.csv"

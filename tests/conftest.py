@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from parfocal.backends import kernel
@@ -26,3 +28,11 @@ def each_kernel(request: pytest.FixtureRequest) -> str:
 def two_kernels(request: pytest.FixtureRequest) -> None:
     """The fastest kernel and NumPy, for what hardly depends on the instruction set; the full tier has those between."""
     kernel.use(request.param)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of two classes and the model of a fit, made once in each worker."""
+    from app_fits import make_folder  # here, because most tests need no matplotlib
+
+    return make_folder(tmp_path_factory.mktemp("app"))

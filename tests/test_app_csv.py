@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parfocal.app import csv_files, main, plots
+from parfocal.app import main
+from parfocal.app.data import csv_files, csv_survey
+from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.tables import open_table
+from parfocal.app.tell import plots
 
 
 def rows_of(path: Path) -> list[tuple[str | None, ...]]:
@@ -99,8 +101,8 @@ def test_what_was_written_by_rfc_4180_comes_back(
     writer.writerows([["first", "second"], *rows])
     path = written(tmp_path_factory.mktemp("csv") / "t.csv", text.getvalue())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(csv_files, "CHUNK", chunk)
-        found = csv_files.survey(path, separator, backslash=False)
+        patched.setattr(csv_survey, "CHUNK", chunk)
+        found = csv_survey.survey(path, separator, backslash=False)
     assert found.clean
     assert found.records == len(rows) + 1
     assert [[field or "" for field in row] for row in rows_of(path)] == rows
@@ -121,8 +123,8 @@ def test_what_was_written_with_backslashes_is_surveyed_right(
     writer.writerows([["first", "second"], *rows])
     path = written(tmp_path_factory.mktemp("csv") / "t.csv", text.getvalue())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(csv_files, "CHUNK", chunk)
-        found = csv_files.survey(path, ",", backslash=True)
+        patched.setattr(csv_survey, "CHUNK", chunk)
+        found = csv_survey.survey(path, ",", backslash=True)
     assert found.clean
     assert found.records == len(rows) + 1
 
@@ -151,8 +153,8 @@ def test_late_bytes_that_are_no_utf_8(tmp_path: Path) -> None:
 def test_lines_are_told_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "t.csv", 'a,b\n"1\n2",3\n\n4,5,6\n7,8\n"9,10\n')
     for chunk in (1, 2, 3, 5, 1 << 20):
-        monkeypatch.setattr(csv_files, "CHUNK", chunk)
-        found = csv_files.survey(path, ",", backslash=False)
+        monkeypatch.setattr(csv_survey, "CHUNK", chunk)
+        found = csv_survey.survey(path, ",", backslash=False)
         assert (found.widths[3].line, found.widths[2].line, found.open_quote) == (5, 1, 7)
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -19,49 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app_saved import FOLDERS, SAVED, booster, copied, put, refusal
 from parfocal import boosters
-from parfocal.app import main, model
-from parfocal.app.boosters import check_booster
-from parfocal.app.columns import MOST_CATEGORIES
-from parfocal.app.linear import ENGINE, ENGINES, Layout, LinearModel
+from parfocal.app.data.columns import MOST_CATEGORIES
+from parfocal.app.model import saved
+from parfocal.app.model.boosters import check_booster
+from parfocal.app.model.linear import ENGINE, ENGINES, Layout, LinearModel
 from parfocal.boosters import Rows, Task
-
-SAVED = Path(__file__).parent / "saved"
-FOLDERS = {"lightgbm": "fit-lightgbm", "classes": "fit-classes", "xgboost": "fit-xgboost", "catboost": "fit-catboost"}
-
-
-def copied(name: str, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SAVED / FOLDERS[name], tmp_path / "model"))
-
-
-def booster(folder: Path) -> Path:
-    return next(folder / engine.file for engine in ENGINES.values() if (folder / engine.file).exists())
-
-
-def edit(folder: Path, **changes: Any) -> None:
-    facts = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**facts, **changes}))
-
-
-def put(folder: Path, data: bytes) -> None:
-    """With a hash that matches, as malice would."""
-    booster(folder).write_bytes(data)
-    edit(folder, booster_sha256=hashlib.sha256(data).hexdigest())
-
-
-def refusal(folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    began = time.process_time()
-    out = folder.parent / "scores.csv"
-    assert main(["predict", str(folder), str(SAVED / "table.csv"), "--out", str(out)]) == 2
-    assert time.process_time() - began < 5
-    said = capfd.readouterr().err
-    assert said.count("\n") == 1, said
-    assert len(said) < 1000
-    assert not out.exists()
-    assert said.startswith(f"parfocal: {folder} is damaged or was changed (")
-    assert said.endswith("; fit again\n")
-    return said
-
 
 # -- LightGBM --------------------------------------------------------------------------------------
 
@@ -149,7 +110,7 @@ def test_what_follows_the_trees_does_not_reach_lightgbm(tmp_path: Path) -> None:
     data = booster(folder).read_bytes()
     begin = data.index(b"end of trees\n")
     put(folder, data[:begin] + b"end of trees\n\nparameters:\n[x" + b"x" * 100_000 + b"\n\npandas_categorical:[[")
-    assert model.read_model(folder).rounds == 4
+    assert saved.read_model(folder).rounds == 4
 
 
 def chain(leaves: int) -> bytes:
@@ -238,8 +199,8 @@ XGBOOST = [
     (at("gradient_booster", "model", "trees", value=[]), "it must have 1 to 100,000 trees"),
     (at("gradient_booster", "model", "trees", value={}), "it must have 1 to 100,000 trees"),
     (lambda data: b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON within JSON"),
-    (lambda data: b" " + data, "it is no JSON"),
-    (lambda data: b"{L" + data[2:], "it is no JSON"),
+    (lambda data: b" " + data, "it is not JSON"),
+    (lambda data: b"{L" + data[2:], "it is not JSON"),
     (lambda data: data.replace(b'"id":0,', b'"id":0,"left_children":[],'), "two values of one name"),
     (lambda data: b'{"learner":[]}', "not as its library writes it"),
 ]
@@ -268,6 +229,7 @@ def test_catboost(tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Cal
 
 
 # -- the linear model ------------------------------------------------------------------------------
+
 
 LAYOUT = Layout([0.5, 0.0, 1.0], [1.0, 1.0, 2.0], [0], {1: 2})
 LINEAR = json.loads(ENGINE.dump(LinearModel(LAYOUT, np.arange(6.0)[None], np.array([0.5]))))
@@ -306,71 +268,12 @@ def test_linear(changes: dict[str, Any], says: str) -> None:
         ENGINES["linear"].load(json.dumps({**LINEAR, **changes}).encode())
 
 
-# -- model.json ------------------------------------------------------------------------------------
-
-
-def columns(**changes: Any) -> dict[str, Any]:
-    known = json.loads((SAVED / "fit-lightgbm" / "model.json").read_text())["columns"]
-    return {"columns": [*known[:-1], {**known[-1], **changes}]}
-
-
-DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"target": "x" * 10_000_000}, "has 10,000,000 characters; a name has 10,000 at most"),
-    ({"classes": ["a", "b" * 20_000]}, "has 20,000 characters"),
-    ({"classes": [str(number) for number in range(1000)]}, "100 at most"),
-    ({"gamma": "x" * 10_000_000}, "gamma is 'xxx"),
-    ({"gamma": [[0] * 1000] * 1000}, "gamma is [[0"),
-    ({"engine": "x" * 10_000_000}, "engine is 'xxx"),
-    ({"prior": 7.0}, "prior 7.0 holds no shares"),
-    ({"columns": []}, "1 to 100,000 columns"),
-    (
-        {"columns": [{"name": f"c{number}", "kind": "number", "categories": []} for number in range(100_001)]},
-        "1 to 100,000 columns",
-    ),
-    (columns(name="y" * 20_000), "has 20,000 characters"),
-    (columns(kind="z" * 1_000_000), "column 'born' is a 'zzz"),
-    (
-        columns(kind="category", categories=[str(n) for n in range(MOST_CATEGORIES + 1)]),
-        "the categories of column 'born'",
-    ),
-    (columns(kind="category", categories=["x" * 1_000_001]), "the categories of column 'born'"),
-    (columns(date_format=7), "column 'born' reads dates as 7"),
-    (columns(zone="Nowhere/City"), "column 'born' has no dates as"),
-    (columns(days="yes"), "column 'born' has the days 'yes'"),
-    (columns(other=1), "other"),
-]
-
-
-@pytest.mark.parametrize(("changes", "says"), DESCRIPTIONS)
-def test_descriptions(tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], says: str) -> None:
-    folder = copied("lightgbm", tmp_path)
-    edit(folder, **changes)
-    assert says in refusal(folder, capfd)
-
-
-def test_files_that_have_no_end(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = copied("lightgbm", tmp_path)
-    monkeypatch.setattr(model, "MOST_BYTES", 1000)
-    assert "model.txt has more than 1,000 bytes" in refusal(folder, capfd)
-    monkeypatch.setattr(model, "MOST_DESCRIBED", 1000)
-    assert "model.json has more than 1,000 bytes" in refusal(folder, capfd)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = copied("lightgbm", tmp_path)
-    booster(folder).unlink()
-    os.mkfifo(folder / "model.txt")
-    assert "model.txt is missing, or is no file" in refusal(folder, capfd)
-
-
 # -- what is in order ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "classes", "xgboost", pytest.param("catboost", marks=pytest.mark.full)])
 def test_what_was_saved_is_read(tmp_path: Path, name: str) -> None:
-    assert model.read_model(copied(name, tmp_path)).rounds >= 1
+    assert saved.read_model(copied(name, tmp_path)).rounds >= 1
 
 
 @pytest.mark.parametrize("engine", ["lightgbm", "xgboost"])
@@ -413,8 +316,8 @@ def test_a_tree_of_one_leaf_is_in_order() -> None:
 FUZZ = """
 import base64, sys
 import numpy as np
-from parfocal.app.boosters import check_booster
-from parfocal.app.linear import ENGINES
+from parfocal.app.model.boosters import check_booster
+from parfocal.app.model.linear import ENGINES
 name, scores = sys.argv[1], int(sys.argv[2])
 rows = np.random.default_rng(0).normal(size=(50, 6)) * 10
 rows[:, 2] = np.arange(50) % 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -13,12 +14,17 @@ import polars as pl
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from app_fits import described, predict
 from parfocal import boosters
-from parfocal.app import fitting, linear, main, model, plots, study, training
-from parfocal.app.candidates import Candidate, Settings
+from parfocal.app import main
+from parfocal.app.errors import BadInput
+from parfocal.app.model import linear
+from parfocal.app.model.saved import read_model
+from parfocal.app.study import study, training
+from parfocal.app.study.candidates import Candidate, Settings
+from parfocal.app.tell import plots
 from parfocal.boosters import Stopped
 from parfocal.sklearn import FocalLogisticRegression
-from test_app import described, predict
 
 NAN = np.nan
 LINEAR = training.Training(linear.ENGINE, seed=0)
@@ -210,7 +216,7 @@ def test_a_linear_winner_is_saved(folder: Path, tmp_path: Path) -> None:
     assert facts["fit"]["candidates"][0]["name"] == "cross-entropy"  # never dropped
     assert predict(folder / "model", folder / "table.parquet", tmp_path / "scores.parquet") == 0
     said, event = pl.read_parquet(tmp_path / "scores.parquet")["probability"].to_numpy(), linear_table()["event"]
-    read = model.read_model(folder / "model")
+    read = read_model(folder / "model")
     matrix = np.column_stack(
         [
             linear_table()["x"].fill_null(NAN).to_numpy(),
@@ -269,7 +275,7 @@ def damage(folder: Path, **changes: Any) -> None:
 def resign(folder: Path, text: str) -> None:
     (folder / "linear.json").write_text(text)
     facts = json.loads((folder / "model.json").read_text())
-    facts["booster_sha256"] = model.hashlib.sha256(text.encode()).hexdigest()
+    facts["booster_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     (folder / "model.json").write_text(json.dumps(facts))
 
 
@@ -323,5 +329,5 @@ def test_linear_needs_no_booster(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(boosters.Engine, "library", missing)
     linear.check_installed("linear", "--engine linear")
-    with pytest.raises(fitting.BadInput, match="--engine lightgbm: no lightgbm"):
+    with pytest.raises(BadInput, match="--engine lightgbm: no lightgbm"):
         linear.check_installed("lightgbm", "--engine lightgbm")

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,15 @@ import polars as pl
 import pytest
 import xgboost
 
+from app_fits import DRAWN, few_rounds
 from parfocal import boosters
-from parfocal.app import linear, main, plots, training
-from parfocal.app.columns import Column
+from parfocal.app import main
+from parfocal.app.data.columns import Column
 from parfocal.app.errors import LONGEST_NAME, quoted, shown
-from parfocal.app.model import read_model
-from parfocal.app.names import cleaned, features_of
+from parfocal.app.model import linear
+from parfocal.app.model.feature_names import cleaned, features_of
+from parfocal.app.model.saved import read_model
+from parfocal.app.tell import plots
 from tiers import tiers
 
 # Steps that are few make it warn; fits in threads can't hide that from one another.
@@ -31,17 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:FocalLogisticRegression stopped"
 ODD = ["a:b", "a,b", "a b", "a_b", '"x"', "[y]", "", "🦊", "Column_0", "a=b\\", "line\nbreak", "n" * 300]
 FOX, BROKEN, RED = "fox 🦊", "line\nbreak\tand tab", "\x1b[31m" + "red " * 40 + "red"
 
-DRAWN = plots.draw_report  # a second
-
-
-@pytest.fixture(scope="module", autouse=True)
-def impatience() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "PATIENCE", 5)
-        patched.setattr(training, "MOST_ROUNDS", 10)
-        patched.setattr(linear, "MOST_STEPS", 5)
-        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
-        yield
+impatience = few_rounds(5, 10, steps=5)
 
 
 def odd_table(rows: int = 400) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +13,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal.app import linear, main, plots, training
-from parfocal.app.decisions import decision
+from app_fits import few_rounds
+from parfocal.app import main
+from parfocal.app.data.rare import Joined, join_rare
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample, read_sample
+from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.options import Roles
-from parfocal.app.rare import Joined, join_rare
-from parfocal.app.report import rows_of_table
-from parfocal.app.sample import Sample, read_sample
-from parfocal.app.tables import open_table
+from parfocal.app.model.decisions import decision
+from parfocal.app.tell.text import rows_of_table
 
 # Steps that are few make it warn; fits in threads can't hide that from one another.
 pytestmark = pytest.mark.filterwarnings("ignore:FocalLogisticRegression stopped")
@@ -29,14 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:FocalLogisticRegression stopped"
 SAVED = Path(__file__).parent / "saved"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def impatience() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "PATIENCE", 5)
-        patched.setattr(training, "MOST_ROUNDS", 10)
-        patched.setattr(linear, "MOST_STEPS", 5)
-        patched.setattr(plots, "draw_report", lambda *_: b"no picture")
-        yield
+impatience = few_rounds(5, 10, steps=5)
 
 
 def classes_of(**rows: int) -> pl.Series:

@@ -12,11 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal.app import columns, files, splits
-from parfocal.app.candidates import Candidate, candidates, usual_settings
+from parfocal.app import files
+from parfocal.app.data import columns, splits
+from parfocal.app.data.sample import Sample
+from parfocal.app.data.target import Target
 from parfocal.app.errors import BadInput, counted, listed, nearest
 from parfocal.app.options import seconds
-from parfocal.app.sample import Sample, Target
+from parfocal.app.study.candidates import Candidate, candidates, usual_settings
 
 
 def text(*values: str | None) -> pl.Series:

@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from parfocal.app import progress
+from parfocal.app.tell import progress
 
 
 def piped() -> Console:

@@ -1,4 +1,4 @@
-"""What a column is taken for, and what is told about it: numbers, marks for missing, dates, classes, suspicions."""
+"""What a column is taken for, and what is told about it: numbers, marks for missing, dates, classes, leakage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from parfocal.app import columns, numerals, suspicions
-from parfocal.app.columns import Reading, convert, encode
+from parfocal.app.data import columns, leakage, numerals
+from parfocal.app.data.columns import Reading, convert, encode
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample, read_sample
+from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.options import Roles
-from parfocal.app.sample import Sample, read_sample
-from parfocal.app.tables import open_table
 
 ROWS = 120
 GENERATOR = np.random.default_rng(0)
@@ -247,15 +247,15 @@ def test_what_gives_the_target_away_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("digits", [0, 1, 8])
 def test_roc_auc_is_scikit_learn_s(digits: int) -> None:
     numbers = X.round(digits)  # with ties
-    assert suspicions.roc_auc(EVENT, numbers) == pytest.approx(roc_auc_score(EVENT, numbers), rel=1e-12)
+    assert leakage.roc_auc(EVENT, numbers) == pytest.approx(roc_auc_score(EVENT, numbers), rel=1e-12)
 
 
 def test_numbers_by_which_the_target_comes_in_blocks() -> None:
     numbers = np.random.default_rng(1).permutation(1000).astype(float)
-    assert suspicions.is_sorted_by(numbers, (numbers // 50) % 4 == 0)
-    assert not suspicions.is_sorted_by(numbers, np.random.default_rng(2).random(1000) < 0.25)
+    assert leakage.is_sorted_by(numbers, (numbers // 50) % 4 == 0)
+    assert not leakage.is_sorted_by(numbers, np.random.default_rng(2).random(1000) < 0.25)
     strong = numbers + 0.25  # a feature, which no number of rows is
-    assert not suspicions.is_sorted_by(strong, (numbers // 50) % 4 == 0)
+    assert not leakage.is_sorted_by(strong, (numbers // 50) % 4 == 0)
 
 
 # -- classes
@@ -381,5 +381,5 @@ def test_plain_numbers_are_what_one_by_one_finds() -> None:
         column = columns.recognise(frame[name], as_text=True, reading=Reading(missing=("x",)))
         assert column == columns.Column(name, "number", missing=("x",))
         assert values.to_list() == convert(frame[name], column).values.to_list()
-        assert not list(columns.how_it_was_read(frame[name], column, Reading()))
+        assert not list(columns.reading_notes(frame[name], column, Reading()))
     assert columns.plain_numbers(frame, Reading(decimal=",")) == {}

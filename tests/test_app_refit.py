@@ -9,18 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parfocal.app import main, model, plots, training
-from parfocal.app.candidates import Candidate, Settings
-from parfocal.app.linear import ENGINES
-from parfocal.app.splits import split_by_class
-from test_app import choosing, described, made_table, predict
+from app_fits import choosing, described, few_rounds, made_table, predict
+from parfocal.app import main
+from parfocal.app.data.splits import split_by_class
+from parfocal.app.model.linear import ENGINES
+from parfocal.app.model.saved import read_model
+from parfocal.app.study import training
+from parfocal.app.study.candidates import Candidate, Settings
 
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PATIENCE", 5)
-    monkeypatch.setattr(training, "MOST_ROUNDS", 25)
-    monkeypatch.setattr(plots, "draw_report", lambda *_: b"no picture")
+impatience = few_rounds(5, 25)
 
 
 def table_with_a_late_town() -> pl.DataFrame:
@@ -72,7 +69,7 @@ def test_refit_trains_what_was_chosen_on_all_rows(
     trainer = training.Training(ENGINES[engine], seed=0)
     candidate = Candidate(2.0, 0.25, settings=Settings(**after["fit"]["settings"]))
     (expected,) = training.fit_finally(trainer, [(candidate, after["rounds"])], rows)
-    read = model.read_model(tmp_path / "after")
+    read = read_model(tmp_path / "after")
     margins = ENGINES[engine].margins(read.booster, read.init_score, matrix)
     np.testing.assert_allclose(margins, expected.margins(matrix), rtol=1e-12)
     if engine == "lightgbm":
@@ -116,7 +113,7 @@ def test_small_tables_have_few_leaves(tmp_path: Path, monkeypatch: pytest.Monkey
     choosing(monkeypatch, "cross-entropy")
     facts = fit(tmp_path / "t.parquet", tmp_path / "m", "--fast")
     assert facts["fit"]["settings"]["leaves"] == 8
-    trees = model.read_model(tmp_path / "m").booster.dump_model()["tree_info"]
+    trees = read_model(tmp_path / "m").booster.dump_model()["tree_info"]
     assert 2 < max(tree["num_leaves"] for tree in trees) <= 8
 
 

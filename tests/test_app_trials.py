@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app_fits import few_rounds, trial_of
 from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, boosters
-from parfocal.app import study, training, trials
-from parfocal.app.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
-from parfocal.app.linear import ENGINES
-from parfocal.app.metrics import best_f1_threshold, observed_over_expected
-from parfocal.app.options import Metric, Options, Roles
-from parfocal.app.sample import Sample, Target
-from parfocal.app.splits import Fold, split_by_class, split_by_time
-from parfocal.app.training import FoldFit, Folds, Rows
-from parfocal.app.trials import Trial, choose, choose_finalists
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample
+from parfocal.app.data.splits import Fold, split_by_class, split_by_time
+from parfocal.app.data.target import Target
+from parfocal.app.model.linear import ENGINES
+from parfocal.app.options import Metric, Options
+from parfocal.app.study import final_test, study, training, trials
+from parfocal.app.study.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
+from parfocal.app.study.metrics import best_f1_threshold, observed_over_expected
+from parfocal.app.study.training import FoldResult, Folds, Rows
+from parfocal.app.study.trials import Trial, choose
 
 LIGHTGBM = training.Training(boosters.ENGINES["lightgbm"], seed=0)
 FOCAL = Candidate(2.0, 0.25)
 
 
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PATIENCE", 5)
-    monkeypatch.setattr(training, "MOST_ROUNDS", 15)
+impatience = few_rounds(5, 15)
 
 
 def made_rows(classes: int = 2, weighted: bool = True, rows: int = 600) -> Rows:
@@ -37,7 +37,7 @@ def made_rows(classes: int = 2, weighted: bool = True, rows: int = 600) -> Rows:
     return Rows(matrix, labels, generator.integers(1, 4, rows).astype(float) if weighted else None, [2], classes)
 
 
-def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list[FoldFit]:
+def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list[FoldResult]:
     """Fits that know something, and are too sure of it."""
     generator, fits = np.random.default_rng(5), []
     for number, fold in enumerate(folds):
@@ -46,7 +46,7 @@ def said_of(rows: Rows, folds: list[Fold], candidate: Candidate = FOCAL) -> list
         if rows.classes > 2:
             logits = np.column_stack([np.zeros(len(signal)), signal, signal - 1])
             logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        fits.append(FoldFit(candidate, number, 10 + number, logits, {}, {}))
+        fits.append(FoldResult(candidate, number, 10 + number, logits, {}, {}))
     return fits
 
 
@@ -112,87 +112,18 @@ def test_a_model_that_ranks_backwards_is_no_trouble() -> None:
     """Its probabilities come out as one number, and nothing is printed: warnings are errors here."""
     rows = made_rows()
     folds = made_folds(rows)
-    fits = [FoldFit(LOGISTIC, fit.fold, 1, -fit.logits, {}, {}) for fit in said_of(rows, folds.folds)]
+    fits = [FoldResult(LOGISTIC, fit.fold, 1, -fit.logits, {}, {}) for fit in said_of(rows, folds.folds)]
     (trial,) = trials.to_trials(fits, folds)
     assert all(np.ptp(said) < 1e-12 for said in trial.calibrated)
     blocks = np.arange(len(folds.folds[2].validation))
     last = rows.without_features(folds.folds[2].validation)
-    assert trials.in_the_race([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
-
-
-# -- choosing --------------------------------------------------------------------------------------
-
-
-def trial_of(candidate: Candidate, *values: float) -> Trial:
-    """With these losses on the folds."""
-    fits = [FoldFit(candidate, fold, 1, np.zeros(1), {}, {}) for fold in range(len(values))]
-    return Trial(candidate, fits, [], [{"log_loss": value, "average_precision": value} for value in values])
-
-
-def test_the_simplest_within_one_standard_error_of_the_best() -> None:
-    best = trial_of(FOCAL, 0.30, 0.40, 0.50)
-    # The differences 0.00, 0.01, 0.02: mean 0.0100, standard error 0.01 / sqrt(3) = 0.0058.
-    outside = trial_of(CROSS_ENTROPY, 0.30, 0.41, 0.52)
-    # -0.01, 0.01, 0.02: mean 0.0067, standard error 0.0153 / sqrt(3) = 0.0088.
-    within = trial_of(CROSS_ENTROPY, 0.29, 0.41, 0.52)
-    assert choose([outside, best], Metric.log_loss) is best
-    assert choose([within, best], Metric.log_loss) is within
-    assert choose([best, within], Metric.log_loss) is within
-    # By average precision the greater is the better.
-    assert (
-        choose([trial_of(CROSS_ENTROPY, 0.50, 0.38, 0.29), best], Metric.average_precision).candidate == CROSS_ENTROPY
-    )
-    assert choose([trial_of(CROSS_ENTROPY, 0.29, 0.385, 0.48), best], Metric.average_precision) is best
-
-
-def test_the_order_of_simplicity_and_of_equals_the_better() -> None:
-    noisy = [0.2, 0.5, 0.3]
-    unweighted, weighted = trial_of(Candidate(1.0), 0.299, 0.31, 0.4), trial_of(BALANCED, 0.302, 0.299, 0.4)
-    best = trial_of(FOCAL, 0.3, 0.3, 0.4)
-    assert choose([best, weighted, unweighted], Metric.log_loss) is unweighted
-    assert choose([weighted, best], Metric.log_loss) is best
-    assert choose([best, weighted, trial_of(LOGISTIC, *noisy), unweighted], Metric.log_loss).candidate == LOGISTIC
-    # Within one standard error of each other, trees and a linear model are equally simple.
-    trees, line = trial_of(CROSS_ENTROPY, 0.3, 0.31, 0.4), trial_of(LOGISTIC, 0.31, 0.3, 0.401)
-    assert choose([trees, line], Metric.log_loss) is trees
-    assert choose([line, trees], Metric.log_loss) is trees
-    # Two of equal simplicity near a third: the better of both, not the first.
-    near = [trial_of(LOGISTIC, 0.2, 0.5, 0.35), trial_of(CROSS_ENTROPY, 0.2, 0.5, 0.32)]
-    assert choose([*near, best], Metric.log_loss) is near[1]
-    # Ties: the first.
-    same = [trial_of(Candidate(1.0), 0.3, 0.4), trial_of(Candidate(2.0), 0.3, 0.4)]
-    assert choose(same, Metric.log_loss) is same[0]
-
-
-def test_one_trial_of_each_loss_with_its_best_settings() -> None:
-    weak, strong = (Candidate(0.0, linear=True, settings=Settings(inverse_penalty=c)) for c in (1.0, 0.01))
-    some = [
-        trial_of(CROSS_ENTROPY, 0.5, 0.5),
-        trial_of(weak, 0.4, 0.6),
-        trial_of(strong, 0.4, 0.5),
-        trial_of(FOCAL, 0.3, 0.3),
-    ]
-    assert trials.best_of_each(some, Metric.log_loss) == [some[0], some[2], some[3]]
-    assert trials.best_of_each(some, Metric.average_precision) == [some[0], some[1], some[3]]
-
-
-def test_the_best_of_each_kind_meets_on_the_final_test() -> None:
-    """A tuned focal loss against the best tuned cross-entropy, not against the first."""
-    tuned = Settings(leaves=7)
-    plain = [trial_of(CROSS_ENTROPY, 0.5), trial_of(Candidate(0.0, settings=tuned), 0.4)]
-    focal = [trial_of(Candidate(2.0, 0.25), 0.45), trial_of(Candidate(1.0, 0.25, settings=tuned), 0.42)]
-    balanced, line = trial_of(BALANCED, 0.3), trial_of(LOGISTIC, 0.2)
-    assert choose_finalists([*plain, *focal], plain[1], Metric.log_loss) == [plain[1], focal[1]]
-    assert choose_finalists([*plain, balanced, *focal], balanced, Metric.log_loss) == [plain[1], focal[1], balanced]
-    assert choose_finalists([*plain, balanced], balanced, Metric.log_loss) == [plain[1], balanced]
-    assert choose_finalists([*plain, *focal, line], line, Metric.log_loss) == [plain[1], focal[1], line]
-    assert choose_finalists([*plain, *focal, line], plain[0], Metric.log_loss) == [plain[0], focal[1]]  # the simplest
+    assert trials.survivors([fits[2]], last, Metric.log_loss, blocks, 0) == [LOGISTIC]
 
 
 # -- the race --------------------------------------------------------------------------------------
 
 
-def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[FoldFit]:
+def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[FoldResult]:
     """What knows more of the truth has more of it in its logits; names are of candidates."""
     known = {
         "plain": CROSS_ENTROPY,
@@ -204,7 +135,7 @@ def fits_by_quality(rows: Rows, numbers: list[int], **quality: float) -> list[Fo
     generator = np.random.default_rng(8)
     noise = generator.normal(size=len(rows.labels))
     return [
-        FoldFit(known[name], number, 1, (2 * rows.labels - 1) * share + noise, {}, {})
+        FoldResult(known[name], number, 1, (2 * rows.labels - 1) * share + noise, {}, {})
         for number in numbers
         for name, share in quality.items()
     ]
@@ -216,7 +147,7 @@ def test_the_race_drops_who_is_far_behind_and_keeps_who_is_near() -> None:
 
     def kept(select: Metric = Metric.log_loss, **quality: float) -> list[str]:
         fits = fits_by_quality(rows, [0], **quality)
-        return [candidate.name for candidate in trials.in_the_race(fits, rows, select, blocks, 0)]
+        return [candidate.name for candidate in trials.survivors(fits, rows, select, blocks, 0)]
 
     for select in Metric:
         assert kept(select, plain=1.0, balanced=0.2, line=1.01, focal=0.99) == [
@@ -246,13 +177,13 @@ def test_two_standard_errors_of_the_bootstrap_decide(monkeypatch: pytest.MonkeyP
     assert behind > 2  # in standard errors
     for errors, stays in ((2.0, False), (behind * 0.7, False), (behind * 1.5, True)):
         monkeypatch.setattr(trials, "RACE_ERRORS", errors)
-        kept = trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
+        kept = trials.survivors(fits, rows, Metric.log_loss, blocks, 0)
         assert (LOGISTIC in kept) == stays
     monkeypatch.setattr(trials, "RACE_ERRORS", 2.0)
     # Where all that differs is one storm of six, the rows of one storm fall together, and the rest is luck.
     fits[1].logits[:] = np.where(blocks < 100, 0.0, fits[0].logits)
-    assert LOGISTIC not in trials.in_the_race(fits, rows, Metric.log_loss, blocks, 0)
-    assert LOGISTIC in trials.in_the_race(fits, rows, Metric.log_loss, blocks // 100, 0)
+    assert LOGISTIC not in trials.survivors(fits, rows, Metric.log_loss, blocks, 0)
+    assert LOGISTIC in trials.survivors(fits, rows, Metric.log_loss, blocks // 100, 0)
 
 
 def test_the_race_is_on_the_last_fold_and_the_others_are_for_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,17 +195,17 @@ def test_the_race_is_on_the_last_fold_and_the_others_are_for_those_that_stay(mon
         def __init__(self) -> None:
             self.rows, self.folds = rows, split.folds
 
-        def fit(self, tried: list[Candidate], numbers: Any) -> list[FoldFit]:
+        def fit(self, tried: list[Candidate], numbers: Any) -> list[FoldResult]:
             ran.append((list(tried), list(numbers)))
-            return [FoldFit(candidate, number, 1, np.zeros(0), {}, {}) for number in numbers for candidate in tried]
+            return [FoldResult(candidate, number, 1, np.zeros(0), {}, {}) for number in numbers for candidate in tried]
 
     seen: list[Any] = []
 
-    def in_the_race(fits: list[FoldFit], part: Rows, *_: Any) -> list[Candidate]:
+    def survivors(fits: list[FoldResult], part: Rows, *_: Any) -> list[Candidate]:
         seen.append(part)
         return [CROSS_ENTROPY, FOCAL]
 
-    monkeypatch.setattr(trials, "in_the_race", in_the_race)
+    monkeypatch.setattr(trials, "survivors", survivors)
     folds: Any = FakeFolds()
     blocks = [np.arange(len(fold.validation)) for fold in split.folds]
     expected: list[int] = []
@@ -354,7 +285,7 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     folds = Folds.of(LIGHTGBM, rows, split.inner_folds)
     (trial,) = trials.to_trials(folds.fit([Candidate(2.0)]), folds)
     (final,) = training.fit_finally(LIGHTGBM, [(trial.candidate, 5)], rows, folds.whole)
-    finalist = study.judge(trial, final, folds, test)
+    finalist = final_test.judge(trial, final, folds, test)
     validation = np.concatenate([fold.validation for fold in split.inner_folds])
     labels, weights = rows.labels[validation], rows.without_features(validation).weights
     assert weights is not None
@@ -364,7 +295,7 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     np.testing.assert_allclose(finalist.calibrator.bias_, expected.bias_, rtol=1e-9, atol=1e-12)
     of_test = expected.posterior(np.asarray(final.loss.posterior_logit(final.margins(test.features))))
     np.testing.assert_allclose(finalist.probabilities, of_test, rtol=1e-9)
-    assert list(finalist.curves) == ["raw", "recovered", "calibrated"]
+    assert list(finalist.results) == ["raw", "recovered", "calibrated"]
     if classes == 3:
         assert finalist.threshold is None
         return
@@ -401,5 +332,6 @@ def run_study(expected: type[Exception], **given: Any) -> None:
     watch: Any = type("Watch", (), dict.fromkeys(("stage", "advance", "expect"), lambda *_: None))()
     options = Options(Path("t"), Path("o"), Roles("y"), **given)
     split = split_by_class(rows.labels, 0)
+    prepared = study.Prepared(options, sample, split, 2, began=0.0, read=0.0)
     with pytest.raises(expected):
-        study.study(options, sample, split, rows.part(split.training), rows.part(split.test), 0.0, watch)
+        study.study(prepared, rows.part(split.training), rows.part(split.test), watch)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 
-from parfocal.app import metrics, study, verdict
-from parfocal.app.candidates import Candidate, Settings
-from parfocal.app.options import Metric, Options, Roles
-from parfocal.app.sample import Sample, Target
-from parfocal.app.splits import Split
-from parfocal.app.training import Rows
+from parfocal.app.data.roles import Roles
+from parfocal.app.data.sample import Sample
+from parfocal.app.data.splits import Split
+from parfocal.app.data.target import Target
+from parfocal.app.options import Metric, Options
+from parfocal.app.study import final_test, metrics, study, verdict
+from parfocal.app.study.candidates import Candidate, Settings
+from parfocal.app.study.training import Rows
 
 # -- metrics ---------------------------------------------------------------------------------------
 
@@ -273,15 +275,15 @@ def test_few_rows_carry_their_caution(rare: tuple[int, int], says: list[str]) ->
         assert part in caution
 
 
-def two_curves(test: Rows) -> Any:
+def two_results(test: Rows) -> Any:
     """What calibrating made of probabilities that were right."""
     right = np.where(test.labels == 1, 0.8, 0.01)
-    curves = {
-        kind: study.Curve(Candidate(0.0), kind, probabilities, {})
+    results = {
+        kind: final_test.FinalResult(Candidate(0.0), kind, probabilities, {})
         for kind, probabilities in (("recovered", right), ("calibrated", right / 4))
     }
-    finalist: Any = object.__new__(study.Finalist)
-    finalist.__dict__.update(curves=curves)
+    finalist: Any = object.__new__(final_test.Finalist)
+    finalist.__dict__.update(results=results)
     return finalist
 
 
@@ -290,16 +292,19 @@ def test_harm_of_calibration_is_what_the_bootstrap_says() -> None:
     labels = (generator.random(400) < 0.2).astype(int)
     test, split = Rows(np.empty((400, 0)), labels, None, []), made_study().split
     options = made_study().options
-    harm = study.calibration_harm(two_curves(test), test, options, split)
+    harm = final_test.calibration_harm(two_results(test), test, options, split)
     assert harm is not None
     expected = np.where(labels == 1, np.log(4), np.log(0.99 / 0.9975)).mean()
     assert harm[0] < expected < harm[1]
-    better = two_curves(test)
-    better.curves["calibrated"], better.curves["recovered"] = better.curves["recovered"], better.curves["calibrated"]
-    assert study.calibration_harm(better, test, options, split) is None
+    better = two_results(test)
+    better.results["calibrated"], better.results["recovered"] = (
+        better.results["recovered"],
+        better.results["calibrated"],
+    )
+    assert final_test.calibration_harm(better, test, options, split) is None
     of_ten, of_nine = (Rows(np.empty((400, 0)), (np.arange(400) < few).astype(int), None, []) for few in (10, 9))
-    assert study.calibration_harm(two_curves(of_ten), of_ten, options, split) is not None
-    assert study.calibration_harm(two_curves(of_nine), of_nine, options, split) is None  # too few for an interval
+    assert final_test.calibration_harm(two_results(of_ten), of_ten, options, split) is not None
+    assert final_test.calibration_harm(two_results(of_nine), of_nine, options, split) is None  # too few for an interval
 
 
 def test_standard_error_by_hand() -> None:

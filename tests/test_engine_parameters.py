@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from parfocal.app.candidates import Settings
+from parfocal.app.study.candidates import Settings
 from parfocal.boosters import ENGINES, engine_parameters, lightgbm
 from parfocal.boosters.catboost import SYNONYMS
 from parfocal.boosters.xgboost import ALIASES

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import parfocal
-from parfocal.app import report, splits
+from parfocal.app.data import splits
 from parfocal.app.errors import BadInput
+from parfocal.app.tell import text
 from parfocal.boosters import Rows
 from parfocal.core.validation import counted
 from parfocal.sklearn import FocalBoostingClassifier
@@ -98,7 +99,7 @@ def test_one_row_is_left_out() -> None:
     target = SimpleNamespace(
         name="y", positive="b", classes=("a", "b"), tie=False, missing_rows=1, weightless_rows=2, missing_marks=()
     )
-    said = report.describe_target(SimpleNamespace(target=target, labels=np.array([0, 0, 0, 1])))
+    said = text.describe_target(SimpleNamespace(target=target, labels=np.array([0, 0, 0, 1])))
     assert said == (
         "y: positive is 'b', 1 row (25 %); negative is 'a'; 1 row without a label is left out; 2 rows of weight 0 are "
         "left out"

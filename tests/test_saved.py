@@ -63,7 +63,7 @@ def test_no_file_is_left_out() -> None:
     """A file that no test reads would protect nothing."""
     names = {path.relative_to(SAVED).parts[0] for path in SAVED.rglob("*") if path.is_file()} - {"__pycache__"}
     ours = {"make.py", "table.csv", "expected.json", "model.keras", "torch-module.pt", "torch-state.pt"}
-    assert names == ours | {"losses.pickle", *FITS, *(f"{name}.joblib" for name in ESTIMATORS)}
+    assert names == ours | {"losses.pickle", "calibrators.pickle", *FITS, *(f"{name}.joblib" for name in ESTIMATORS)}
     assert len(FITS) == 4
     assert len(ESTIMATORS) == 6
     assert sum(path.stat().st_size for path in SAVED.rglob("*") if "__pycache__" not in path.parts) < 300_000
@@ -138,6 +138,17 @@ def test_losses_in_a_pickle_and_as_configs() -> None:
         for name, results in MAKE.core_results(losses).items():
             for key, value in expected["results"][name].items():
                 same(results[key], value, 1e-12)
+
+
+def test_calibrators_in_a_pickle() -> None:
+    """Fitted before `parfocal.core` existed."""
+    calibrators = pickle.loads((SAVED / "calibrators.pickle").read_bytes())
+    binary, classes = calibrators["binary"], calibrators["classes"]
+    same([binary.temperature_, binary.bias_], [5.419455861845076, -0.23753319440921822], 1e-12)
+    same(binary.posterior([-1.0, 0.0, 2.0]), [0.32467519544686524, 0.4408943454432006, 0.6810449711291278], 1e-12)
+    same(classes.bias_, [0.15433391, 0.12039808, -0.27473198], 1e-7)
+    expected = [[0.3567217393810335, 0.36674402407452505, 0.2765342365444414]]
+    same(classes.posterior(np.asarray([[0.0, 1.0, 2.0]])), expected, 1e-12)
 
 
 def test_a_wrong_digit_turns_them_red(monkeypatch: pytest.MonkeyPatch) -> None:

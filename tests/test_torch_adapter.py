@@ -512,3 +512,23 @@ print(loss, loss(torch.zeros(1, 3), torch.tensor([2])).item())
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "All keys matched" in out
     assert f"{model['loss']} {model['loss'](torch.zeros(1, 3), torch.tensor([2])).item()}" in out
+
+
+def test_what_changes_before_the_backward_pass() -> None:
+    """Weights were copied; targets of a reduced loss were read in the forward pass; those of other losses must stay."""
+    logits = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    for weight in (torch.ones(3, dtype=torch.float64), torch.ones(3)):
+        loss = sigmoid_focal_loss(logits, target, weight=weight, reduction="none")
+        weight.zero_()
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert (gradient != 0).all()
+    for function, labels in ((SigmoidFocalLoss(), target.clone()), (SoftmaxFocalLoss(), torch.tensor([0]))):
+        scores = logits if labels.ndim and len(labels) == 3 else logits[None]
+        loss = function(scores, labels)
+        labels.zero_()
+        loss.backward()
+    loss = sigmoid_focal_loss(logits, target, reduction="none")
+    target.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.sum().backward()

@@ -35,7 +35,7 @@ def test_together(number): pass
 @pytest.mark.full
 def test_later(): raise ValueError
 """
-    result = run(tmp_path, "test_app.py", tests)
+    result = run(tmp_path, "test_app_classes.py", tests)
     assert result.returncode == 0, result.stdout
     assert len(set(re.findall(r"\[(gw\d)\].*PASSED.*test_together", result.stdout))) == 1, result.stdout
     assert "6 passed" in result.stdout

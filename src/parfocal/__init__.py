@@ -1,4 +1,4 @@
-"""Focal losses: one definition, exact numbers and gradients, and the way back to probabilities."""
+"""Focal losses: one definition, exact numbers and gradients, and recovered probabilities."""
 
 from parfocal import config, metrics
 from parfocal.backends.kernel import kernel_info, set_num_threads
@@ -9,6 +9,7 @@ from parfocal.functional import (
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
+from parfocal.loading import load_model
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -32,6 +33,7 @@ __all__ = [
     "class_weights",
     "config",
     "kernel_info",
+    "load_model",
     "metrics",
     "set_num_threads",
     "sparse_categorical_focal_crossentropy",

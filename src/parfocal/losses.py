@@ -75,7 +75,7 @@ class Loss:
         """The reduced loss, in `self.dtype`, and its derivatives up to `order`."""
         backend = backends.find(y_pred, y_true, sample_weight, differentiable=True)
         scores = backend.cast(backend.float_array("y_pred", y_pred), self.dtype)
-        losses = backend.for_summing(self.call(backend.companion("y_true", y_true, scores), scores))
+        losses = backend.for_summing(self.call(backend.array_like("y_true", y_true, scores), scores))
         batch = Batch(backend, False, None, None, losses, None, 1, None, None, losses.dtype)
         if sample_weight is not None:
             shape, lengths = backend.shape(losses), backend.lengths_without(losses, None)
@@ -148,7 +148,7 @@ class FocalLoss(Loss):
     def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
 
-        A focal score is no probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
+        A focal score is not a probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
         smoothing.  Binary: strictly increasing, so the ranking of the samples is kept.  Softmax: with one alpha and
         one gamma for all classes the order of the classes within a sample is kept; with lists, and between samples,
         it may change.  What the model believes wrongly, `parfocal.Calibrator` repairs with held-out labels.
@@ -222,7 +222,7 @@ class FocalLoss(Loss):
         backend = backends.find(y_pred, y_true, sample_weight, differentiable=own)
         batch = backend.batch(self.parameters, y_true, y_pred, sample_weight, dtype=self.dtype)
         if own:
-            losses = self.call(backend.companion("y_true", y_true, batch.scores), batch.scores)
+            losses = self.call(backend.array_like("y_true", y_true, batch.scores), batch.scores)
             return (backend.cast(self._reduced(batch, losses), self.dtype),)
         terms = batch.reduced(self.reduction, order)
         loss = backend.cast(terms[0], self.dtype)

@@ -52,8 +52,9 @@ def matrix_of(table: pl.DataFrame) -> np.ndarray:
 
 def make_fits(folder: Path, training: Path, table: Path) -> dict[str, Any]:
     """What `parfocal fit` leaves, without its picture, and what `parfocal predict` writes."""
-    from parfocal.app import fitting, main
-    from parfocal.app import training as boosting
+    from parfocal.app import main
+    from parfocal.app.study import study as fitting
+    from parfocal.app.study import training as boosting
 
     boosting.MOST_ROUNDS = ROUNDS
     choose = fitting.choose

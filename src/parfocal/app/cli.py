@@ -1,7 +1,8 @@
-"""The commands, their options, and how mistakes are told."""
+"""The commands, their options, and how errors are printed."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,15 +10,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
+from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.files import is_full
-from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, Roles, reading_of, seconds
+from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, reading_of, seconds
 
 LONGEST_LINE = 20_000  # characters of a message
 LARGEST_SEED = 2**31 - 1  # LightGBM's
@@ -26,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Output(Console):
-    """Standard output that may lose its reader: `parfocal fit ... | head` still writes the model."""
+    """Standard output whose reader may leave: `parfocal fit ... | head` still writes the model."""
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -34,7 +36,7 @@ class Output(Console):
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from parfocal.app.model import versions  # here, because --help need not wait for LightGBM
+        from parfocal.app.model.saved import versions  # here, because --help need not wait for LightGBM
 
         parfocal, *others = versions().items()
         print(f"parfocal {parfocal[1]} ({', '.join(' '.join(other) for other in others)})")
@@ -56,7 +58,7 @@ def info() -> None:
     """Say what computes the losses here: which kernel, on how many threads, and which libraries."""
     import platform
 
-    from parfocal.app.model import versions
+    from parfocal.app.model.saved import versions
     from parfocal.backends.kernel import kernel_info
 
     found = kernel_info()
@@ -71,8 +73,8 @@ def info() -> None:
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file.")],
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted: two classes or more.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="What to predict: two classes or more.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write the model to.")],
     positive: Annotated[
         str | None,
         typer.Option(metavar="VALUE", help="The class to find, against all others. [default: the rarer of two]"),
@@ -89,18 +91,19 @@ def fit(
             "rows together.",
         ),
     ] = None,
-    weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How much each row counts.")] = None,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="The weight of each row.")] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Train on the past, and test on what follows.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="When each row was: train on the past, test on what follows."),
     ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MARK", help="A text that says that a value is missing, beside NA, ? and others; repeatable."
+            metavar="MARK", help="A text that stands for a missing value, besides NA, ? and others; repeatable."
         ),
     ] = None,
     decimal: Annotated[
-        Decimal | None, typer.Option(help="How numbers are written, where a column can be read in two ways.")
+        Decimal | None, typer.Option(help="The decimal mark, where a column can be read with either.")
     ] = None,
     dates: Annotated[
         Dates | None, typer.Option(help="How 1/2/2013 is read. [default: as all values allow, else day-first]")
@@ -113,18 +116,19 @@ def fit(
         typer.Option(help="A weight of the positive class of two, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
     ] = None,
     engine: Annotated[
-        EngineName, typer.Option(help="Whose trees, catboost for two classes only; linear: linear models alone.")
+        EngineName,
+        typer.Option(help="Who grows the trees (catboost: two classes only), or linear models alone."),
     ] = EngineName.lightgbm,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Search for gamma, class weights and settings of the booster for so long (90s, 5m, 1h30m), after the "
-            "usual losses; not with --gamma or --alpha. Its result depends on the machine, whatever the seed.",
+            help="After the usual losses, search for gamma, class weights and settings of the booster for this long "
+            "(90s, 5m, 1h30m); not with --gamma or --alpha. The result depends on the speed of the machine.",
         ),
     ] = None,
     select: Annotated[
-        Metric, typer.Option(help="What the winner is chosen by; training stops by log loss in any case.")
+        Metric, typer.Option(help="The metric that chooses the winner; training always stops by log loss.")
     ] = Metric.log_loss,
     fast: Annotated[
         bool, typer.Option("--fast", help="Only cross-entropy, logistic regression and one focal loss, on three folds.")
@@ -133,21 +137,29 @@ def fit(
         bool,
         typer.Option(
             "--refit",
-            help="Train what was chosen on all rows at the end, those of the final test too. Its numbers stay those of "
-            "the model before: an estimate, and no test, of the model that is saved.",
+            help="At the end, train the winner on all rows, those of the final test too. The numbers stay those of the "
+            "model before: they estimate the saved model, and no longer test it.",
         ),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, but for a search.")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, except with --budget.")
     ] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that stands at --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model at --out.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print what was found as JSON on standard output, and the usual text on standard error.",
+        ),
+    ] = False,
 ) -> None:
-    """Compare cross-entropy, logistic regression and focal losses on a table, and train what is best.
+    """Compare cross-entropy, logistic regression and focal losses on a table, and train the best.
 
-    Probabilities are calibrated on the out-of-fold scores. Of losses within one standard error of the best the simplest
-    is saved.
+    Probabilities are calibrated on the out-of-fold scores. Of the losses within one standard error of the best, the
+    simplest is saved.
     """
     from parfocal.app import fitting  # here, because predict need not wait for matplotlib
+    from parfocal.app.tell import record
 
     options = Options(
         table=table,
@@ -164,7 +176,10 @@ def fit(
         seed=seed,
         force=force,
     )
-    fitting.fit(options, Output(highlight=False), Console(stderr=True))
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    found = fitting.fit(options, err_console if as_json else out_console, err_console)
+    if as_json:
+        print_json(out_console, record.of_fit(found))
 
 
 @app.command()
@@ -173,33 +188,51 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with the model's columns.")],
     out: Annotated[Path, typer.Option(metavar="SCORES", help="A .csv, .tsv or .parquet file to write.")],
     keep: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="A column to carry over; repeatable.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column to copy into the output; repeatable.")
     ] = None,
     decide: Annotated[
         str,
         typer.Option(
             metavar="RULE",
-            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; of more "
-            "than two classes, the most probable. balanced: probabilities are first divided by the classes' shares in "
-            "training, so that decision is a rare class more often; of two classes, that share is the threshold.",
+            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; with "
+            "more than two classes, the most probable one. balanced: probabilities are first divided by the classes' "
+            "shares in training, so that rare classes are found more often; with two classes, that "
+            "share is the threshold.",
         ),
     ] = "default",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that stands at --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print what was done as JSON on standard output, and the usual text on standard error.",
+        ),
+    ] = False,
 ) -> None:
     """Score a table of any size: the columns to keep, then `probability` and `decision`.
 
-    decision is true where the probability reaches a threshold. Of more than two classes each has a column,
-    `probability_<class>`, and decision is one of them; --decide says how.
+    decision is true where the probability reaches a threshold. With more than two classes each has a column,
+    `probability_<class>`, and decision is the name of one of them; --decide says how.
     """
     from parfocal.app import predicting
+    from parfocal.app.tell import record, scores
 
-    predicting.predict(folder, table, out, keep or (), decide, force, Output(highlight=False), Console(stderr=True))
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console)
+    scores.print_scores(err_console if as_json else out_console, found)
+    if as_json:
+        print_json(out_console, record.of_scores(found))
+
+
+def print_json(console: Console, found: dict[str, Any]) -> None:
+    """In ASCII, which every terminal and every file can hold."""
+    console.out(json.dumps(found, indent=2, allow_nan=False), highlight=False)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.  Whatever goes wrong is told in one line."""
+    """Run a command.  Whatever goes wrong is printed in one line."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that has no ± gets a question mark
+        if hasattr(stream, "reconfigure"):  # where a terminal lacks ± a question mark is printed
             stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -232,14 +265,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    line = escaped(" ".join(message.splitlines()))  # a column's name may hold a line break, or a book
+    line = escaped(" ".join(message.splitlines()))  # a column's name may hold a line break, or be very long
     print(f"parfocal: {line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + ' ...'}", file=sys.stderr)
     return status
 
 
 @contextmanager
 def termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM and a closing terminal unwind the stack, as Ctrl-C does, so that unfinished folders are removed."""
+    """SIGTERM and a closing terminal unwind the stack, as Ctrl-C does, so that unfinished folders are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

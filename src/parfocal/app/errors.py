@@ -1,4 +1,4 @@
-"""Mistakes that the caller can put right, each told in one line, and names as they can be shown."""
+"""Mistakes that the caller can put right, each in one line, and names as they can be printed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SHOWN = 8  # values or names listed in one line before "and N more"
 LONGEST_NAME = 48  # characters of a name that is shown; one with more is cut in the middle
 
 
-class BadInput(Exception):
-    """What was given, what is allowed, and how to fix it, in one line."""
+class BadInput(ValueError):
+    """Bad input: one line with what was given, what is allowed, and how to fix it."""
 
 
 def listed(names: Iterable[object], shown: int = SHOWN) -> str:
@@ -38,7 +38,7 @@ def listed(names: Iterable[object], shown: int = SHOWN) -> str:
 
 
 def escaped(text: str) -> str:
-    """Line breaks, tabs, escape sequences and whatever else would not be seen, as Python writes them: \\n, \\x1b."""
+    """The text with line breaks, escape sequences and other invisible characters as Python writes them: \\n, \\x1b."""
     return "".join(map(visible, text))
 
 
@@ -47,7 +47,7 @@ def visible(letter: str) -> str:
 
 
 def shown(name: str) -> str:
-    """The name of a class or a column for the eye: one line, of bounded length.  Data keep the true name."""
+    """The name of a class or a column for printing: one line of bounded length.  Files keep the true name."""
     text = trimmed(name, LONGEST_NAME)
     return text if text.strip() == text != "" else quoted(name)
 
@@ -59,7 +59,7 @@ def quoted(name: str) -> str:
 
 
 def trimmed(name: str, longest: int, written: Callable[[str], str] = visible) -> str:
-    """The name with every character as it is to be written, and without its middle if that is too long."""
+    """The name with every character as `written` has it; the middle is left out if it is too long."""
     if len(name) <= longest:
         whole = "".join(map(written, name))
         if len(whole) <= longest:
@@ -84,7 +84,7 @@ def brief(value: object, most: int = 60) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint for a name that is not among `names`: one that looks like it, or what there is."""
+    """A hint for a name that is not among `names`: a similar one, or all of them."""
     lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1)
     return f"did you mean {quoted(lower[close[0]])}?" if close else f"it has {listed(map(shown, names))}"

@@ -1,7 +1,7 @@
-"""Writing all or nothing: what is not complete is never seen under its final name, and nothing of the user's is lost.
+"""Outputs are written whole or not at all, and nothing of the user's is lost.
 
-That `--out` is free is looked at twice: before the work, to spare it, and at the end, when the system itself decides.
-Whatever appeared there in the meantime stays, and what was written gets a name beside it.
+Whether `--out` is free is checked twice: before the work, to save it, and at the end, where the system itself decides.
+Whatever appeared there in the meantime stays, and the output gets a name beside it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Replaceable = Callable[[Path], bool]
 
 TRIES = 5  # of --force, against others who write there at the same moment
 NAMES = 1000  # tried beside --out
-# What a file system says that has no hard links.
+# The errors of file systems without hard links.
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# As libraries tell it that keep the number to themselves: POSIX's words, a quota's, and Windows's.
+# Libraries that hide the number print these: POSIX's words, a quota's, and Windows's.
 FULL_WORDS = ("no space left on device", "disk quota exceeded", "not enough space on the disk", "disk is full")
 
 
@@ -51,13 +51,13 @@ def exists(path: Path) -> bool:
 
 @contextmanager
 def staged(path: Path, force: bool, replaceable: Replaceable) -> Iterator[Path]:
-    """A place to write a file or folder, which takes its final name, `path`, only if the block ends well.
+    """A place to write a file or folder.  It gets its final name, `path`, only if the block ends well.
 
-    It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What may be
-    replaced is kept until the new one stands there.
+    It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What is
+    replaced is kept until the new one is in place.
     """
     given, path = path, path.absolute()
-    with told_if_full(given):
+    with full_disk_as_bad_input(given):
         staging = owners.Staging(path)
         new, old = staging.folder / path.name, staging.folder / owners.REPLACED
         try:
@@ -86,14 +86,14 @@ def staged(path: Path, force: bool, replaceable: Replaceable) -> Iterator[Path]:
 
 
 def place(new: Path, path: Path) -> bool:
-    """Give `new` the name `path` if nothing has it.  The system decides: nothing can come in between."""
+    """Give `new` the name `path` if it is free.  The system decides, so nothing can come in between."""
     try:
         if os.name == "nt":
-            os.rename(new, path)  # which replaces nothing there
+            os.rename(new, path)  # on Windows it never replaces anything
         elif new.is_dir():
             try:
-                os.mkdir(path)  # fails if anything has the name, and else keeps it for us
-                os.rename(new, path)  # onto an empty folder alone: it fails if something was put there
+                os.mkdir(path)  # fails if the name is taken, and otherwise reserves it
+                os.rename(new, path)  # replaces an empty folder only: it fails if something was put there
             except FileExistsError:
                 return False
             except BaseException:
@@ -120,15 +120,15 @@ def place_file(new: Path, path: Path) -> None:
 
 
 def keep_name(path: Path) -> None:
-    """For a file system without hard links: an empty file of ours, which fails if anything has the name."""
+    """Without hard links: an empty file reserves the name, or fails if it is taken."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
 
 def replace(new: Path, path: Path, old: Path, replaceable: Replaceable) -> bool:
-    """Put `new` in the place of what may be replaced."""
+    """Put `new` in the place of what is there, if that is `replaceable`."""
     try:
         if not new.is_dir():
-            os.replace(new, path)  # in one step; the system refuses if it has become a folder
+            os.replace(new, path)  # one step; the system refuses if it has become a folder
             return True
         os.rename(path, old)  # a rename can't replace a folder that holds files
     except IsADirectoryError:
@@ -137,21 +137,21 @@ def replace(new: Path, path: Path, old: Path, replaceable: Replaceable) -> bool:
         if not exists(new):
             raise
         return place(new, path)
-    # Where it lies now nobody adds to it, so what this finds is what will be removed.
+    # Nobody adds to it where it is now, so what is checked is what will be removed.
     return may_go(old, replaceable) and place(new, path)
 
 
 def may_go(old: Path, replaceable: Replaceable) -> bool:
-    return old.is_symlink() or replaceable(old)  # what a link leads to stays
+    return old.is_symlink() or replaceable(old)  # the target of a link stays
 
 
 def settle(old: Path, path: Path, replaceable: Replaceable) -> None:
-    """What was moved away goes if it may and another stands in its place; else it stands again, there or beside."""
+    """Remove what was moved away if it may go and its successor is in place; otherwise put it back, there or beside."""
     if not exists(old):
         return
     if path.is_dir() and not path.is_symlink():
         with suppress(OSError):
-            os.rmdir(path)  # an empty one that only keeps the name
+            os.rmdir(path)  # an empty one that only reserves the name
     if exists(path) and may_go(old, replaceable):
         owners.delete(old)
     elif not (place_link(old, path) if old.is_symlink() else place(old, path)):
@@ -159,7 +159,7 @@ def settle(old: Path, path: Path, replaceable: Replaceable) -> None:
 
 
 def settle_left(old: Path, path: Path, replaceable: Replaceable) -> bool:
-    """The same for what a killed process had moved away; whether nothing is lost with what is left."""
+    """The same for what a killed process had moved away.  Returns whether the rest may be removed."""
     if exists(path) and not may_go(old, replaceable):
         return False
     settle(old, path, replaceable)
@@ -189,14 +189,14 @@ def place_beside(new: Path, path: Path) -> Path:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full; polars and the boosters have words for it, and no number."""
+    """Whether an error says that the disk is full; polars and the boosters say so in words, without a number."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True
     return any(words in str(error).lower() for words in FULL_WORDS)
 
 
 @contextmanager
-def told_if_full(path: Path) -> Iterator[None]:
+def full_disk_as_bad_input(path: Path) -> Iterator[None]:
     try:
         yield
     except BadInput:

@@ -1,4 +1,4 @@
-"""What the command line can ask of a fit."""
+"""What `parfocal fit` can be asked for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from parfocal.app.columns import AS_IT_IS, Reading
+from parfocal.app.data.columns import AS_IT_IS, Reading
+from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput
 
-LARGEST_GAMMA = 50.0  # beyond, the curvature of all but the worst samples underflows, and nothing is learnt
+LARGEST_GAMMA = 50.0  # beyond it the curvature underflows for all but the worst samples, and nothing is learnt
 
 
 class Metric(StrEnum):
-    """What the winner may be chosen by."""
+    """The metric that chooses the winner."""
 
     average_precision = "average_precision"
     log_loss = "log_loss"
@@ -23,12 +24,12 @@ class Metric(StrEnum):
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if more is better, -1 if less is."""
         return 1 if self is Metric.average_precision else -1
 
 
 class EngineName(StrEnum):
-    """Whose trees, or linear models alone."""
+    """The library that grows the trees, or linear models alone."""
 
     lightgbm = "lightgbm"
     xgboost = "xgboost"
@@ -44,7 +45,7 @@ class Dates(StrEnum):
 
 
 class Decimal(StrEnum):
-    """What stands before the fraction of a number."""
+    """The decimal mark."""
 
     point = "point"
     comma = "comma"
@@ -56,20 +57,8 @@ def reading_of(missing: Sequence[str], decimal: Decimal | None, dates: Dates | N
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What the options say about columns."""
-
-    target: str
-    positive: str | None = None
-    drop: tuple[str, ...] = ()
-    weight: str | None = None
-    time: str | None = None
-    other: int | None = None  # classes with fewer rows are joined
-
-
-@dataclass(frozen=True)
 class Options:
-    """Without gammas and alphas the usual ones are tried, or, with a budget in seconds, searched for."""
+    """Without gammas and alphas the usual ones are tried; with a budget, in seconds, they are searched for."""
 
     table: Path
     out: Path
@@ -86,7 +75,7 @@ class Options:
     force: bool = False
 
     def check(self) -> None:
-        """What can be said before the table is read."""
+        """Raise what is wrong whatever the table holds."""
         for gamma in self.gammas:
             if not 0 <= gamma <= LARGEST_GAMMA:
                 raise BadInput(

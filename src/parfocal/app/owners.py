@@ -1,16 +1,16 @@
-"""Unfinished folders that a killed process left behind, and how they are told from those of a live one.
+"""Unfinished folders: how those of a killed process are distinguished from those of a live one, and removed.
 
 A process that writes holds a lock on the file `owner` in its hidden folder, from before that file has its name until
 everything else is gone.  The system frees the lock when the process ends, however it ends.  So a folder whose lock can
-be had belongs to nobody, but only where a lock is seen by all who could hold it:
+be had belongs to no process, provided that every process which could hold it would be seen:
 
-    written since this system started (the same kernel, so containers too)    the lock says it
-    by this host before it was started again                                  the lock, after a day without a change
-    by another host, which may share the disk and not the locks               it stays, whatever the lock says
+    written since this system started (one kernel, so containers too)         the lock decides
+    by this host before its last start                                        the lock decides, after a day unchanged
+    by another host, which may share the disk but not the locks               it stays
     where files can't be locked (Windows, some network disks)                 it stays
 
-And nothing is removed that parfocal did not write: a folder of another user, without `owner`, or with a file in it that
-parfocal does not make is left as it is.
+Only what parfocal wrote is removed: a folder of another user, one without `owner`, and one with any other file in it
+stay as they are.
 """
 
 from __future__ import annotations
@@ -36,27 +36,18 @@ MARK, REPLACED, ENDING = "owner", "replaced", ".unfinished"
 NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.unfinished")
 PART = re.compile(r"part-\d+\.parquet")
 LONGEST_MARK = 10_000  # bytes
-QUIET = 24 * 3600.0  # seconds without a change, after which a folder from before the last start is nobody's
-
-
-def this_system() -> dict[str, str]:
-    """The host's name, and what Linux calls this run of its kernel ("" elsewhere)."""
-    try:
-        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        started = ""
-    return {"host": socket.gethostname(), "started": started}
+QUIET = 24 * 3600.0  # seconds without a change, after which a folder from before the last start has no owner
 
 
 class Staging:
-    """A hidden folder beside `path`, which is ours until `remove`."""
+    """A hidden folder beside `path`, owned by this process until `remove`."""
 
     def __init__(self, path: Path) -> None:
         prefix = f".{path.name[:32]}."
         self.folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=ENDING, dir=path.parent))
         self.mark: IO[bytes] | None = None
         try:
-            # Locked before it has its name: whoever finds `owner` finds it locked.
+            # Locked before it gets its name, so that whoever finds `owner` finds it locked.
             self.mark = (self.folder / f"{MARK}.new").open("w+b")
             locked = lock(self.mark)
             said = {"parfocal": "unfinished", "name": path.name, "locked": locked, **this_system()}
@@ -72,18 +63,18 @@ class Staging:
 
 
 def lock(mark: IO[bytes]) -> bool:
-    """Whether the lock could be had; it is held until the file is closed, or the process ends."""
+    """Whether the lock was free; it is held until the file is closed, or the process ends."""
     if fcntl is None:
         return False
     try:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody has it, or this file system knows no locks
+    except OSError:  # another process holds it, or this file system has no locks
         return False
     return True
 
 
 def remove(folder: Path, mark: IO[bytes] | None) -> None:
-    """`owner` goes last, so that what a second kill leaves is still known for what it is."""
+    """`owner` goes last, so that what a second kill leaves can still be recognised."""
     with suppress(OSError):
         for entry in list(folder.iterdir()):
             if entry.name != MARK:
@@ -105,8 +96,8 @@ def delete(path: Path) -> None:
 def sweep(parent: Path, settle: Callable[[Path, Path], bool]) -> None:
     """Remove what killed processes left in `parent`.
 
-    One that was killed while it replaced a model may hold the old one.  `settle(old, path)` restores that if nothing
-    stands in its place, and says whether the rest may go.
+    A process that was killed while it replaced a model may have left the old one here.  `settle(old, path)` puts it
+    back if its place is free, and returns whether the rest may be removed.
     """
     with suppress(OSError):
         for entry in list(os.scandir(parent)):
@@ -120,7 +111,7 @@ def sweep_one(folder: Path, settle: Callable[[Path, Path], bool]) -> None:
         return
     inside = {path.name for path in folder.iterdir()}
     if inside <= {f"{MARK}.new"}:
-        # Killed before it had a mark, or about to get one: a day is long enough to tell.
+        # Killed before it had a mark, or about to get one: after a day it is the former.
         if time.time() - folder.stat().st_mtime > QUIET:
             remove(folder, None)
         return
@@ -154,7 +145,7 @@ def read_mark(mark: IO[bytes]) -> dict[str, Any]:
 
 
 def lock_is_enough(said: dict[str, Any], folder: Path, inside: set[str]) -> bool:
-    """Whether a process that could still write there would have kept us from the lock; see the table above."""
+    """Whether any process that could still write there would hold the lock; see the table above."""
     here = this_system()
     if said.get("started") and said["started"] == here["started"]:
         return True
@@ -162,3 +153,12 @@ def lock_is_enough(said: dict[str, Any], folder: Path, inside: set[str]) -> bool
         return False
     latest = max(path.lstat().st_mtime for path in (folder, *(folder / name for name in inside)))
     return time.time() - latest > QUIET
+
+
+def this_system() -> dict[str, str]:
+    """The host's name, and what Linux calls this run of its kernel ("" elsewhere)."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        started = ""
+    return {"host": socket.gethostname(), "started": started}

@@ -15,7 +15,7 @@ import numpy as np
 
 from parfocal.backends.base import Backend
 from parfocal.core.formula import Array
-from parfocal.core.laws import Law
+from parfocal.core.laws import IN_GAMMA, Law
 
 
 class Namespace:
@@ -54,24 +54,43 @@ def unfused(*arrays: Array) -> tuple[Array, ...]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def loss(law: Law, scores: Array, *constants: Array) -> Array:
-    return law.terms(NAMESPACE, scores, 0, *constants)[0]
+    return law.term(NAMESPACE, 0, scores, *constants)
 
 
 @loss.defjvp
 def loss_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     slope = gradient(law, *(primals if law.by_row else unfused(*primals)))
-    return loss(law, *primals), law.along(NAMESPACE, slope, tangents[0])
+    change = law.along(NAMESPACE, slope, tangents[0])
+    if law.trained:
+        of_gamma = in_gamma(law, *primals) * tangents[-1]
+        change = change + (of_gamma if of_gamma.shape == change.shape else of_gamma.sum(axis=-1, keepdims=True))
+    return loss(law, *primals), change
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def gradient(law: Law, scores: Array, *constants: Array) -> Array:
-    return law.terms(NAMESPACE, scores, 1, *constants)[1]
+    return law.term(NAMESPACE, 1, scores, *constants)
 
 
 @gradient.defjvp
 def gradient_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     scores, *constants = primals
-    return gradient(law, *primals), law.product(NAMESPACE, scores, tangents[0], *constants)
+    change = law.product(NAMESPACE, scores, tangents[0], *constants)
+    if law.trained:
+        change = change + law.gamma_back(NAMESPACE, scores, tangents[-1], *constants)
+    return gradient(law, *primals), change
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def in_gamma(law: Law, scores: Array, *constants: Array) -> Array:
+    return law.term(NAMESPACE, IN_GAMMA, scores, *constants)
+
+
+@in_gamma.defjvp
+def in_gamma_rule(law: Law, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    scores, *constants = primals
+    first, second = law.in_gamma(NAMESPACE, scores, *constants)
+    return first, law.gamma_along(NAMESPACE, scores, tangents[0], *constants) + second * tangents[-1]
 
 
 class Jax(Backend):

@@ -34,6 +34,8 @@ NAMESPACE = SimpleNamespace(**vars(np), widened=functools.partial(np.asarray, dt
 
 
 class NumPy(Backend):
+    """Arrays and lists in the processor's memory, with labels and probabilities that are checked."""
+
     def batch(
         self,
         parameters: Binary | Categorical,
@@ -67,13 +69,16 @@ class NumPy(Backend):
             labels = labels.reshape(shape)
         if host.by_element:
             return Batch(self, True, parameters, labels, scores, None, 1, None, None, scores.dtype, host)
-        axis = parameters.axis + (len(shape) if parameters.axis < 0 else 0)
-        if not 0 <= axis < len(shape):
-            axis = validation.axis_in_range(parameters.axis, len(shape), host.binary, host.scores)
+        axis, axes = parameters.axis, len(shape)
+        if axis < 0:
+            axis += axes
+        if not 0 <= axis < axes:
+            axis = validation.axis_in_range(parameters.axis, axes, host.binary, host.scores)
         elements = shape[axis] or 1
         # What `Batch(...)` calls, in a third of the time.
         return new_tuple(
-            Batch, (self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host, None)
+            Batch,
+            (self, True, parameters, labels, scores, axis, elements, None, None, scores.dtype, host, None, None, None),
         )
 
     def softmax_batch(self, parameters: Categorical, labels: Any, scores: np.ndarray, host: Host) -> Batch:
@@ -108,7 +113,8 @@ class NumPy(Backend):
             compute = kernel.binary if batch.binary else kernel.softmax
             return compute(batch, order, divisor, summed, dtype, boosting)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
-            return super().computed(batch, order, divisor, summed, dtype, boosting)
+            first, *slopes = super().computed(batch, order, divisor, summed, dtype, boosting)
+        return (first if summed else np.asarray(first), *slopes)
 
     def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, np.ndarray, tuple[np.ndarray, ...]]:
         parameters = batch.parameters
@@ -156,7 +162,7 @@ class NumPy(Backend):
         return labels
 
     def all_terms(
-        self, law: Law, order: int, scores: np.ndarray, constants: tuple[np.ndarray, ...]
+        self, law: Law, scores: np.ndarray, constants: tuple[np.ndarray, ...], order: int
     ) -> list[np.ndarray]:
         """On pieces of the leading axis that stay in cache."""
         loss_shape = (*scores.shape[:-1], 1) if law.by_row else scores.shape
@@ -183,8 +189,12 @@ class NumPy(Backend):
     def from_numpy(self, array: np.ndarray, like: np.ndarray) -> np.ndarray:
         return array
 
-    def companion(self, name: str, values: Any, like: Any) -> np.ndarray:
+    def array_like(self, name: str, values: Any, like: Any) -> np.ndarray:
         return as_array(name, values)
+
+    def weights(self, values: Any, like: Any, host: Host = KERAS) -> np.ndarray:
+        """A copy: a backward pass may read it after the caller has changed the original."""
+        return np.array(as_array(host.weight, values), dtype=np.float64)
 
     def kind(self, array: np.ndarray) -> str:
         return array.dtype.kind if array.dtype.kind in "biuf" else "f"  # bfloat16, of ml_dtypes
@@ -201,7 +211,7 @@ class NumPy(Backend):
         """An array or a number in another dtype, or the array itself; what is too large becomes infinite."""
         if isinstance(dtype, str):
             dtype = dtype_named(dtype)
-        if isinstance(values, float) and -6e4 < values < 6e4:
+        if type(values) is float and -6e4 < values < 6e4:
             return dtype.type(values)
         if not isinstance(values, np.ndarray):
             values = np.asarray(values)
@@ -259,7 +269,7 @@ class NumPy(Backend):
 
 
 new_tuple = tuple.__new__
-FLOAT64 = np.dtype(np.float64)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NUMPY = NumPy(NAMESPACE)
 
 

@@ -20,127 +20,21 @@ from torch.autograd import forward_ad
 
 from parfocal.backends import kernel
 from parfocal.backends.base import HARMLESS, Backend
-from parfocal.backends.numpy import FLOAT64, NAMESPACE, NumPy
+from parfocal.backends.numpy import FLOAT32, FLOAT64, NAMESPACE, NumPy, new_tuple
+from parfocal.backends.torch_terms import CompiledTerm, Namespace, Term
 from parfocal.core import parameters
 from parfocal.core.batch import Batch
 from parfocal.core.laws import Law
 from parfocal.core.parameters import Binary, Categorical
 from parfocal.core.validation import KERAS, Host
 
-# -- torch operations under the array API's names
-
-
-class Namespace:
-    """The array API's names for torch's functions, on one device."""
-
-    abs, exp, log, log1p, isfinite, where = torch.abs, torch.exp, torch.log, torch.log1p, torch.isfinite, torch.where
-    clip, zeros_like, ones_like, full_like = torch.clamp, torch.zeros_like, torch.ones_like, torch.full_like
-    broadcast_to, moveaxis, reshape = torch.broadcast_to, torch.moveaxis, torch.reshape
-    int32, int64, float16, bfloat16 = torch.int32, torch.int64, torch.float16, torch.bfloat16
-    float32, float64 = torch.float32, torch.float64
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    @staticmethod
-    def materialised(values: Tensor) -> Tensor:
-        """Inductor 2.13 inlines an expression at every use unless it is a buffer; three chained two_sums took minutes
-        to compile.  A strided view forces a buffer and is still fused."""
-        return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
-
-    @staticmethod
-    def binary_exponent(values: Tensor) -> tuple[Tensor, Tensor]:
-        """In one operation: what uses a value twice, ten times in a row, torch.compile writes out 2^10 times."""
-        fraction, exponent = torch.frexp(values)
-        return fraction, exponent.to(values.dtype)
-
-    def arange(self, length: int) -> Tensor:
-        return torch.arange(length, device=self.device)
-
-    @staticmethod
-    def astype(values: Tensor, dtype: torch.dtype) -> Tensor:
-        return values.to(dtype)
-
-    @staticmethod
-    def sum(values: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return values.sum() if axis is None else values.sum(dim=axis, keepdim=keepdims)
-
-    @staticmethod
-    def max(values: Tensor, axis: int, keepdims: bool) -> Tensor:
-        return values.amax(dim=axis, keepdim=keepdims)
-
-    @staticmethod
-    def any(values: Tensor, axis: int, keepdims: bool) -> Tensor:
-        return values.any(dim=axis, keepdim=keepdims)
-
-    @staticmethod
-    def expand_dims(values: Tensor, axis: int) -> Tensor:
-        return values.unsqueeze(axis)
-
-    @staticmethod
-    def squeeze(values: Tensor, axis: int) -> Tensor:
-        return values.squeeze(axis)
-
-
-class Term(torch.autograd.Function):
-    """A term of a law: its derivative is the next term, and the derivative of that one the law's product."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(law: Law, order: int, scores: Tensor, *constants: Tensor) -> Tensor:
-        return law.terms(Namespace(scores.device), scores, order, *constants)[order]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.law, ctx.order, *arrays = inputs
-        ctx.save_for_backward(*arrays)
-        ctx.save_for_forward(*arrays)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return backward_of(Term, ctx, upstream[0])
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        scores, *constants = ctx.saved_tensors
-        vector, xp = tangents[2], Namespace(scores.device)
-        if ctx.order == 0:
-            return ctx.law.along(xp, Term.apply(ctx.law, 1, scores, *constants), vector)
-        return ctx.law.product(xp, scores, vector, *constants)
-
-
-class CompiledTerm(torch.autograd.Function):
-    """torch.compile 2.13 supports neither `jvp` nor variadic inputs in backward, so this variant takes exactly four
-    constants, padded with None."""
-
-    @staticmethod
-    def forward(ctx: Any, law: Law, order: int, scores: Tensor, a: Any, b: Any, c: Any, d: Any) -> Tensor:
-        ctx.law, ctx.order = law, order
-        ctx.save_for_backward(scores, a, b, c, d)
-        return Term.forward(law, order, scores, *without_none(a, b, c, d))
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return backward_of(CompiledTerm, ctx, upstream[0])
-
-
-def without_none(*constants: Tensor | None) -> list[Tensor]:
-    return [constant for constant in constants if constant is not None]
-
-
-def backward_of(function: Any, ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward pass of a term: its derivative with respect to the scores, times the upstream gradient."""
-    scores, *constants = ctx.saved_tensors
-    if ctx.order == 0:
-        gradient = upstream * function.apply(ctx.law, 1, scores, *constants)
-    else:
-        gradient = ctx.law.product(Namespace(scores.device), scores, upstream, *without_none(*constants))
-    return None, None, gradient, *(None for _ in constants)
-
 
 class TorchOperations(Backend):
     """Torch operations, wherever the tensors lie."""
+
+    def __init__(self, xp: Namespace, host: Host = KERAS) -> None:
+        super().__init__(xp)
+        self.host = host
 
     def from_numpy(self, array: np.ndarray, like: Tensor) -> Tensor:
         """A copy, in an order that torch reads; a copy from pageable memory keeps no device waiting."""
@@ -163,13 +57,13 @@ class TorchOperations(Backend):
         traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state()
         return value.to(like.dtype) if traced and isinstance(value, Tensor) else value
 
-    def companion(self, name: str, values: Any, like: Tensor) -> Tensor:
+    def array_like(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
             raise ValueError(
-                f"{name} is on the device {values.device}, and the scores are on {like.device}; bring both to one, "
-                f"{name}.to({str(like.device)!r})"
+                f"{name} is on the device {values.device} and {self.host.scores} on {like.device}; bring both to one, "
+                f"{name}.to({self.host.scores}.device)"
             )
-        return super().companion(name, values, like)
+        return super().array_like(name, values, like)
 
     def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:
@@ -178,9 +72,9 @@ class TorchOperations(Backend):
             return CompiledTerm.apply(law, order, scores, *constants, *[None] * (4 - len(constants)))
         return Term.apply(law, order, scores, *constants)
 
-    def all_terms(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> list[Tensor]:
+    def all_terms(self, law: Law, scores: Tensor, constants: tuple[Tensor, ...], order: int) -> list[Tensor]:
         if order == 0:
-            return super().all_terms(law, order, scores, constants)
+            return super().all_terms(law, scores, constants, order)
         return list(law.terms(self.xp, scores.detach(), order, *constants))
 
     def count_true(self, mask: Tensor) -> Tensor:
@@ -205,7 +99,8 @@ class KernelLoss(torch.autograd.Function):
             ctx.save_for_backward(scores, labels)
         else:
             ctx.save_for_backward(scores)
-            batch = batch._replace(labels=batch.labels.copy())
+            if labels is not None:
+                batch = batch._replace(labels=batch.labels.copy())
         ctx.batch, ctx.divisor, ctx.summed, ctx.gradient = batch, divisor, summed, None
         if not summed:
             return as_tensor(batch.backend.in_numpy(batch, 0)[0], scores)
@@ -215,12 +110,14 @@ class KernelLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        batch, scores = ctx.batch, ctx.saved_tensors[0]
+        batch = ctx.batch  # saved tensors are looked at only if they are read: targets may be used again
         if torch.is_grad_enabled() or not has_memory(upstream[0]):  # it is going to be differentiated, or is batched
+            scores = ctx.saved_tensors[0]
             gradient = differentiable_gradient(batch, scores, upstream[0], ctx.divisor, ctx.summed)
             return gradient, None, None, None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # unreduced, or a second backward pass
+            _ = ctx.saved_tensors  # an error, if they were changed
             cotangent = None if ctx.summed else upstream[0]
             gradient = torch.from_numpy(batch.backend.in_numpy(batch, 1, ctx.divisor, True, cotangent)[1])
         if ctx.summed and (factor := upstream[0].item()) != 1.0:
@@ -231,9 +128,10 @@ class KernelLoss(torch.autograd.Function):
 # Function.apply first looks for functorch, and `backend` has done that.
 apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 
-NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: np.dtype("float32"), torch.float64: FLOAT64}
+NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: FLOAT32, torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own
 PLAIN = (Tensor, torch.nn.Parameter)
+DTYPE, SOURCE = Batch._fields.index("dtype"), Batch._fields.index("source")
 
 
 def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divisor: float, summed: bool) -> Tensor:
@@ -255,9 +153,9 @@ def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divi
 
 def as_tensor(value: Any, scores: Tensor) -> Tensor:
     """Losses, or their sum, of the kernel."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
-    return torch.scalar_tensor(value, dtype=torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    if not isinstance(value, np.ndarray):  # half the time of torch.scalar_tensor
+        value = np.asarray(value, FLOAT64 if scores.dtype == torch.float64 else FLOAT32)
+    return torch.from_numpy(value)
 
 
 def in_memory(values: Any) -> Any:
@@ -290,11 +188,13 @@ class TorchKernel(NumPy):
             rounded = OPERATIONS.rounded(scores, dtype, parameters.from_logits)
             scores = rounded.to(WIDE.get(rounded.dtype, rounded.dtype))
         weight = None if weight is None else in_memory(weight)
-        valid = None if valid is None else in_memory(valid)
+        valid = None if valid is None else in_memory(valid).copy()
         made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
         if made.scores.ndim != scores.ndim:
             scores = scores.reshape(made.scores.shape)
-        return made._replace(dtype=derivatives, source=(scores, labels))
+        # made._replace(dtype=..., source=...), in a third of the time
+        source = scores, labels if valid is None else None  # with `valid` the labels are a copy
+        return new_tuple(Batch, (*made[:DTYPE], derivatives, *made[DTYPE + 1 : SOURCE], source))
 
     def computed(
         self, batch: Batch, order: int, divisor: float, summed: bool, dtype: Any, boosting: bool
@@ -358,7 +258,7 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
     if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
-    return TorchOperations(Namespace(scores.device))
+    return TorchOperations(Namespace(scores.device), host)
 
 
 def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:

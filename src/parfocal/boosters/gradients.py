@@ -19,7 +19,13 @@ from parfocal.losses import BinaryFocalCrossentropy, SparseCategoricalFocalCross
 BoostingLoss = BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy
 Pair = tuple[np.ndarray, np.ndarray]
 
-BOOSTERS = Host("margins", "labels", by_element=True)
+BOOSTERS = Host(
+    scores="margins",
+    labels="labels",
+    binary="BinaryFocalCrossentropy",
+    sparse="SparseCategoricalFocalCrossentropy",
+    by_element=True,
+)
 
 CURVATURES = ("positive", "exact", "absolute", "cross_entropy")
 

@@ -38,6 +38,8 @@ class Batch(NamedTuple):
     valid: Array | None  # which losses, or elements, count; None: all
     dtype: Any  # of the derivatives: that of the caller's scores
     host: Host = KERAS
+    gamma: Array | None = None  # in place of the parameters': one that is trained
+    alpha: Array | None = None
     source: Any = None  # the caller's scores and labels, where a library watches or differentiates them
 
     def reduced(self, reduction: str | None, order: int = 0) -> tuple[Array, ...]:
@@ -58,18 +60,19 @@ class Batch(NamedTuple):
             return losses
         return backend.xp.sum(losses) / backend.number(self.divisor(reduction), losses)
 
-    def total_weight(self, weighted: bool = True) -> Any:
-        """The sum of the weights of the losses that count; without weights, or not `weighted`, their number."""
-        xp, weight = self.backend.xp, self.weight
-        if weight is None or not weighted:
-            all_losses = self.backend.count_without(self.scores, self.axis) if self.valid is None else 0
-            return all_losses if self.valid is None else self.backend.count_true(self.valid)
+    def total_weight(self, with_weights: bool = True) -> Any:
+        """The sum of the weights of the losses that count; without weights their number."""
+        backend, weight = self.backend, self.weight
+        if weight is None or not with_weights:
+            if self.valid is None:
+                return backend.count_without(self.scores, self.axis)
+            return backend.count_true(self.valid)
         if self.valid is not None:
-            weight = xp.where(self.valid, weight, xp.zeros_like(weight))
+            weight = backend.xp.where(self.valid, weight, backend.xp.zeros_like(weight))
         # A loss whose elements have weights of their own has their mean.
-        by_element = self.binary and self.axis is not None and self.backend.shape(weight)[self.axis] != 1
-        total = xp.sum(weight)
-        return total / self.backend.number(self.elements, total) if by_element else total
+        by_element = self.binary and self.axis is not None and backend.shape(weight)[self.axis] != 1
+        total = backend.xp.sum(weight)
+        return total / backend.number(self.elements, total) if by_element else total
 
     def divisor(self, reduction: str | None) -> Any:
         """What the summed loss is divided by: 1 in place of 0, as there is nothing to average."""
@@ -78,10 +81,10 @@ class Batch(NamedTuple):
             return 1.0
         if reduction == "mean_over_positives":  # the sum over all elements is `elements` times that of the losses
             return backend.positives(self.labels, self.scores) / self.elements
-        weighted = self.weight is not None and reduction == "mean_with_sample_weight"
-        if self.valid is None and not weighted:
+        with_weights = self.weight is not None and reduction == "mean_with_sample_weight"
+        if self.valid is None and not with_weights:
             return backend.count_or_one(self.scores, self.axis)
-        return backend.or_one(self.total_weight(weighted))
+        return backend.or_one(self.total_weight(with_weights))
 
 
 def weight_per_loss(

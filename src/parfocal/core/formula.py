@@ -31,6 +31,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from parfocal.core.pairs import log_pair, split, two_sum
+
 Array = Any
 Namespace = Any
 Gamma = Any  # a Python float, an array, Exponents, or a Schedule
@@ -39,80 +41,8 @@ Gamma = Any  # a Python float, an array, Exponents, or a Schedule
 # avoids 0 * inf and inf - inf in the products below.
 FAR = 1000.0
 
-# log 2 as a pair whose high part has 9 bits, so that small multiples of it are exact.
-LOG_2_HIGH, LOG_2_LOW = 0.693359375, -2.121944400546905827679e-4
-SHIFTS = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
-ROOT_OF_HALF = 0.5**0.5
-
 # For these gammas q^g is computed by multiplication: 2.1 ns instead of 13 (float32, loss and slope, XLA).
 SMALL = (0.0, 1.0, 2.0, 3.0)
-
-
-# -- numbers that carry what rounding lost
-
-
-def two_sum(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
-    """The rounded sum and what rounding lost (Knuth 1969); the pair is exact."""
-    total = materialised(xp, a + b)
-    b_kept = total - a
-    return total, materialised(xp, (a - (total - b_kept)) + (b - b_kept))
-
-
-def materialised(xp: Namespace, value: Array) -> Array:
-    """The same value, which a compiler should store and not compute again at each use."""
-    return xp.materialised(value) if hasattr(xp, "materialised") else value
-
-
-def logit_difference(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
-    """`a - b` and what rounding lost.  Equal infinities differ by 0, and an infinite difference has lost nothing."""
-    high, low = two_sum(xp, a, -b)
-    high = xp.where((a == b) & ~xp.isfinite(a), xp.zeros_like(high), high)
-    return high, xp.where(xp.isfinite(high) & xp.isfinite(low), low, xp.zeros_like(low))
-
-
-def split(a: Array, bits: int) -> tuple[Array, Array]:
-    """`a` as a high and a low half, with `bits` bits cut off the high one (Veltkamp 1968); the pair is exact."""
-    shifted = a * (2.0**bits + 1.0)
-    high = shifted - (shifted - a)
-    return high, a - high
-
-
-def binary_exponent(xp: Namespace, a: Array, lowest: int | None = None) -> tuple[Array, Array]:
-    """(b, k) with a = 2^k b and b in [1/2, 1], for a in [2^lowest, 1].  A namespace may have its own function."""
-    if hasattr(xp, "binary_exponent"):
-        return xp.binary_exponent(a)
-    if lowest is None:
-        lowest = -1023 if a.dtype == xp.float64 else -127
-    k = xp.zeros_like(a)
-    for shift in (shift for shift in SHIFTS if shift <= -lowest):
-        small = a < 2.0**-shift
-        a, k = xp.where(small, a * 2.0**shift, a), xp.where(small, k - shift, k)
-    return a, k
-
-
-def log_pair(xp: Namespace, a: Array, scale: int = 0) -> tuple[Array, Array]:
-    """log a as a pair, for a in (0, 2^scale], or [1, 2^scale] where `scale` is given.
-
-    log a = k log 2 + log b for a = 2^k b, and k log 2 is known exactly enough.  b lies between the square roots of 1/2
-    and 2, where log b is small, and so is its rounding.
-    """
-    b, k = binary_exponent(xp, a * 2.0**-scale, -scale - 1) if scale else binary_exponent(xp, a)
-    small = b < ROOT_OF_HALF
-    b, k = xp.where(small, 2 * b, b), xp.where(small, k - 1, k) + scale
-    high, low = two_sum(xp, k * LOG_2_HIGH, xp.log(b))
-    return two_sum(xp, high, low + k * LOG_2_LOW)
-
-
-def sum_pair(xp: Namespace, values: Array) -> tuple[Array, Array]:
-    """The sum of numbers of one sign over the last axis, which keeps the length 1; and what rounding lost.
-
-    Each number is cut at the last bit of twice the sum (Rump, Ogita and Oishi 2008): the high parts add up exactly, in
-    any order, and the parts that were cut off are small.
-    """
-    bound = 2 * xp.sum(values, axis=-1, keepdims=True)
-    high = materialised(xp, values + bound) - bound
-    rest = xp.sum(values - high, axis=-1, keepdims=True)
-    return two_sum(xp, xp.sum(high, axis=-1, keepdims=True), rest)
 
 
 # -- gamma
@@ -276,8 +206,8 @@ def positive_curvature(at: Link, q_to_g: Array, g: Gamma) -> Array:
 
 def weighted(xp: Namespace, weight: Array, value: Array) -> Array:
     """weight * value; 0 where the weight is 0 and the value infinite."""
-    product = weight * value
-    return xp.where((weight == 0) & (xp.abs(value) == float("inf")), xp.zeros_like(product), product)
+    # The zero is put in before the product, whose derivative would be NaN otherwise.
+    return weight * xp.where((weight == 0) & (xp.abs(value) == float("inf")), xp.zeros_like(value), value)
 
 
 def or_one(xp: Namespace, total: Array) -> Array:
@@ -338,50 +268,68 @@ def binary_linear(
     at = link(xp, x)
     p, q, e = at.p, at.q, at.e
     w = y_1 * w_1 + y_0 * w_0
-    # The factors in n of the larger and of the smaller of p and q.
-    near, far = xp.where(x < 0, y_1, y_0), xp.where(x < 0, y_0, y_1)
-    mixture = near + far * e  # n (1 + e)
-    n, log_w = mixture * at.larger, xp.log1p(e)
+    mixed, size = mixture(xp, at, x, y_1, y_0), xp.clip(xp.abs(x), 0.0, FAR)
+    near, far, log_w, k = mixed.near, mixed.far, mixed.log_w, mixed.k
     if isinstance(gamma, Schedule):
         gamma = gamma.at_probability(xp, (near * e + far) * at.larger)
     g = rounded(gamma)
-    weight = w * power_of_n(xp, gamma, xp.clip(xp.abs(x), 0.0, FAR), e, near, far, n, log_w)
+    weight = w * power_of_n(xp, gamma, size, mixed)
     loss = weighted(xp, weight, weighted(xp, near, xp.abs(x)) + log_w)
     if order == 0:
         return (loss,)
-    cross_entropy = near * xp.clip(xp.abs(x), 0.0, FAR) + log_w
+    cross_entropy = near * size + log_w
     d = y_0 * p - y_1 * q
-    ratio = xp.where(mixture == 0, xp.ones_like(e), e / or_one(xp, mixture))
-    k = (y_0 - y_1) * at.larger * ratio
     gradient = weight * (d + g * k * cross_entropy)
     if order == 1:
         return loss, gradient
-    s = (y_1 * q * q - y_0 * p * p) / or_one(xp, n)
+    s = (y_1 * q * q - y_0 * p * p) / or_one(xp, mixed.n)
     # As in `focal`, e may underflow before the result does: divide the bracket by its square root, multiply at the end.
-    root = xp.exp(xp.clip(xp.abs(x), 0.0, FAR) / -2)
-    k_over_root = (y_0 - y_1) * at.larger * (root / or_one(xp, mixture))
+    root = xp.exp(size / -2)
+    k_over_root = (y_0 - y_1) * at.larger * (root / or_one(xp, near + far * e))
     bracket = root * at.larger * at.larger + g * k_over_root * (2 * d + cross_entropy * (s + g * k))
     return loss, gradient, (weight * bracket) * root
 
 
-def power_of_n(
-    xp: Namespace, gamma: Gamma, size: Array, e: Array, near: Array, far: Array, n: Array, log_w: Array
-) -> Array:
-    """n^g for n = (near + far e) / (1 + e): like q^g a product, or exp(g log n) with a log n that has a low part.
+class Mixture(NamedTuple):
+    """n = y_1 q + y_0 p and what belongs to it, for the rule "linear"."""
+
+    near: Array  # the factor in n of the larger of p and q
+    far: Array  # that of the smaller
+    e: Array
+    n: Array
+    k: Array
+    log_w: Array  # log(1 + e)
+
+
+def mixture(xp: Namespace, at: Link, x: Array, y_1: Array, y_0: Array) -> Mixture:
+    near, far, e = xp.where(x < 0, y_1, y_0), xp.where(x < 0, y_0, y_1), at.e
+    total = near + far * e  # n (1 + e)
+    ratio = xp.where(total == 0, xp.ones_like(e), e / or_one(xp, total))
+    return Mixture(near, far, e, total * at.larger, (y_0 - y_1) * at.larger * ratio, xp.log1p(e))
+
+
+def power_of_n(xp: Namespace, gamma: Gamma, size: Array, of: Mixture) -> Array:
+    """n^g for n = (near + far e) / (1 + e): like q^g a product, or exp(g log n) with a log n that has a low part."""
+    if isinstance(gamma, float) and gamma in SMALL:
+        return small_power(xp, of.n, gamma)
+    high, low = times_gamma(xp, gamma, *log_of_n(xp, size, of))
+    return xp.exp(high) * (1 + low)
+
+
+def log_of_n(xp: Namespace, size: Array, of: Mixture) -> tuple[Array, Array]:
+    """log n as a pair.
 
     log n = log S - log(1 + e), with S = near + far e.  Where far e is the larger, log n = -size + log S - log(1 + e)
     with S = far + near / e.  S may be as small as the smaller share, so log S gets a low part too.
     """
-    if isinstance(gamma, float) and gamma in SMALL:
-        return small_power(xp, n, gamma)
+    near, far, e = of.near, of.far, of.e
     far_is_larger = far * e > near
     # S is 0 only where the label is hard and e underflows; the loss is then 0 whatever n^g is.
     s = or_one(xp, xp.where(far_is_larger, far + near / or_one(xp, e), near + far * e))
     log_s, log_s_low = log_pair(xp, s)
     high, low = two_sum(xp, xp.where(far_is_larger, -size, xp.zeros_like(size)), log_s)
-    high, lost = two_sum(xp, high, -log_w)
-    high, low = times_gamma(xp, gamma, high, low + lost + log_s_low)
-    return xp.exp(high) * (1 + low)
+    high, lost = two_sum(xp, high, -of.log_w)
+    return high, low + lost + log_s_low
 
 
 # -- recovering probabilities: the pull of a label on its margin

@@ -6,10 +6,11 @@ No value is read: an invalid label or probability makes its own sample NaN.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from parfocal import config
-from parfocal.core import formula, probability, softmax
+from parfocal.core import formula, gamma_derivatives, probability, softmax
 from parfocal.core.formula import Array, Namespace
 from parfocal.core.parameters import Binary
 
@@ -17,10 +18,14 @@ from parfocal.core.parameters import Binary
 ROUNDING = 1e-3
 
 
+IN_GAMMA = -1
+
+
 class Law:
     """A loss as a function of scores; further arrays, labels above all, are constants."""
 
     by_row = False  # whether the scores of the last axis belong together, and the loss has length 1 there
+    trained = False  # whether the last constant is a gamma that the loss is differentiated with respect to
 
     def __repr__(self) -> str:
         """By value: torch.jit.trace writes a law into its graph as text, and compares the graphs of two runs."""
@@ -34,6 +39,24 @@ class Law:
         """The second derivative times a vector of the scores' shape."""
         return self.terms(xp, scores, 2, *constants)[2] * vector
 
+    def term(self, xp: Namespace, which: int, scores: Array, *constants: Array) -> Array:
+        """The loss (0), its gradient (1), or its derivative with respect to a trained gamma (IN_GAMMA)."""
+        if which == IN_GAMMA:
+            return self.in_gamma(xp, scores, *constants)[0]
+        return self.terms(xp, scores, which, *constants)[which]
+
+    def in_gamma(self, xp: Namespace, scores: Array, *constants: Array) -> tuple[Array, Array]:
+        """The first and the second derivative with respect to each gamma of a trained law."""
+        raise NotImplementedError
+
+    def gamma_along(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        """The change of the derivative with respect to gamma, for a change of the scores."""
+        raise NotImplementedError
+
+    def gamma_back(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        """The change of the gradient, for a change of the gammas."""
+        raise NotImplementedError
+
     def along(self, xp: Namespace, gradient: Array, vector: Array) -> Array:
         """The loss's change for a change of the scores."""
         product = gradient * vector
@@ -41,22 +64,24 @@ class Law:
 
 
 class BinaryLaw(Law):
-    """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A gamma that is an array may follow them.
+    """Constants: labels in [0, 1], not smoothed; `hard` says: 0 or 1.  A trained gamma follows them.
 
     `boosting` asks for the curvature that boosters divide by.
     """
 
-    def __init__(self, parameters: Binary, hard: bool, boosting: bool = False) -> None:
+    def __init__(self, parameters: Binary, hard: bool, boosting: bool = False, trained: bool = False) -> None:
         self.gamma_0, self.gamma_1 = parameters.gammas
         self.w_0, self.w_1 = parameters.weights
         self.linear = parameters.soft_labels == "linear"
         self.smoothing, self.hard = parameters.label_smoothing, hard and not parameters.label_smoothing
-        self.boosting = boosting
+        self.boosting, self.trained = boosting, trained
         self.epsilon = None if parameters.from_logits else config.epsilon()
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         y, *gammas = constants
-        gamma, pair = gammas[0] if gammas else self.gamma_1, self.gamma_0 != self.gamma_1
+        gamma, pair = self.gamma_1, self.gamma_0 != self.gamma_1
+        if self.trained:
+            gamma, pair = gammas[0], False
         if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
             y = nan_unless(xp, (y == 0) | (y == 1), y)
         weights, shares = (self.w_1, self.w_0), formula.shares(y, self.smoothing)
@@ -75,16 +100,40 @@ class BinaryLaw(Law):
             terms = (*formula.binary_linear(xp, scores, *shares, gamma, *weights, min(order, 1)), *terms[2:])
         return terms
 
+    def unweighted(self, trained: bool, one_label: bool = False) -> BinaryLaw:
+        """The same law without weights; with `one_label` for labels that are all 0 or all 1, and not smoothed."""
+        law = copy(self)
+        law.w_0, law.w_1, law.trained = 1.0, 1.0, trained
+        if one_label:
+            law.hard, law.smoothing = True, 0.0
+        return law
+
+    def derivatives_in_gamma(self, xp: Namespace, scores: Array, y: Array, gamma: Array) -> tuple[Array, Array, Array]:
+        if self.hard:
+            return gamma_derivatives.binary_hard(xp, scores, y, gamma, self.w_1, self.w_0)
+        return gamma_derivatives.binary_soft(xp, scores, *formula.shares(y, self.smoothing), gamma, self.w_1, self.w_0)
+
+    def in_gamma(self, xp: Namespace, scores: Array, *constants: Array) -> tuple[Array, Array]:
+        first, _, second = self.derivatives_in_gamma(xp, scores, *constants)
+        return first, second
+
+    def gamma_along(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        return self.derivatives_in_gamma(xp, scores, *constants)[1] * vector
+
+    gamma_back = gamma_along
+
 
 class HardSoftmaxLaw(Law):
     """Constants: a boolean one-hot target; the weight of each row; with a gamma per class the halves of each row's."""
 
     by_row = True
 
-    def __init__(self, gamma: Any, boosting: bool = False) -> None:
-        self.gamma, self.boosting = gamma, boosting
+    def __init__(self, gamma: Any, boosting: bool = False, trained: bool = False) -> None:
+        self.gamma, self.boosting, self.trained = gamma, boosting, trained
 
     def gamma_of(self, gammas: tuple[Array, ...]) -> Any:
+        if self.trained:
+            return gammas[0]
         return formula.Exponents(*gammas) if gammas else self.gamma
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
@@ -95,6 +144,19 @@ class HardSoftmaxLaw(Law):
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
         target, weight, *gammas = constants
         return weight * softmax.hard_product(xp, scores, target, self.gamma_of(tuple(gammas)), vector)
+
+    def in_gamma(self, xp: Namespace, scores: Array, *constants: Array) -> tuple[Array, Array]:
+        target, weight, gamma = constants
+        first, second = gamma_derivatives.hard(xp, scores, target, gamma)
+        return weight * first, weight * second
+
+    def gamma_along(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        target, weight, gamma = constants
+        return weight * gamma_derivatives.hard_along(xp, scores, target, gamma, vector)
+
+    def gamma_back(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        target, weight, gamma = constants
+        return gamma_derivatives.hard_back(xp, scores, target, gamma, weight * vector)
 
 
 class DenseSoftmaxLaw(HardSoftmaxLaw):
@@ -107,6 +169,17 @@ class DenseSoftmaxLaw(HardSoftmaxLaw):
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
         weight, *gammas = constants
         return softmax.dense_product(xp, scores, weight, self.gamma_of(tuple(gammas)), vector)
+
+    def in_gamma(self, xp: Namespace, scores: Array, *constants: Array) -> tuple[Array, Array]:
+        return gamma_derivatives.dense(xp, scores, *constants)
+
+    def gamma_along(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        weight, gamma = constants
+        return gamma_derivatives.dense_along(xp, scores, weight, gamma, vector)
+
+    def gamma_back(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
+        weight, gamma = constants
+        return gamma_derivatives.dense_back(xp, scores, weight, gamma, vector)
 
 
 class ProbabilitySoftmaxLaw(DenseSoftmaxLaw):

@@ -17,12 +17,12 @@ from parfocal.core.formula import (
     Gamma,
     Namespace,
     Schedule,
-    log_pair,
     rounded,
     small_power,
     times_gamma,
     weighted,
 )
+from parfocal.core.pairs import log_pair
 from parfocal.core.softmax import largest_of, sum_of_others
 
 

@@ -22,13 +22,10 @@ from parfocal.core.formula import (
     Gamma,
     Namespace,
     focal,
-    log_pair,
-    logit_difference,
     or_one,
-    sum_pair,
-    two_sum,
     weighted,
 )
+from parfocal.core.pairs import log_pair, logit_difference, sum_pair, two_sum
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
@@ -133,7 +130,7 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
     if order == 0:
         return (loss,)
     a, total = slopes[0], or_one(xp, total)
-    gradient = xp.where(target, a, e.times(-a / total))
+    gradient = hard_to_logits(xp, target, e, total, a)
     if order == 1:
         return loss, gradient
     r, one_minus_r = e.values / total, sum_of_others(xp, e.values) / total
@@ -141,13 +138,23 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
     return loss, gradient, xp.where(target, slopes[1], others)
 
 
+def hard_to_logits(xp: Namespace, target: Array, e: Exponentials, total: Array, a: Array) -> Array:
+    """The gradient in the logits of what has the slope `a` in the margin."""
+    return xp.where(target, a, e.times(-a / or_one(xp, total)))
+
+
+def hard_change(xp: Namespace, target: Array, e: Exponentials, total: Array, vector: Array) -> Array:
+    """The change of the margin for a change of the logits."""
+    own = xp.where(target, vector, xp.zeros_like(vector))
+    return xp.sum(own - e.values / or_one(xp, total) * vector, axis=-1, keepdims=True)
+
+
 def hard_product(xp: Namespace, z: Array, target: Array, gamma: Gamma, vector: Array) -> Array:
     """The second derivative times a vector, row by row; linear in the vector."""
     m, m_low, e, total = hard_margin(xp, z, target)
     _, a, c = focal(xp, m, gamma, 2, m_low)
     r, largest = e.values / or_one(xp, total), largest_of(xp, e.values)
-    zero = xp.zeros_like(vector)
-    dm = xp.sum(xp.where(target, vector, zero) - r * vector, axis=-1, keepdims=True)
+    dm = hard_change(xp, target, e, total, vector)
     dr = r * (vector * sum_of_others(xp, r, largest) - sum_of_others(xp, r * vector, largest))
     return xp.where(target, c * dm, -(c * dm * r + a * dr))
 
@@ -224,9 +231,8 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
     loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
     if order == 0:
         return (loss,)
-    # r_kj is e_j / total_k for every class k except the first, whose r is r_first.
     own, total = w * slopes[0], at.total
-    gradient = own - at.e.times(of_others(xp, at, own / total)) - at.r_first.times(of_first(xp, at, own))
+    gradient = to_logits(xp, at, own)
     if order == 1:
         return loss, gradient
     e, r = at.e.values, at.r_first.values
@@ -238,6 +244,26 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
     top = xp.where(at.first, xp.zeros_like(e), curvature / (total * total) - own / total * (rest / total))
     by_first = of_first(xp, at, curvature) * r * r - of_first(xp, at, own) * r * at.others_first
     return loss, gradient, curvature + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
+
+
+def to_logits(xp: Namespace, at: Margins, own: Array, largest: Array | None = None) -> Array:
+    """The gradient in the logits of what has the slope `own` in the margin of each class.
+
+    r_kj is e_j / total_k for every class k except the first, whose r is r_first.  `largest` makes the gradient linear
+    in `own`, see `sum_of_others`.
+    """
+    return own - at.e.times(of_others(xp, at, own / at.total, largest)) - at.r_first.times(of_first(xp, at, own))
+
+
+def second_largest(xp: Namespace, at: Margins) -> Array:
+    return largest_of(xp, xp.where(at.first, xp.zeros_like(at.e.values), at.e.values))
+
+
+def change_of_rest(xp: Namespace, at: Margins, v: Array, second: Array) -> tuple[Array, Array, Array]:
+    """s_k = sum over i != k of r_ki v_i; and of it v of the first class, and the sum over the others, times total_k."""
+    v_first, below = of_first(xp, at, v), of_others(xp, at, at.e.values * v, second)
+    s_first = xp.sum(at.r_first.values * v, axis=-1, keepdims=True)
+    return xp.where(at.first, s_first, (v_first + below) / at.total), v_first, below
 
 
 def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array) -> Array:
@@ -255,10 +281,8 @@ def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array
     e, total, r, v = at.e.values, at.total, at.r_first.values, vector
     own, curvature = w * slopes, w * curvatures
     zero = xp.zeros_like(e)
-    second = largest_of(xp, xp.where(at.first, zero, e))
-    r_largest = largest_of(xp, r)
-    v_first, below = of_first(xp, at, v), of_others(xp, at, e * v, second)
-    s = xp.where(at.first, xp.sum(r * v, axis=-1, keepdims=True), (v_first + below) / total)
+    second, r_largest = second_largest(xp, at), largest_of(xp, r)
+    s, v_first, below = change_of_rest(xp, at, v, second)
     change = curvature * (v - s)
     product = change - e * of_others(xp, at, (change - own * s) / total, second)
     product = product - e * v * of_others(xp, at, own / total)

@@ -34,6 +34,15 @@ class Host(NamedTuple):
     by_element: bool = False
 
 
+def have(name: str) -> str:
+    """The verb of an argument's name: logits have, y_pred has."""
+    return "have" if name.endswith("s") else "has"
+
+
+def hold(name: str) -> str:
+    return "hold" if name.endswith("s") else "holds"
+
+
 KERAS = Host()  # whose names and rules parfocal's own functions have
 
 
@@ -47,6 +56,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one number per class, as Python floats."""
+    if getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
+        raise TypeError(
+            f"{name} asks for a gradient, and is a constant here; parfocal.torch and parfocal.jax differentiate with "
+            "respect to it. Otherwise pass its numbers without the gradient"
+        )
     try:
         if isinstance(value, str | bytes | Mapping | Set):
             raise TypeError  # a set has no order, and the numbers of a mapping are not what iterating it gives
@@ -54,6 +68,11 @@ def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
             return tuple(float(item) for item in value)
         return float(value)
     except (TypeError, ValueError, OverflowError):
+        if hasattr(value, "aval"):  # a JAX tracer
+            raise TypeError(
+                f"{name} is traced, and is a constant here; parfocal.jax takes a traced {name}, and differentiates "
+                "with respect to it"
+            ) from None
         raise TypeError(f"{name} must be a number or a list of numbers, one per class; got {value!r}") from None
 
 
@@ -238,7 +257,7 @@ def class_axis(parameters: Any, shape: Shape, function: str, host: Host = KERAS)
         raise ValueError(f"{function} must know the number of classes, axis {axis} of {host.scores} with shape {shape}")
     if classes < 2:
         raise ValueError(
-            f"{function} needs at least 2 classes along axis {axis}; {host.scores} has shape {shape}. "
+            f"{function} needs at least 2 classes along axis {axis}; {host.scores} {have(host.scores)} shape {shape}. "
             f"For one score per sample use {host.binary}."
         )
     if type(parameters.alpha) is tuple or type(parameters.gamma) is tuple:
@@ -249,9 +268,9 @@ def class_axis(parameters: Any, shape: Shape, function: str, host: Host = KERAS)
 
 def dense_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -> None:
     """One-hot or soft labels."""
-    hint = ""
+    hint = f" Class indices have the shape {without(scores, axis)}." if host.sparse == host.dense else ""
     if len(labels) == len(scores) - 1 or fits(labels, (*scores[:axis], 1, *scores[axis + 1 :])):
-        hint = f" For class indices use {host.sparse}." if host.sparse != host.dense else ""
+        hint = hint or f" For class indices use {host.sparse}."
     one_shape(labels, scores, host.dense, hint, host)
 
 
@@ -274,15 +293,17 @@ def sparse_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -
 def one_per_class(name: str, values: Any, classes: int, host: Host = KERAS) -> None:
     if isinstance(values, tuple) and len(values) != classes:
         raise ValueError(
-            f"{name} has {counted(len(values), 'number')} and {host.scores} has {counted(classes, 'class')}; give one "
-            "per class"
+            f"{name} has {counted(len(values), 'number')} and {host.scores} {have(host.scores)} "
+            f"{counted(classes, 'class')}; give one per class"
         )
 
 
 def labels_in_unit_interval(labels: np.ndarray, host: Host = KERAS) -> None:
     bad = ~((labels >= 0) & (labels <= 1))
     if bad.any():
-        raise ValueError(f"labels must be numbers in [0, 1]; {host.labels} holds {first_bad(bad, labels)}")
+        raise ValueError(
+            f"labels must be numbers in [0, 1]; {host.labels} {hold(host.labels)} {first_bad(bad, labels)}"
+        )
 
 
 def probabilities_in_unit_interval(probabilities: np.ndarray, host: Host = KERAS) -> None:
@@ -315,7 +336,7 @@ def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None, ho
         ignored = "" if ignore_class is None else f" or {host.ignored}={ignore_class}"
         raise ClassIndexError(
             f"{host.indices} must be whole numbers from 0 to {classes - 1}{ignored}; "
-            f"{host.labels} holds {first_bad(bad, labels)}"
+            f"{host.labels} {hold(host.labels)} {first_bad(bad, labels)}"
         )
 
 

@@ -9,6 +9,7 @@ from keras.src.losses.loss import scale_loss_for_distribution  # for tf.distribu
 
 from parfocal import losses as core
 from parfocal.keras.batches import batch_of
+from parfocal.keras.signatures import takes_the_parameters_of
 
 register = keras.saving.register_keras_serializable(package="parfocal")
 
@@ -22,11 +23,12 @@ class FocalLoss(keras.losses.Loss):
     kind: Any  # the core's loss of this name
     _overrides_call: bool
 
-    def __init__(self, name: str | None, reduction: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *, name: str | None, reduction: str | None, dtype: Any, **parameters: Any) -> None:
         super().__init__(name=name, dtype=dtype)  # policies are Keras's; the reductions are more than Keras has
-        self.focal = self.kind(*arguments, reduction=reduction, name=self.name, dtype=self.dtype, **named)
+        self.focal = self.kind(reduction=reduction, name=self.name, dtype=self.dtype, **parameters)
         self.reduction = reduction
-        self.__dict__.update(self.focal.parameters.as_dict())  # loss.gamma, loss.alpha, ... are there to be read
+        for parameter, value in self.focal.parameters.as_dict().items():  # loss.gamma, loss.alpha, ... can be read
+            setattr(self, parameter, value)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss of a batch, a tensor of Keras's backend in `self.dtype`.
@@ -122,22 +124,9 @@ class BinaryFocalCrossentropy(FocalLoss):
 
     kind = core.BinaryFocalCrossentropy
 
-    def __init__(
-        self,
-        apply_class_balancing: bool = False,
-        alpha: float = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "binary_focal_crossentropy",
-        dtype: Any = None,
-        *,
-        soft_labels: str = "linear",
-    ) -> None:
-        arguments = apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis
-        super().__init__(name, reduction, dtype, *arguments, soft_labels=soft_labels)
+    @takes_the_parameters_of(core.BinaryFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
 
 
 @register
@@ -160,18 +149,9 @@ class CategoricalFocalCrossentropy(FocalLoss):
 
     kind = core.CategoricalFocalCrossentropy
 
-    def __init__(
-        self,
-        alpha: Any = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "categorical_focal_crossentropy",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name, reduction, dtype, alpha, gamma, from_logits, label_smoothing, axis)
+    @takes_the_parameters_of(core.CategoricalFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
 
 
 @register
@@ -194,16 +174,6 @@ class SparseCategoricalFocalCrossentropy(FocalLoss):
 
     kind = core.SparseCategoricalFocalCrossentropy
 
-    def __init__(
-        self,
-        alpha: Any = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        ignore_class: int | None = None,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "sparse_categorical_focal_crossentropy",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name, reduction, dtype, alpha, gamma, from_logits, label_smoothing, ignore_class, axis)
+    @takes_the_parameters_of(core.SparseCategoricalFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)

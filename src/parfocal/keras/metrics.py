@@ -11,12 +11,14 @@ from typing import Any
 import keras
 
 from parfocal import losses as core
+from parfocal import metrics as written
 from parfocal.keras.batches import batch_of
 from parfocal.keras.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
     sparse_categorical_focal_crossentropy,
 )
+from parfocal.keras.signatures import takes_the_parameters_of
 
 __all__ = [
     "BinaryFocalCrossentropy",
@@ -44,10 +46,10 @@ class FocalMetric(keras.metrics.Metric):
 
     kind: Any  # the core's loss of this name
 
-    def __init__(self, name: str | None, dtype: Any, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *, name: str | None, dtype: Any, **parameters: Any) -> None:
         super().__init__(name=name, dtype=dtype)
         wide = keras.backend.result_type(self.dtype, "float32")  # a float16 ends at 65,504
-        self.focal = self.kind(*arguments, dtype=wide, **named)
+        self.focal = self.kind(dtype=wide, **parameters)
         self.total = self.add_variable((), "zeros", dtype=wide, name="total")
         self.count = self.add_variable((), "zeros", dtype=wide, name="count")
         self._direction = "down"  # as Keras marks the metrics that callbacks minimise
@@ -77,21 +79,9 @@ class BinaryFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
     kind = core.BinaryFocalCrossentropy
 
-    def __init__(
-        self,
-        apply_class_balancing: bool = False,
-        alpha: float = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        name: str | None = "binary_focal_crossentropy",
-        dtype: Any = None,
-        *,
-        soft_labels: str = "linear",
-    ) -> None:
-        arguments = apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis
-        super().__init__(name, dtype, *arguments, soft_labels=soft_labels)
+    @takes_the_parameters_of(written.BinaryFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
 
 
 @register
@@ -99,17 +89,9 @@ class CategoricalFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
     kind = core.CategoricalFocalCrossentropy
 
-    def __init__(
-        self,
-        alpha: Any = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        name: str | None = "categorical_focal_crossentropy",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name, dtype, alpha, gamma, from_logits, label_smoothing, axis)
+    @takes_the_parameters_of(written.CategoricalFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
 
 
 @register
@@ -117,15 +99,6 @@ class SparseCategoricalFocalCrossentropy(FocalMetric):
     __doc__ = FocalMetric.__doc__  # written once
     kind = core.SparseCategoricalFocalCrossentropy
 
-    def __init__(
-        self,
-        alpha: Any = 0.25,
-        gamma: Any = 2.0,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        ignore_class: int | None = None,
-        axis: int = -1,
-        name: str | None = "sparse_categorical_focal_crossentropy",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name, dtype, alpha, gamma, from_logits, label_smoothing, ignore_class, axis)
+    @takes_the_parameters_of(written.SparseCategoricalFocalCrossentropy.__init__)
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)

@@ -126,7 +126,7 @@ def newton(problem: Problem, start: np.ndarray, max_iter: int, tol: float) -> So
         slope, length = float(gradient @ step), 1.0
         for _ in range(HALVINGS):
             reached = problem.value_and_gradient(parameters + length * step)
-            if reached[0] <= value + SUFFICIENT * length * slope + 4 * EPSILON * abs(value):  # NaN is no step down
+            if reached[0] <= value + SUFFICIENT * length * slope + 4 * EPSILON * abs(value):  # NaN is not a step down
                 break
             length /= 2
         else:

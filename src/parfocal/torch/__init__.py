@@ -1,4 +1,4 @@
-"""The torch door: focal losses as PyTorch's users write them, (input, target), always from logits.
+"""The PyTorch adapter: focal losses as PyTorch's users write them, (input, target), always from logits.
 
     sigmoid_focal_loss, softmax_focal_loss      functions; the first is called as torchvision's
     SigmoidFocalLoss, SoftmaxFocalLoss          the same as modules

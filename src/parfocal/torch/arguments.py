@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from parfocal.core import validation
 from parfocal.core.parameters import Numbers
@@ -13,14 +14,14 @@ from parfocal.core.validation import Host
 
 # torch's names; each element of a binary batch is a loss of its own.
 TORCH = Host(
-    "input",
-    "target",
-    "weight",
-    "class indices",
-    "ignore_index",
-    "sigmoid_focal_loss",
-    "softmax_focal_loss",
-    "softmax_focal_loss",
+    scores="input",
+    labels="target",
+    weight="weight",
+    indices="class indices",
+    ignored="ignore_index",
+    binary="sigmoid_focal_loss",
+    dense="softmax_focal_loss",
+    sparse="softmax_focal_loss",
     by_element=True,
 )
 
@@ -36,7 +37,26 @@ def python_numbers(name: str, value: Any) -> Any:
             f"{name} must be one number, or one per class in one dimension; got a tensor of shape {tuple(value.shape)} "
             f"and dtype {value.dtype}"
         )
-    return value.detach().tolist()
+    try:
+        return value.detach().tolist()
+    except RuntimeError:
+        if not torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise
+        return torch.ones(value.shape).tolist()  # under vmap it has no numbers that could be checked
+
+
+def trained_of(**settings: Any) -> tuple[str, ...]:
+    """The names of those settings that are tensors and ask for a gradient, have a tangent, or are mapped over."""
+    return tuple(name for name, value in settings.items() if isinstance(value, Tensor) and is_trained(value))
+
+
+def is_trained(value: Tensor) -> bool:
+    if value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return True
+    if forward_ad._current_level < 0:
+        return False
+    tangent: Tensor | None = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]  # torch gives it none
+    return tangent is not None
 
 
 def class_weights(value: Any) -> tuple[float, ...]:
@@ -101,9 +121,11 @@ def given_divisor(backend: Any, normalizer: Any) -> Any:
 
 
 def check_tensors(inputs: Any, targets: Any) -> None:
-    for name, value in (("input", inputs), ("target", targets)):
-        if type(value) is not Tensor or value.layout is not torch.strided or value.is_nested:
-            check_tensor(name, value)
+    """Both are dense tensors."""
+    if type(inputs) is not Tensor or inputs.layout is not torch.strided or inputs.is_nested:
+        check_tensor("input", inputs)
+    if type(targets) is not Tensor or targets.layout is not torch.strided or targets.is_nested:
+        check_tensor("target", targets)
 
 
 def check_tensor(name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from parfocal.core.parameters import checked
-from parfocal.torch.rules import SigmoidRule, SoftmaxRule
+from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
 
 
 def sigmoid_focal_loss(
@@ -63,6 +63,8 @@ def sigmoid_focal_loss(
     Lists are read at each call.  So are tensors for alpha and gamma, which waits for their device and breaks a compiled
     graph; `SigmoidFocalLoss` reads them once.
 
+    A tensor for alpha or gamma that asks for a gradient gets one (docs/formula.md, section 10).
+
     Examples
     --------
     >>> import torch
@@ -73,7 +75,7 @@ def sigmoid_focal_loss(
     tensor(13.3918)
     """
     rule = checked(SigmoidRule, alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
-    return rule(inputs, targets, weight, normalizer)
+    return rule(inputs, targets, weight, normalizer, present(rule, alpha=alpha, gamma=gamma))
 
 
 def softmax_focal_loss(
@@ -126,6 +128,9 @@ def softmax_focal_loss(
     Lists are read at each call.  So are tensors for alpha, gamma and weight, which waits for their device and breaks a
     compiled graph; `SoftmaxFocalLoss` reads them once.
 
+    A tensor for alpha or gamma that asks for a gradient gets one, as in `sigmoid_focal_loss`; an alpha with one number
+    per class needs class indices, and no label smoothing.
+
     Examples
     --------
     >>> import torch
@@ -136,4 +141,9 @@ def softmax_focal_loss(
     tensor([1.2765e+00, 1.2713e-03])
     """
     rule = checked(SoftmaxRule, alpha, gamma, reduction, weight, ignore_index, label_smoothing)
-    return rule(inputs, targets, None, normalizer)
+    return rule(inputs, targets, None, normalizer, present(rule, alpha=alpha, gamma=gamma))
+
+
+def present(rule: Rule, **given: Any) -> dict[str, Tensor] | None:
+    """Those of the settings that are trained."""
+    return {name: given[name] for name in rule.trained} if rule.trained else None

@@ -24,13 +24,18 @@ class FocalModule(nn.Module):
 
     rule: Rule
     shown: tuple[str, ...]
+    _trained: tuple[str, ...] = ()  # settings that ask for a gradient
 
-    def __init__(self, rule: Rule, normalizer: float | Tensor | None) -> None:
+    def __init__(self, rule: Rule, normalizer: float | Tensor | None, **given: Any) -> None:
         super().__init__()
         self.rule, self.reduction, self.normalizer = rule, rule.reduction, normalizer
         self._exact: dict[str, Tensor] = {}
-        self._show("alpha", rule.alpha)
-        self._show("gamma", rule.loss.gamma)
+        self._trained = rule.trained
+        for name, value in (("alpha", rule.alpha), ("gamma", rule.loss.gamma)):
+            if name in rule.trained:
+                setattr(self, name, given[name])  # an nn.Parameter becomes one of the module
+            else:
+                self._show(name, value)
         if rule.reduction == "none":
             no_normalizer(normalizer)
         elif normalizer is not None:
@@ -38,7 +43,11 @@ class FocalModule(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
         """The loss; a normalizer given here takes the place of the constructor's."""
-        return self.rule(input, target, None, self.normalizer if normalizer is None else normalizer)
+        normalizer = self.normalizer if normalizer is None else normalizer
+        return self.rule(input, target, None, normalizer, self._now() if self._trained else None)
+
+    def _now(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self._trained}
 
     def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the losses, and what the reduction divides it by; both are to be added over batches or processes.
@@ -63,17 +72,17 @@ class FocalModule(nn.Module):
         >>> print(count, total / count.clamp(min=1), loss(logits, labels))
         tensor(1.) tensor(0.3005) tensor(0.3005)
         """
-        return self.rule.sum_and_count(input, target)
+        return self.rule.sum_and_count(input, target, None, self._now())
 
     def posterior(self, input: Tensor) -> Tensor:
         """The class probabilities that a model trained with this loss believes in, in its logits' shape and dtype.
 
-        A focal score is no probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
+        A focal score is not a probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
 
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
         """
-        return recover(self.rule.loss, "posterior", input, host=TORCH)
+        return recover(self.rule.current_loss(self._now()), "posterior", input, host=TORCH)
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.
@@ -85,7 +94,7 @@ class FocalModule(nn.Module):
         """
         if isinstance(prior, Tensor):
             prior = prior.detach().cpu().double()
-        return self.rule.loss.optimal_logit(prior)
+        return self.rule.current_loss(self._now()).optimal_logit(prior)
 
     def extra_repr(self) -> str:
         values = {name: getattr(self, name) for name in self.shown}
@@ -117,7 +126,8 @@ class SigmoidFocalLoss(FocalModule):
     """`sigmoid_focal_loss` as a module: `loss(input, target, normalizer=None)`.
 
     Parameters, errors and the meaning of each reduction are the function's, but `reduction` is "mean" unless given,
-    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.
+    and `weight`, a number, a list or a tensor, is a buffer.  So is a gamma pair.  An `nn.Parameter` for alpha or gamma
+    becomes a parameter of the module and is trained; below 0 such a gamma makes the loss NaN.
 
     >>> loss = SigmoidFocalLoss(alpha=0.25, gamma=2.0)
     >>> logits = torch.tensor([[-40.0, 2.0]], requires_grad=True)
@@ -143,15 +153,16 @@ class SigmoidFocalLoss(FocalModule):
         normalizer: float | Tensor | None = None,
     ) -> None:
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
-        super().__init__(rule, normalizer)
+        super().__init__(rule, normalizer, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", None if weight is None else element_weights(weight))
 
     def forward(self, input: Tensor, target: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
-        return self.rule(input, target, self.weight, self.normalizer if normalizer is None else normalizer)
+        normalizer = self.normalizer if normalizer is None else normalizer
+        return self.rule(input, target, self.weight, normalizer, self._now() if self._trained else None)
 
     def sum_and_count(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rule.sum_and_count(input, target, self.weight)
+        return self.rule.sum_and_count(input, target, self.weight, self._now())
 
 
 class SoftmaxFocalLoss(FocalModule):
@@ -182,7 +193,7 @@ class SoftmaxFocalLoss(FocalModule):
         normalizer: float | Tensor | None = None,
     ) -> None:
         rule = SoftmaxRule(alpha, gamma, reduction, weight, ignore_index, label_smoothing)
-        super().__init__(rule, normalizer)
+        super().__init__(rule, normalizer, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", rule.weight)
 

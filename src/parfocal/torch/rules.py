@@ -29,6 +29,7 @@ from parfocal.torch.arguments import (
     no_normalizer,
     product,
     python_numbers,
+    trained_of,
 )
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -41,13 +42,21 @@ class Rule:
     loss: losses.FocalLoss
     alpha: Numbers | None
     reduction: str
+    trained: tuple[str, ...] = ()  # "alpha" and "gamma", where they are tensors that ask for a gradient
     weight: tuple[float, ...] | None = None  # of the classes, where a mean divides by the sum of the targets' weights
     dimensions = 1  # that inputs with several losses have
 
-    def __call__(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None, normalizer: Any = None) -> Tensor:
-        """The reduced loss, in the dtype that torch's own would have."""
+    def __call__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        normalizer: Any = None,
+        trained: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The reduced loss, in the dtype that torch's own would have; `trained` has what `self.trained` names."""
         check_tensors(inputs, targets)
-        batch = self.batch(inputs, targets, weight)
+        batch = self.trained_batch(inputs, targets, weight, trained) if trained else self.batch(inputs, targets, weight)
         backend = batch.backend
         if self.reduction == "none":
             no_normalizer(normalizer)
@@ -61,10 +70,16 @@ class Rule:
             divisor = backend.or_one(self.counted(batch))
         return in_torchs_dtype(backend.terms(batch, 0, divisor, True)[0], inputs)
 
-    def sum_and_count(self, inputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sum_and_count(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        trained: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """What a mean over several batches adds up: its numerator and its denominator."""
         check_tensors(inputs, targets)
-        batch = self.batch(inputs, targets, weight)
+        batch = self.trained_batch(inputs, targets, weight, trained) if trained else self.batch(inputs, targets, weight)
         return batch.backend.terms(batch, 0, summed=True)[0], self.count(batch, targets)
 
     def count(self, batch: Batch, targets: Tensor) -> Tensor:
@@ -77,15 +92,42 @@ class Rule:
         return torch.full((), count, dtype=dtype, device=targets.device)  # filled there: no copy that waits
 
     def counted(self, batch: Batch) -> Any:
-        return batch.total_weight(weighted=False)
+        return batch.total_weight(with_weights=False)
 
     def never_zero(self, count: Tensor) -> Tensor:
         """A count as a divisor."""
         return torch.where(count == 0, 1, count)
 
-    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None) -> Batch:
+    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         """What a call was given, checked and shaped."""
         raise NotImplementedError
+
+    def trained_batch(
+        self, inputs: Tensor, targets: Tensor, weight: Tensor | None, trained: dict[str, Tensor]
+    ) -> Batch:
+        """A batch with a trained alpha or gamma.  Operations check no labels, so that is done here if it can be."""
+        batch = self.batch(inputs, targets, weight, differentiable=True)
+        batch = batch._replace(alpha=trained.get("alpha"), gamma=trained.get("gamma"))
+        if backends.kernel_reads(inputs, targets, weight):
+            self.check_labels(batch, backends.in_memory(batch.labels))
+        return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        validation.labels_in_unit_interval(labels, TORCH)
+
+    def current_loss(self, trained: dict[str, Tensor]) -> losses.FocalLoss:
+        """The loss with the present numbers of what is trained."""
+        if not trained:
+            return self.loss
+        config = {**self.loss.get_config(), **{name: value.detach().tolist() for name, value in trained.items()}}
+        if "alpha" in trained:
+            config |= (
+                {"apply_class_balancing": True}
+                if isinstance(self, SigmoidRule)
+                else {"alpha": product(validation.categorical_alpha(config["alpha"]), self.weight)}
+            )
+        current: losses.FocalLoss = type(self.loss).from_config(config)
+        return current
 
 
 class SigmoidRule(Rule):
@@ -100,13 +142,14 @@ class SigmoidRule(Rule):
     ) -> None:
         self.reduction = validation.one_of("reduction", reduction, SIGMOID_REDUCTIONS)
         self.ignore_index = None if ignore_index is None else index("ignore_index", ignore_index)
+        self.trained = trained_of(alpha=alpha, gamma=gamma)
         alpha = python_numbers("alpha", alpha)
-        if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
+        if alpha is None or (isinstance(alpha, int | float) and alpha < 0 and "alpha" not in self.trained):
             self.alpha = None
         else:
             self.alpha = validation.binary_alpha(alpha)
         self.loss = losses.BinaryFocalCrossentropy(
-            self.alpha is not None,
+            self.alpha is not None and "alpha" not in self.trained,
             0.25 if self.alpha is None else self.alpha,
             python_numbers("gamma", gamma),
             from_logits=True,
@@ -114,7 +157,7 @@ class SigmoidRule(Rule):
             soft_labels=soft_labels,
         )
 
-    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None) -> Batch:
+    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         shape, valid = inputs.shape, None
         if targets.shape != shape:
             raise ValueError(
@@ -133,9 +176,16 @@ class SigmoidRule(Rule):
             # -1 as a byte is 255, and 256 is 0: integers are compared as they are.
             whole = not kind.is_floating_point and not kind.is_complex and kind != torch.bool
             valid = (targets.long() if whole else targets) != self.ignore_index
-        backend = backends.backend(inputs, targets, weight, False, TORCH)
+        backend = backends.backend(inputs, targets, weight, differentiable, TORCH)
         batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH)
         return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        super().check_labels(batch, labels)
+        gamma = batch.parameters.gamma if batch.gamma is None else python_numbers("gamma", batch.gamma)
+        if ((labels > 0) & (labels < 1)).any():
+            gamma = tuple(gamma) if isinstance(gamma, list) else gamma
+            validation.gamma_pair_with_soft_labels(batch.parameters.soft_labels, gamma)
 
     def counted(self, batch: Batch) -> Any:
         if self.reduction != "mean_over_positives":
@@ -156,16 +206,18 @@ class SoftmaxRule(Rule):
     ) -> None:
         self.reduction = validation.one_of("reduction", reduction, REDUCTIONS)
         self.ignore_index = index("ignore_index", ignore_index)
+        self.trained = trained_of(alpha=alpha, gamma=gamma)
         self.alpha = None if alpha is None else validation.categorical_alpha(python_numbers("alpha", alpha))
         self.weight = None if weight is None else class_weights(weight)
-        factors, gamma = product(self.alpha, self.weight), python_numbers("gamma", gamma)
+        factors = product(None if "alpha" in self.trained else self.alpha, self.weight)
+        gamma = python_numbers("gamma", gamma)
         # Classes lie on axis 1, as in cross_entropy; a single sample gets a batch axis.
         self.loss: losses.SparseCategoricalFocalCrossentropy = losses.SparseCategoricalFocalCrossentropy(
             factors, gamma, True, label_smoothing, self.ignore_index, axis=1
         )
         self.dense = losses.CategoricalFocalCrossentropy(factors, gamma, True, label_smoothing, axis=1)
 
-    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None) -> Batch:
+    def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         shape, given = inputs.shape, targets.shape
         dense = given == shape
         if not dense and given != shape[:1] + shape[2:] and not (len(shape) == 1 and not given):
@@ -197,10 +249,19 @@ class SoftmaxRule(Rule):
             if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
                 raise TypeError(f"class indices must be integers; target has dtype {targets.dtype}; use target.long()")
             parameters, targets = self.loss.parameters, targets.long()  # as bytes, 156 would be -100
-        batch: Batch = backends.backend(inputs, targets, None, False, TORCH).batch(
+        batch: Batch = backends.backend(inputs, targets, None, differentiable, TORCH).batch(
             parameters, targets, inputs, host=TORCH
         )
+        for name, values in (("alpha", self.alpha), ("gamma", self.loss.gamma)):
+            if name in self.trained:
+                validation.one_per_class(name, values, inputs.shape[1], TORCH)
         return batch
+
+    def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
+        if batch.valid is None:
+            super().check_labels(batch, labels)
+        else:
+            validation.class_indices(labels, batch.scores.shape[1], self.ignore_index, TORCH)
 
     def counted(self, batch: Batch) -> Any:
         """With `weight` and class indices the sum of weight[target]; an invalid index is reported elsewhere."""

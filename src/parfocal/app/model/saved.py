@@ -1,0 +1,163 @@
+"""The folder of a model: the booster in its library's own format, and everything else in model.json.
+
+No pickle: opening a model must not run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import parfocal
+from parfocal import boosters
+from parfocal.app.data.columns import Column
+from parfocal.app.errors import BadInput, brief, one_line
+from parfocal.app.files import staged
+from parfocal.app.model.boosters import MOST_BYTES, check_booster
+from parfocal.app.model.checks import check_calibration, check_features, check_numbers, check_texts
+from parfocal.app.model.feature_names import features_of
+from parfocal.app.model.linear import ENGINES, check_installed
+from parfocal.app.model.model import DESCRIPTION, PICTURE, Model
+from parfocal.boosters import Engine
+
+# 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
+FORMAT = 3
+
+# No fit writes more than this.
+MOST_DESCRIBED = 1 << 28  # bytes of model.json: 10,000 categories of each of 1,000 columns
+
+
+def is_model_or_empty(path: Path) -> bool:
+    """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
+    if not path.is_dir():
+        return False
+    ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
+    try:
+        with os.scandir(path) as entries:
+            found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
+        if not found:
+            return True
+        return found <= ours and {"format", "booster_sha256"} <= set(read_description(path))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None:
+    """Write the folder, all or nothing."""
+    engine = ENGINES[model.engine]
+    named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "record")}
+    booster = engine.dump(model.booster)
+    with staged(folder, force, is_model_or_empty) as new:
+        new.mkdir()
+        (new / engine.file).write_bytes(booster)
+        description = {
+            "format": FORMAT,
+            **named,
+            "columns": [asdict(column) for column in model.columns],
+            "features": [asdict(feature) for feature in features_of(model.columns)],  # for the booster's own tools
+            "booster_sha256": hashlib.sha256(booster).hexdigest(),
+            "fit": model.record,
+            "versions": versions(),
+        }
+        (new / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (new / PICTURE).write_bytes(picture)
+
+
+def versions() -> dict[str, str]:
+    found = {"parfocal": parfocal.__version__, "python": platform.python_version()}
+    for package in ("numpy", "polars", "scikit-learn", *boosters.ENGINES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_model(folder: Path) -> Model:
+    """Read and check a folder that `parfocal fit` wrote."""
+    if not (folder / DESCRIPTION).is_file():
+        raise BadInput(
+            f"{folder} is not a parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit"
+        )
+    try:
+        description = read_description(folder)
+        written = description["format"]
+        if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= FORMAT:
+            raise BadInput(
+                f"{folder} has the model format {brief(written)}, this parfocal reads 1 to {FORMAT}; if it is newer, "
+                'run: python -m pip install --upgrade "parfocal[app]"'
+            )
+        if written == 1:
+            description |= {"engine": "lightgbm", "classes": [description["negative"], description["positive"]]}
+        if written <= 2:
+            description |= {"calibration": None}
+        if description["engine"] not in list(ENGINES):
+            raise ValueError(f"engine is {brief(description['engine'])}; it must be one of {', '.join(ENGINES)}")
+        engine = ENGINES[description["engine"]]
+        booster = read_bytes(folder / engine.file, MOST_BYTES)
+        if hashlib.sha256(booster).hexdigest() != description["booster_sha256"]:
+            raise damaged(folder, f"{engine.file} is not the one that {DESCRIPTION} describes")
+        columns = [
+            Column(**{**column, **{name: tuple(column.get(name, ())) for name in ("categories", "missing")}})
+            for column in description["columns"]
+        ]
+        names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns", "classes", "record")]
+        model = Model(
+            booster=None,  # until all else is checked
+            columns=tuple(columns),
+            classes=tuple(description["classes"]) if isinstance(description["classes"], list) else (),
+            record=description["fit"],
+            **{name: description[name] for name in names},
+        )
+        check_texts(model.target, model.classes, model.columns)
+        check_numbers(model)
+        check_calibration(model)
+        model = replace(model, booster=load(engine, folder, booster, model))
+        check_features(model, engine)
+        return model
+    except BadInput:
+        raise
+    except KeyError as error:
+        raise damaged(folder, f"{DESCRIPTION} has no {brief(error.args[0])}") from error
+    except (OSError, ValueError, TypeError, RecursionError, AttributeError, OverflowError) as error:
+        raise damaged(folder, f"{DESCRIPTION}: {one_line(error)}") from error
+
+
+def damaged(folder: Path, what: str) -> BadInput:
+    return BadInput(f"{folder} is damaged or was changed ({what}); fit again")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    description = json.loads(read_bytes(folder / DESCRIPTION, MOST_DESCRIBED))
+    if not isinstance(description, dict):
+        raise ValueError("it is not a JSON object")
+    return description
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file, if a fit could have written as many."""
+    if not path.is_file():  # reading a pipe would wait
+        raise ValueError(f"{path.name} is missing, or is not a file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path.name} has more than {most:,} bytes")
+    return data
+
+
+def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
+    """The booster, unless its file is damaged or its library is missing."""
+    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
+    features = sum(len(column.parts) for column in model.columns)
+    try:
+        return engine.load(check_booster(engine.name, data, features, len(np.atleast_1d(model.init_score))))
+    except Exception as error:
+        raise damaged(folder, f"{engine.file}: {one_line(error)}") from error

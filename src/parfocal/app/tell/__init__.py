@@ -1,0 +1,6 @@
+"""Views of a study and of predictions.  Nothing is computed here that another view would not show as well.
+
+text.py        for the terminal;  scores.py  what `predict` says there;  progress.py  a bar for those who watch
+plots.py       a picture
+record.py      plain values for JSON
+"""
