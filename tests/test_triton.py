@@ -393,7 +393,7 @@ def test_ignored_elements_have_no_effect(labels: torch.dtype) -> None:
     assert loss is not None
     assert gradient is not None
     same(binary(spoiled, marked, ignore=-1), (torch.where(left_out, 0, loss), torch.where(left_out, 0, gradient)))
-    total = binary(spoiled, marked, ignore=-1, summed=True, divisor=launch.count(marked, -1))
+    total = binary(spoiled, marked, ignore=-1, summed=True, divisor=launch.count(marked, -1)[1])
     near(total.loss, loss[~left_out].double().sum() / int((~left_out).sum()))
 
 
@@ -515,13 +515,24 @@ def test_upstream_factors() -> None:
 
 
 def test_counts() -> None:
+    """Each count, and itself as a divisor."""
+
+    def numbers(*given: Any, **options: Any) -> list[float]:
+        return [found.item() for found in launch.count(*given, **options)]
+
     labels = torch.tensor([0, 1, 2, -100, 1, 7])
-    assert launch.count(labels).item() == 6
-    assert launch.count(labels, -100).item() == 5
-    assert launch.count(labels, -100, weights=(0.5, 2.0, 8.0)).item() == 12.5  # an invalid index weighs nothing
-    assert launch.count(torch.full((3,), -100), -100).item() == 1
-    assert launch.count(torch.full((3,), -100), -100, or_one=False).item() == 0
-    positives = torch.tensor([0.0, 0.25, 0.5, -1])
-    assert launch.count(positives, -1, positives=True).item() == 0.75
-    assert launch.count(positives, -1, positives=True, at_least_one=True).item() == 1
-    assert launch.count(torch.ones(5000, dtype=torch.bool), positives=True).item() == 5000
+    assert numbers(labels) == [6, 6]
+    assert numbers(labels, -100) == [5, 5]
+    assert numbers(labels, -100, weights=(0.5, 2.0, 8.0)) == [12.5, 12.5]  # an invalid index weighs nothing
+    assert numbers(torch.full((3,), -100), -100) == [0, 1]
+    assert numbers(torch.zeros(0, dtype=I64)) == [0, 1]
+    assert numbers(torch.tensor([0.0, 0.25, 0.5, -1]), -1, positives=True) == [0.75, 1]
+    assert numbers(torch.ones(5000, dtype=torch.bool), positives=True) == [5000, 5000]
+
+
+def test_a_factor_multiplies_in_place() -> None:
+    values = torch.linspace(-3, 3, 3000)
+    expected = values * 0.5
+    launch.multiply(values, torch.tensor(1.0))
+    launch.multiply(values, torch.tensor(0.5))
+    same([values], [expected])

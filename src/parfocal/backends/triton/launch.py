@@ -20,7 +20,7 @@ from torch import Tensor
 from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
 from parfocal.backends.triton.focal import ANY, BOTH
 from parfocal.backends.triton.softmax import SCHEDULE, columns_kernel, rows_kernel
-from parfocal.backends.triton.sums import count_kernel, total_kernel
+from parfocal.backends.triton.sums import count_kernel, multiply_kernel, total_kernel
 from parfocal.core.formula import Schedule
 
 # Of every launch: what is fused is not computed as written.
@@ -73,12 +73,17 @@ def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 4, **consta
 
 
 def total(
-    sums: Tensor, dtype: torch.dtype, divisor: float | Tensor, at_least_one: bool = False, or_one: bool = False
+    sums: Tensor,
+    dtype: torch.dtype,
+    divisor: float | Tensor = 1.0,
+    as_divisor: bool = False,
+    at_least_one: bool = False,
 ) -> Tensor:
-    """The sum of what each program has summed, divided."""
-    result = torch.empty((), dtype=dtype, device=sums.device)
+    """The sum of what each program has summed, divided; with `as_divisor` two numbers, the second of them a divisor."""
+    result = torch.empty(2 if as_divisor else (), dtype=dtype, device=sums.device)
     place, number = (divisor, 1.0) if isinstance(divisor, Tensor) else (None, divisor)
-    launch(total_kernel, 1, sums, result, place, sums.numel(), *split(number), AT_LEAST_ONE=at_least_one, OR_ONE=or_one)
+    constants = {"AS_DIVISOR": as_divisor, "AT_LEAST_ONE": at_least_one}
+    launch(total_kernel, 1, sums, result, place, sums.numel(), *split(number), **constants)
     return result
 
 
@@ -315,10 +320,11 @@ def count(
     ignore: int | None = None,
     positives: bool = False,
     weights: tuple[float, ...] | None = None,
-    at_least_one: bool = False,
-    or_one: bool = True,
-) -> Tensor:
-    """How many labels are not ignored, their sum, or the sum of the weights of their classes: one float64."""
+) -> tuple[Tensor, Tensor]:
+    """How many labels are not ignored, their sum, or the sum of the weights of their classes; whole numbers as int64.
+
+    And the same as a divisor: 1 in place of 0, and of positives at least 1.
+    """
     labels = readable(labels)
     labels = labels if is_dense(labels) else labels.contiguous()
     tile = 1024
@@ -333,4 +339,13 @@ def count(
         POSITIVES=positives,
         TILE=tile,
     )
-    return total(sums, torch.float64, 1.0, at_least_one, or_one)
+    whole = weights is None and not (positives and labels.is_floating_point())
+    found, divisor = total(
+        sums, torch.int64 if whole else torch.float32, as_divisor=True, at_least_one=positives
+    ).unbind()
+    return found, divisor
+
+
+def multiply(values: Tensor, factor: Tensor) -> None:
+    """Multiplies a dense tensor in place by one number on its device."""
+    launch(multiply_kernel, -(-values.numel() // 1024), values, factor, values.numel(), TILE=1024)

@@ -14,13 +14,13 @@ LANES = tl.constexpr(1024)
 @triton.jit(do_not_specialize=["n"])
 def total_kernel(
     sums_at,  # n numbers, float64
-    result_at,
+    result_at,  # with AS_DIVISOR also the same as a divisor: 1 in place of 0, or at least 1
     divisor_at,  # a number in the device's memory, or None
     n,
     divisor,  # and what float32 misses of it
     divisor_low,
-    AT_LEAST_ONE: tl.constexpr,  # a sum below 1 becomes 1
-    OR_ONE: tl.constexpr,  # a sum of 0 becomes 1
+    AS_DIVISOR: tl.constexpr,
+    AT_LEAST_ONE: tl.constexpr,
 ):
     """Writes the sum of n numbers, divided."""
     sums = tl.zeros((LANES,), tl.float64)
@@ -28,15 +28,14 @@ def total_kernel(
         at = start + tl.arange(0, LANES)
         sums += tl.load(sums_at + at, mask=at < n, other=0.0)
     total = tl.full((1,), 1.0, tl.float64) * tl.sum(sums, axis=0)
-    if AT_LEAST_ONE:
-        total = tl.where(total < 1.0, 1.0, total)
-    if OR_ONE:
-        total = tl.where(total == 0.0, 1.0, total)
     if divisor_at is not None:
         total /= tl.load(divisor_at).to(tl.float64)
     one = tl.full((1,), 1.0, tl.float64)
     total /= one * divisor + one * divisor_low
     tl.store(result_at + tl.arange(0, 1), total.to(result_at.dtype.element_ty))
+    if AS_DIVISOR:
+        other = total < 1.0 if AT_LEAST_ONE else total == 0.0
+        tl.store(result_at + 1 + tl.arange(0, 1), tl.where(other, 1.0, total).to(result_at.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["steps", "ignore"])
@@ -69,3 +68,18 @@ def count_kernel(
         else:
             sums += tl.where(counts, 1.0, 0.0).to(tl.float64)
     tl.store(sums_at + program, tl.sum(sums, axis=0))
+
+
+@triton.jit
+def multiply_kernel(
+    values_at,  # n numbers, one after the other
+    factor_at,
+    n,
+    TILE: tl.constexpr,
+):
+    """Multiplies in place, and returns at once where the factor is 1, as that of a sum nearly always is."""
+    factor = tl.load(factor_at).to(tl.float32)
+    if factor != 1.0:
+        at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+        values = tl.load(values_at + at, mask=at < n, other=0.0).to(tl.float32)
+        tl.store(values_at + at, (values * factor).to(values_at.dtype.element_ty), mask=at < n)
