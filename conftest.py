@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU's kernels on this processor
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads would wait for each other
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
@@ -36,6 +38,8 @@ skipped: list[str] = []
 
 # It has no doctest, and would bring TensorFlow to every worker.
 collect_ignore = ["src/parfocal/backends/tensorflow.py"]
+if importlib.util.find_spec("triton") is None:  # the extra triton-test has it
+    collect_ignore_glob = ["src/parfocal/backends/triton/*", "tests/test_triton*.py"]
 
 # Pages that belong to the second tier: they start a cluster.
 FULL_PAGES = ("docs/scale.md",)

@@ -51,7 +51,8 @@ APP_LAYERS = [
     {"cli"},
     {"__init__"},
 ]
-FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "polars"}
+FRAMEWORKS = {"torch", "triton", "jax", "tensorflow", "keras", "lightgbm", "xgboost", "catboost", "sklearn", "scipy"}
+FRAMEWORKS |= {"polars"}
 
 
 def module_of(path: Path) -> str:

@@ -44,6 +44,8 @@ HARMLESS = 0.5
 class Backend(Arrays):
     """The backend of a library."""
 
+    compares = False  # whether its kernels look for ignored labels, and count the others: see torch_gpu.py
+
     # -- what a call was given
 
     def batch(
@@ -102,10 +104,14 @@ class Backend(Arrays):
         if isinstance(parameters, SparseCategorical):
             one = validation.sparse_labels(self.shape(labels), shape, axis, host)
             labels = self.indices(labels if one is None else self.xp.squeeze(labels, axis=one))
-            valid = None if parameters.ignore_class is None else labels != parameters.ignore_class
+            valid = None if parameters.ignore_class is None else self.counting(labels, parameters.ignore_class)
         else:
             validation.dense_labels(self.shape(labels), shape, axis, host)
         return Batch(self, False, parameters, labels, scores, axis, 1, None, valid, scores.dtype, host)
+
+    def counting(self, labels: Array, ignore: int) -> Array:
+        """Which rows count."""
+        return labels != ignore
 
     def indices(self, labels: Array) -> Array:
         """Class indices in a type that holds every class, and -1: bytes do not."""

@@ -3,7 +3,8 @@
 (a) Eager tensors in the processor's memory go to the native kernel as they lie (`TorchKernel`): loss and gradient in
     one pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
     cost.
-(b) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second derivatives,
+(b) So do those on a GPU, to Triton's kernels (torch_gpu.py).
+(c) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second derivatives,
     posteriors) runs the formula in torch operations (`TorchOperations`), without a graph break and without waiting for
     a device.
 """
@@ -258,11 +259,16 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
     if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
+    if not differentiable and not scores.is_cpu and kernel_reads(scores, labels, weight, scores.device.type):
+        from parfocal.backends import torch_gpu
+
+        if (found := torch_gpu.backend(scores, host)) is not None:
+            return found
     return TorchOperations(Namespace(scores.device), host)
 
 
-def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:
-    """Whether operations are carried out at once, on plain values in the processor's memory."""
+def kernel_reads(scores: Tensor, labels: Any, weight: Any, device: str = "cpu") -> bool:
+    """Whether operations are carried out at once, on plain values in the processor's memory, or on such a device."""
     if (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -273,7 +279,8 @@ def kernel_reads(scores: Tensor, labels: Any, weight: Any) -> bool:
         return False
     for values in (scores, labels, weight):
         if type(values) in PLAIN:
-            if not values.is_cpu or values.layout is not torch.strided or values.is_neg():
+            here = values.is_cpu if device == "cpu" else values.device.type == device
+            if not here or values.layout is not torch.strided or values.is_neg():
                 return False
         elif isinstance(values, Tensor):
             return False

@@ -171,13 +171,15 @@ class SigmoidRule(Rule):
                 raise ValueError(
                     f"weight must broadcast to the input's shape {tuple(shape)}; got weight {tuple(weight.shape)}"
                 )
-        if self.ignore_index is not None:
+        backend, options = backends.backend(inputs, targets, weight, differentiable, TORCH), {}
+        if self.ignore_index is not None and backend.compares:
+            options["ignore"] = self.ignore_index
+        elif self.ignore_index is not None:
             kind = targets.dtype
             # -1 as a byte is 255, and 256 is 0: integers are compared as they are.
             whole = not kind.is_floating_point and not kind.is_complex and kind != torch.bool
             valid = (targets.long() if whole else targets) != self.ignore_index
-        backend = backends.backend(inputs, targets, weight, differentiable, TORCH)
-        batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH)
+        batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH, **options)
         return batch
 
     def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
@@ -190,6 +192,8 @@ class SigmoidRule(Rule):
     def counted(self, batch: Batch) -> Any:
         if self.reduction != "mean_over_positives":
             return super().counted(batch)
+        if batch.backend.compares:
+            return batch.backend.counted(batch.labels, batch.backend.ignore, positives=True)
         labels = torch.as_tensor(batch.labels)  # 0 where they are ignored
         floating = labels.is_floating_point()
         return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
@@ -268,6 +272,8 @@ class SoftmaxRule(Rule):
         backend, labels = batch.backend, batch.labels
         if self.weight is None or batch.valid is None:
             return super().counted(batch)
+        if backend.compares:
+            return backend.counted(labels, self.ignore_index, weights=self.weight)
         if isinstance(labels, np.ndarray):
             weight = np.take(self.weight, labels, mode="clip")
         else:

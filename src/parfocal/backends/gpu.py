@@ -1,0 +1,57 @@
+"""What computes the losses of tensors on a GPU: Triton's kernels, or torch's operations.
+
+PARFOCAL_GPU=triton or torch forces one of them.  Otherwise it is Triton where it is installed, until a kernel fails:
+then operations do the work from there on, and one warning says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import warnings
+
+CHOICES = ("triton", "torch")
+
+failure = ""  # what Triton failed with
+
+
+@functools.cache
+def forced() -> str:
+    """PARFOCAL_GPU, or "".  Raises ValueError for anything else."""
+    name = os.environ.get("PARFOCAL_GPU", "")
+    if name and name not in CHOICES:
+        raise ValueError(f"PARFOCAL_GPU must be one of {', '.join(CHOICES)}; got {name!r}")
+    return name
+
+
+@functools.cache
+def installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def uses_triton() -> bool:
+    return forced() == "triton" or (not forced() and installed() and not failure)
+
+
+def why() -> str:
+    """What computes on a GPU, and the reason."""
+    if forced():
+        return f"{forced()} (PARFOCAL_GPU)"
+    if not installed():
+        return "torch (Triton is not installed)"
+    return f"torch (Triton failed: {failure})" if failure else "triton"
+
+
+def fail(error: Exception) -> None:
+    """Operations compute from now on.  Where Triton is forced, that is an error."""
+    global failure
+    if forced() == "triton":
+        raise error
+    failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    warnings.warn(
+        f"parfocal's GPU kernels failed ({failure}); torch's operations compute the losses from here on, more slowly.  "
+        "PARFOCAL_GPU=torch chooses that without this warning, and PARFOCAL_GPU=triton makes it an error.",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,351 @@
+"""From tensors and parameters to the kernels' launches.
+
+(a) A rule chooses tiles and programs from shapes and types alone; nothing is tried out and timed.
+(b) Tensors are read as they lie where their strides allow it, and copied otherwise.  Results have the layout of the
+    logits.
+(c) Nothing here reads a value from a device, and all memory is torch's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
+from parfocal.backends.triton.focal import ANY, BOTH
+from parfocal.backends.triton.softmax import SCHEDULE, columns_kernel, rows_kernel
+from parfocal.backends.triton.sums import count_kernel, multiply_kernel, total_kernel
+from parfocal.core.formula import Schedule
+
+# Of every launch: what is fused is not computed as written.
+OPTIONS = {"enable_fp_fusion": False}
+
+# Programs of one launch, until each has MOST_STEPS tiles: an H200 runs 132 multiprocessors with up to 16 of them each.
+PROGRAMS, MOST_STEPS = 4096, 16
+
+# Of up to this many classes a thread takes a whole row.
+FEW = 64
+
+# Classes of a tile of one row: beyond this ptxas spills registers.
+WIDEST = 4096
+
+# Rows of a program whose threads take rows.
+ROWS = 256
+
+# Fewer neighbouring rows than this would leave most threads idle, and more classes than APART take too long for one
+# thread.  Such logits are copied first, with their classes side by side.
+SHORT, APART = 32, 1024
+
+
+class Result(NamedTuple):
+    """`loss`: of each element or row, or their sum divided; `gradient` in the layout of the logits."""
+
+    loss: Tensor | None
+    gradient: Tensor | None
+
+
+def split(value: float) -> tuple[float, float]:
+    """A number as a float32, and what that misses of it."""
+    high = float(np.float32(value))
+    return high, float(np.float32(value - high)) if abs(high) < float("inf") else 0.0
+
+
+def small_gamma(gamma: float) -> int:
+    """G of a kernel."""
+    return int(gamma) if gamma in (0.0, 1.0, 2.0, 3.0) else ANY.value
+
+
+def programs_for(tiles: int) -> tuple[int, int]:
+    """(programs, tiles of each)."""
+    steps = min(max(tiles // PROGRAMS, 1), MOST_STEPS)
+    return -(-tiles // steps), steps
+
+
+def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 4, **constants: Any) -> None:
+    if programs:
+        kernel[(programs,)](*arguments, **constants, num_warps=warps, **OPTIONS)
+
+
+def total(
+    sums: Tensor,
+    dtype: torch.dtype,
+    divisor: float | Tensor = 1.0,
+    as_divisor: bool = False,
+    at_least_one: bool = False,
+) -> Tensor:
+    """The sum of what each program has summed, divided; with `as_divisor` two numbers, the second of them a divisor."""
+    result = torch.empty(2 if as_divisor else (), dtype=dtype, device=sums.device)
+    place, number = (divisor, 1.0) if isinstance(divisor, Tensor) else (None, divisor)
+    constants = {"AS_DIVISOR": as_divisor, "AT_LEAST_ONE": at_least_one}
+    launch(total_kernel, 1, sums, result, place, sums.numel(), *split(number), **constants)
+    return result
+
+
+def scale_of(divisor: float | Tensor) -> float:
+    return 1.0 if isinstance(divisor, Tensor) else 1.0 / divisor
+
+
+# -- layouts
+
+
+def collapsed(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """The same places as few axes (length, stride): those that follow each other in memory become one."""
+    axes: list[tuple[int, int]] = []
+    for length, stride in zip(shape, strides, strict=True):
+        if length == 1:
+            continue
+        if axes and axes[-1][1] == stride * length:
+            axes[-1] = (axes[-1][0] * length, stride)
+        else:
+            axes.append((length, stride))
+    return axes
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one piece of memory, in any order of the axes."""
+    lying = sorted(zip(tensor.stride(), tensor.shape, strict=True), reverse=True)
+    axes = collapsed([length for _, length in lying], [stride for stride, _ in lying])
+    return not axes or (len(axes) == 1 and axes[0][1] == 1)
+
+
+def beside(tensor: Tensor, x: Tensor) -> Tensor:
+    """`tensor` with the layout of the dense x."""
+    return tensor if tensor.stride() == x.stride() else torch.empty_like(x, dtype=tensor.dtype).copy_(tensor)
+
+
+def readable(labels: Tensor) -> Tensor:
+    """Booleans as the bytes that they are."""
+    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
+
+
+# -- binary
+
+
+def binary(
+    x: Tensor,
+    labels: Tensor,
+    gammas: tuple[float, float],
+    weights: tuple[float, float],
+    smoothing: float = 0.0,
+    expected: bool = False,
+    weight: Tensor | None = None,
+    upstream: Tensor | None = None,
+    ignore: int | None = None,
+    divisor: float | Tensor = 1.0,
+    summed: bool = False,
+    gradient: bool = False,
+    losses: bool = True,
+) -> Result:
+    """Losses of logits x, or their sum, and their gradient.
+
+    gammas, weights : of label 0 and label 1.
+    weight : broadcasts to x.
+    upstream : of x's shape, or one number; multiplies the gradient.
+    ignore : the label of elements that do not count.
+    divisor : of the sum and of the gradient.
+    """
+    x = x if is_dense(x) else x.contiguous()
+    labels, n = beside(readable(labels), x), x.numel()
+    inner, outer_stride, inner_stride, spread = 1, 0, 0, False
+    if weight is not None:
+        weight, inner, outer_stride, inner_stride, spread = weight_of(weight, x)
+    one_factor = upstream is not None and upstream.numel() == 1 and n != 1
+    if upstream is not None and not one_factor:
+        upstream = beside(upstream, x)
+    hard, pair = not labels.is_floating_point() and not smoothing, gammas[0] != gammas[1]
+    rule = HARD if hard else EXPECTED if expected else PAIR if pair else LINEAR
+    g, scale = BOTH.value if pair else small_gamma(gammas[0]), scale_of(divisor)
+    part = TILE.value // 2 if g < 0 or spread or labels.element_size() == 8 else TILE.value
+    programs, steps = programs_for(-(-n // TILE.value))
+    loss = torch.empty_like(x, dtype=torch.float32) if losses and not summed else None
+    sums = torch.empty(programs, dtype=torch.float64, device=x.device) if losses and summed else None
+    slopes = torch.empty_like(x) if gradient else None
+    launch(
+        binary_kernel,
+        programs,
+        *(x, labels, weight, upstream, loss, sums, slopes, divisor if isinstance(divisor, Tensor) else None),
+        *(n, steps, ignore or 0, inner, outer_stride, inner_stride, *split(gammas[0]), *split(gammas[1])),
+        *(*weights, weights[0] * scale, weights[1] * scale, smoothing),
+        G=g,
+        RULE=rule.value,
+        SMOOTH=smoothing != 0,
+        IGNORES=ignore is not None,
+        BROADCAST=spread,
+        ONE_FACTOR=one_factor,
+        PART=part,
+        warps=WARPS,
+    )
+    return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
+
+
+def weight_of(weight: Tensor, x: Tensor) -> tuple[Tensor, int, int, int, bool]:
+    """(the weight, the elements of a row, the strides of rows and elements, whether it is read by strides)."""
+    if weight.shape == x.shape and weight.stride() == x.stride():
+        return weight, 1, 0, 0, False
+    if x.is_contiguous():
+        axes = collapsed(x.shape, weight.expand(x.shape).stride())
+        if len(axes) <= 2:
+            (_, outer_stride), (inner, inner_stride) = [(1, 0)] * (2 - len(axes)) + axes
+            return weight, inner, outer_stride, inner_stride, True
+    return beside(weight.expand(x.shape), x), 1, 0, 0, False
+
+
+# -- softmax
+
+
+@functools.lru_cache(maxsize=64)
+def on_device(values: tuple[float, ...], device: torch.device, halves: bool = False) -> Tensor:
+    """Numbers of classes as float32 on a device; with `halves`, followed by what float32 misses of each."""
+    wide = np.asarray(values, dtype=np.float64)
+    high = wide.astype(np.float32)
+    if halves:
+        high = np.concatenate([high, (wide - high).astype(np.float32)])
+    return torch.from_numpy(high).to(device)
+
+
+class Rows(NamedTuple):
+    """Where the rows of a softmax lie: groups of `inner` rows."""
+
+    number: int
+    inner: int
+    outer_stride: int
+    inner_stride: int
+    class_stride: int
+
+
+def rows_of(z: Tensor, axis: int) -> Rows | None:
+    """None where the rows need more strides than two."""
+    if not z.numel():
+        return Rows(0, 0, 0, 0, 1)
+    outer = collapsed(z.shape[:axis], z.stride()[:axis])
+    inner = collapsed(z.shape[axis + 1 :], z.stride()[axis + 1 :])
+    if len(outer) > 1 or len(inner) > 1:
+        return None
+    (groups, outer_stride), (length, stride) = (outer or [(1, 0)])[0], (inner or [(1, 0)])[0]
+    if not inner:  # rows with no neighbours are one group
+        return Rows(groups, groups, 0, outer_stride, z.stride(axis))
+    return Rows(groups * length, length, outer_stride, stride, z.stride(axis))
+
+
+def softmax(
+    z: Tensor,
+    targets: Tensor,
+    axis: int,
+    gamma: float | tuple[float, ...] | Schedule,
+    alpha: float | tuple[float, ...] = 1.0,
+    weight: Tensor | None = None,
+    upstream: Tensor | None = None,
+    ignore: int | None = None,
+    divisor: float | Tensor = 1.0,
+    summed: bool = False,
+    gradient: bool = False,
+    losses: bool = True,
+) -> Result:
+    """Losses of the rows of z, whose classes lie on `axis`, or their sum, and their gradient.
+
+    targets : class indices, of z's shape without the axis; so are weight and upstream, which may be one number too.
+    gamma, alpha : one number, or one for each class; a gamma may be a schedule of two.
+    ignore : the index of rows that do not count.
+    divisor : of the sum and of the gradient.
+    """
+    shape, classes = (*z.shape[:axis], *z.shape[axis + 1 :]), z.shape[axis]
+    rows = rows_of(z, axis)
+    if rows is None or (rows.class_stride != 1 and (rows.inner < min(SHORT, rows.number) or classes > APART)):
+        moved = softmax(
+            *(z.movedim(axis, -1).contiguous(), targets, len(shape), gamma, alpha, weight, upstream, ignore),
+            *(divisor, summed, gradient, losses),
+        )
+        return moved._replace(gradient=None if moved.gradient is None else moved.gradient.movedim(-1, axis))
+    slopes = torch.empty_like(z) if gradient else None
+    written = rows if slopes is None else rows_of(slopes, axis)
+    if slopes is not None and (written is None or (written.number, written.inner) != (rows.number, rows.inner)):
+        slopes = torch.empty(z.shape, dtype=z.dtype, device=z.device)
+        written = rows_of(slopes, axis)
+    assert written is not None
+    loss = torch.empty(shape, dtype=torch.float32, device=z.device) if losses and not summed else None
+    one_factor = upstream is not None and upstream.numel() == 1 and rows.number != 1
+    if upstream is not None and not one_factor:
+        upstream = upstream.contiguous()
+    together = rows.class_stride == written.class_stride == 1 and classes > FEW and rows.inner == rows.number
+    tiles = rows.number if together else rows.number // max(rows.inner, 1) * -(-rows.inner // ROWS)
+    programs, steps = programs_for(tiles)
+    sums = torch.empty(programs, dtype=torch.float64, device=z.device) if losses and summed else None
+    g, gammas = gamma_of(gamma)
+    arrays = (
+        *(z, targets.contiguous(), None if weight is None else weight.expand(shape).contiguous(), upstream),
+        *(loss, sums, slopes, divisor if isinstance(divisor, Tensor) else None),
+        on_device(alpha, z.device) if isinstance(alpha, tuple) else None,
+        on_device(gamma, z.device, halves=True) if isinstance(gamma, tuple) else None,
+    )
+    numbers = (*(steps, ignore or 0, 1.0 if isinstance(alpha, tuple) else alpha, scale_of(divisor), *gammas),)
+    constants = {"G": g, "IGNORES": ignore is not None, "ONE_FACTOR": one_factor}
+    if together:
+        width = min(triton.next_power_of_2(classes), WIDEST)
+        strides, unit = (rows.inner_stride, written.inner_stride), 16 // z.element_size()
+        unit = unit if classes % unit == strides[0] % unit == strides[1] % unit == 0 else 1
+        constants.update(UNIT=unit, WHOLE=width >= classes, CLASSES=width)
+        # 16 classes a thread, and 8 where that leaves a warp idle: 63 and 81 instructions a logit.
+        warps = max(1, min(width // 512, 8))
+        places = rows.number, classes // unit, strides[0] // unit, strides[1] // unit
+        launch(rows_kernel, programs, *arrays, *places, *numbers, warps=warps, **constants)
+    else:
+        strides_in = rows.outer_stride, rows.inner_stride, rows.class_stride
+        strides_out = written.outer_stride, written.inner_stride, written.class_stride
+        lying = rows.number, rows.inner, classes, *strides_in, *strides_out
+        launch(columns_kernel, programs, *arrays, *lying, *numbers, ROWS=ROWS, **constants)
+    return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
+
+
+def gamma_of(gamma: float | tuple[float, ...] | Schedule) -> tuple[int, tuple[float, ...]]:
+    """(G, the kernel's numbers: gamma and the late gamma, each with what float32 misses; the bound)."""
+    if isinstance(gamma, Schedule):
+        (threshold,), (early, late) = gamma.thresholds, gamma.gammas
+        return SCHEDULE.value, (*split(early), *split(late), float(np.log(threshold) - np.log1p(-threshold)))
+    if isinstance(gamma, tuple):
+        return ANY.value, (0.0,) * 5
+    return small_gamma(gamma), (*split(gamma), 0.0, 0.0, 0.0)
+
+
+# -- divisors
+
+
+def count(
+    labels: Tensor,
+    ignore: int | None = None,
+    positives: bool = False,
+    weights: tuple[float, ...] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """How many labels are not ignored, their sum, or the sum of the weights of their classes; whole numbers as int64.
+
+    And the same as a divisor: 1 in place of 0, and of positives at least 1.
+    """
+    labels = readable(labels)
+    labels = labels if is_dense(labels) else labels.contiguous()
+    tile = 1024
+    programs, steps = programs_for(-(-labels.numel() // tile))
+    sums = torch.empty(programs, dtype=torch.float64, device=labels.device)
+    launch(
+        count_kernel,
+        programs,
+        *(labels, None if weights is None else on_device(weights, labels.device), sums),
+        *(labels.numel(), 0 if weights is None else len(weights), steps, ignore or 0),
+        IGNORES=ignore is not None,
+        POSITIVES=positives,
+        TILE=tile,
+    )
+    whole = weights is None and not (positives and labels.is_floating_point())
+    found, divisor = total(
+        sums, torch.int64 if whole else torch.float32, as_divisor=True, at_least_one=positives
+    ).unbind()
+    return found, divisor
+
+
+def multiply(values: Tensor, factor: Tensor) -> None:
+    """Multiplies a dense tensor in place by one number on its device."""
+    launch(multiply_kernel, -(-values.numel() // 1024), values, factor, values.numel(), TILE=1024)
