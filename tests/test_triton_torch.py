@@ -23,6 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 __all__ = ["quicker_calls"]  # a fixture
 
 
+@pytest.fixture(autouse=True)
+def by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is to be once the kernels have run on a GPU."""
+    monkeypatch.setattr(gpu, "default", "triton")
+
+
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain tensors of the processor go where those of a GPU go."""
@@ -283,3 +289,10 @@ class TestTheChoice:
         parfocal.torch.sigmoid_focal_loss(X, Y)
         assert not launches
         assert gpu.why() == "torch (Triton is not installed)"
+
+
+def test_the_kernels_are_tried_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert gpu.default == "torch"
+    assert not gpu.uses_triton()
+    assert "PARFOCAL_GPU=triton tries" in gpu.why()

@@ -1,7 +1,8 @@
 """What computes the losses of tensors on a GPU: Triton's kernels, or torch's operations.
 
-PARFOCAL_GPU=triton or torch forces one of them.  Otherwise it is Triton where it is installed, until a kernel fails:
-then operations do the work from there on, and one warning says so.
+PARFOCAL_GPU=triton or torch forces one of them.  By default operations do the work: the kernels are proven where
+Triton interprets and compiles them, but they have not yet run on a GPU.  A kernel that fails without being forced is
+replaced by operations from there on, and one warning says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import warnings
 
 CHOICES = ("triton", "torch")
+default = "torch"
 
 failure = ""  # what Triton failed with
 
@@ -31,13 +33,15 @@ def installed() -> bool:
 
 
 def uses_triton() -> bool:
-    return forced() == "triton" or (not forced() and installed() and not failure)
+    return forced() == "triton" or (not forced() and default == "triton" and installed() and not failure)
 
 
 def why() -> str:
     """What computes on a GPU, and the reason."""
     if forced():
         return f"{forced()} (PARFOCAL_GPU)"
+    if default == "torch":
+        return "torch (PARFOCAL_GPU=triton tries the kernels, which have not yet run on a GPU)"
     if not installed():
         return "torch (Triton is not installed)"
     return f"torch (Triton failed: {failure})" if failure else "triton"
