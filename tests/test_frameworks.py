@@ -393,3 +393,17 @@ def test_jax_over_eight_devices() -> None:
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True)
     assert result.stdout == "eight devices agree\n", result.stderr[-3000:]
+
+
+@pytest.mark.full
+def test_the_first_call_of_a_process_may_be_compiled() -> None:
+    """Then the backend is imported while torch.compile traces."""
+    code = """
+import torch, parfocal
+loss = parfocal.SparseCategoricalFocalCrossentropy(gamma=[1.0, 2.0, 3.0], from_logits=True)
+labels, scores = torch.tensor([0, 2]), torch.zeros(2, 3)
+compiled = torch.compile(lambda scores: loss(labels, scores), fullgraph=True, backend="aot_eager")
+print(abs(float(compiled(scores)) / float(loss(labels, scores)) - 1) < 1e-6)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.stdout.split() == ["True"], said.stderr[-2000:]

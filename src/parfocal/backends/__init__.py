@@ -6,7 +6,6 @@ is no global switch.  Each library has a file here; what a backend has is writte
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from numpy import ndarray
@@ -70,10 +69,29 @@ loaded: dict[str, Any] = {}
 
 
 def load(library: str) -> Any:
-    """The file of that library, which the user has imported, or there would be no such array."""
-    name = library if library in LIBRARIES.values() else "standard"
-    loaded[library] = importlib.import_module(f"parfocal.backends.{name}")
-    return loaded[library]
+    """The file of that library, which the user has imported, or there would be no such array.
+
+    Each import is written out: torch.compile traces no importlib.
+    """
+    module: Any
+    if library == "torch":
+        from parfocal.backends import torch
+
+        module = torch
+    elif library == "jax":
+        from parfocal.backends import jax
+
+        module = jax
+    elif library == "tensorflow":
+        from parfocal.backends import tensorflow
+
+        module = tensorflow
+    else:
+        from parfocal.backends import standard
+
+        module = standard
+    loaded[library] = module
+    return module
 
 
 __all__ = ["Backend", "find", "library_of"]
