@@ -241,9 +241,9 @@ def test_parts_of_a_binned_table_train_what_copies_of_the_rows_would(classes: in
         assert fit.rounds == found.rounds
         margins = LIGHTGBM.engine.margins(found.booster, found.objective.start_, validation.features)
         np.testing.assert_allclose(found.held_out, margins, rtol=1e-12, atol=1e-12)
-        logits = candidate.loss(trained).posterior_logit(margins)
+        logits = found.objective.loss(trained.num_class).posterior_logit(margins)
         np.testing.assert_allclose(fit.logits, logits, rtol=1e-9, atol=1e-9)
-        recovered = np.asarray(candidate.loss(trained).posterior(margins))
+        recovered = np.asarray(found.objective.loss(trained.num_class).posterior(margins))
         assert fit.recovered_scores == pytest.approx(training.scores(validation.labels, recovered, validation.weights))
 
 
@@ -258,7 +258,8 @@ def test_folds_of_the_other_engines_are_judged_by_their_margins(engine: str) -> 
     more = {"held_out": validation.scaled(), "score_every": training.SCORED_EVERY}
     found = trainer.train(FOCAL, trainer.task(FOCAL, trained, training.MOST_ROUNDS, **more))
     margins = trainer.engine.margins(found.booster, found.objective.start_, validation.features)
-    np.testing.assert_allclose(fit.logits, FOCAL.loss(trained).posterior_logit(margins), rtol=1e-6, atol=1e-6)
+    expected = found.objective.loss(trained.num_class).posterior_logit(margins)
+    np.testing.assert_allclose(fit.logits, expected, rtol=1e-6, atol=1e-6)
     assert (fit.fold, fit.rounds) == (1, found.rounds)
 
 

@@ -65,6 +65,14 @@ def test_gamma_0_is_binary_cross_entropy_with_logits(reduction: str, shape: tupl
     same(both(lambda x: sigmoid_focal_loss(x, y, -1, 0, reduction, weight=weight), x), wanted)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_single_logit_without_an_axis(each_kernel: str, reduction: str) -> None:
+    """Of one element NumPy makes a number, which is no array."""
+    x, y = noise(), torch.tensor(1.0)
+    got = both(SigmoidFocalLoss(None, 0, reduction), x, y)
+    same(got, both(lambda x: F.binary_cross_entropy_with_logits(x, y.double(), reduction=reduction), x))
+
+
 def torchvisions(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """The formula as torchvision's page has it."""
     p = torch.sigmoid(inputs)
@@ -387,6 +395,22 @@ def test_compiled_without_a_graph_break(name: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     same(both(compiled, noise(*shape), target), both(module, noise(*shape), target), rtol=1e-9)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("gamma", [2.0, 1.5])
+@dynamos_own_warning
+def test_functions_compiled_for_any_number_of_rows(gamma: float) -> None:
+    """With dynamic shapes dynamo traces the settings too: they are no more Python numbers."""
+    torch._dynamo.reset()
+    compile_ = functools.partial(torch.compile, fullgraph=True, dynamic=True, backend="aot_eager")
+    sigmoid, softmax = compile_(sigmoid_focal_loss), compile_(softmax_focal_loss)
+    for rows in (6, 7):
+        for got, function, arguments in [
+            (sigmoid, sigmoid_focal_loss, (noise(rows), coins(rows), 0.25, gamma)),
+            (softmax, softmax_focal_loss, (noise(rows, 4), classes(rows), 0.25, gamma)),
+        ]:
+            same(both(got, *arguments), both(function, *arguments), rtol=1e-9)
 
 
 @pytest.mark.full

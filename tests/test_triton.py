@@ -359,7 +359,7 @@ def test_an_invalid_label_spoils_itself_alone(labels: torch.dtype) -> None:
             assert got is not None
             assert got.isnan().nonzero().flatten().tolist() == [0, 1030]
             near(got[~got.isnan()], before[~got.isnan()])  # float labels: its tile goes the longer way
-        assert binary(x, spoiled, summed=True).loss.isnan()  # type: ignore[union-attr]
+        assert binary(x, spoiled, summed=True).loss.isnan()
 
 
 @pytest.mark.parametrize("classes", [5, 100])
@@ -381,7 +381,7 @@ def test_an_invalid_index_spoils_its_row_alone(classes: int) -> None:
         same([found.loss[~rows], found.gradient[~rows]], [loss[~rows], gradient[~rows]])
     halves = targets.double()
     halves[3] += 0.5
-    assert softmax(z, halves).loss.isnan().nonzero().tolist() == [[3]]  # type: ignore[union-attr]
+    assert softmax(z, halves).loss.isnan().nonzero().tolist() == [[3]]
 
 
 @pytest.mark.parametrize("labels", [F32, I64])
@@ -463,7 +463,7 @@ def test_nan_stays_in_its_own_row(classes: int, monkeypatch: pytest.MonkeyPatch)
     assert before is not None
     assert found.isnan().nonzero().flatten().tolist() == [2, 4]
     same([found[5:]], [before[5:]])
-    assert binary([NAN, 1.0], [1.0, 1.0]).loss.isnan().tolist() == [True, False]  # type: ignore[union-attr]
+    assert binary([NAN, 1.0], [1.0, 1.0]).loss.isnan().tolist() == [True, False]
 
 
 # -- sums, divisors, upstream factors
@@ -479,9 +479,9 @@ def test_sums_of_many_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     near(summed.loss, loss.double().sum(), rtol=2**-23)
     same([summed.gradient], [gradient])
     z, targets = torch.randn(700, 5), torch.randint(0, 5, (700,))
-    near(softmax(z, targets, summed=True).loss, softmax(z, targets).loss.double().sum(), rtol=2**-23)  # type: ignore[union-attr]
+    near(softmax(z, targets, summed=True).loss, softmax(z, targets).loss.double().sum(), rtol=2**-23)
     z, targets = torch.randn(17, 100), torch.randint(0, 5, (17,))
-    near(softmax(z, targets, summed=True).loss, softmax(z, targets).loss.double().sum(), rtol=2**-23)  # type: ignore[union-attr]
+    near(softmax(z, targets, summed=True).loss, softmax(z, targets).loss.double().sum(), rtol=2**-23)
 
 
 @pytest.mark.parametrize("divisor", [3.0, torch.tensor(3.0), torch.tensor(3), torch.tensor(3.0, dtype=torch.float64)])
@@ -494,7 +494,7 @@ def test_divisors(divisor: Any) -> None:
     near(found.loss, loss.double().sum() / 3, rtol=2**-23)
     near(found.gradient, gradient.double() / 3)
     z, targets = torch.randn(50, 4), torch.arange(50) % 4
-    near(softmax(z, targets, divisor=divisor).gradient, softmax(z, targets).gradient.double() / 3)  # type: ignore[union-attr]
+    near(softmax(z, targets, divisor=divisor).gradient, softmax(z, targets).gradient.double() / 3)
 
 
 def test_upstream_factors() -> None:

@@ -271,7 +271,7 @@ class TestTheChoice:
         monkeypatch.setattr(launch, "launch", self.failing)
         with pytest.raises(OSError, match="no such card"):
             parfocal.torch.sigmoid_focal_loss(X, Y)
-        assert gpu.why() == "triton (PARFOCAL_GPU)"
+        assert gpu.why() == parfocal.kernel_info()["gpu"] == "triton (PARFOCAL_GPU)"
 
     def test_torch_can_be_forced(self, monkeypatch: pytest.MonkeyPatch, launches: list[str]) -> None:
         monkeypatch.setenv("PARFOCAL_GPU", "torch")

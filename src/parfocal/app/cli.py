@@ -66,6 +66,7 @@ def info() -> None:
     if found["note"]:
         print(f"           no native kernel: {found['note']}")
     print(f"threads    {found['threads']}")
+    print(f"on a GPU   {found['gpu']}")
     print(f"processor  {platform.machine()}, {platform.system()}, Python {platform.python_version()}")
     print(f"libraries  {', '.join(' '.join(item) for item in versions().items())}")
 

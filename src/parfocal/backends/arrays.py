@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from parfocal.core import formula, validation
+from parfocal.core.batch import Batch
 from parfocal.core.formula import Array, Namespace
 from parfocal.core.validation import KERAS, Host
 
@@ -139,6 +140,7 @@ class Arrays:
         """A divisor."""
         return (total or 1.0) if isinstance(total, int | float) else formula.or_one(self.xp, total)
 
-    def positives(self, labels: Array, like: Array) -> Any:
+    def positives(self, batch: Batch) -> Any:
         """The sum of the labels, at least 1."""
-        return self.xp.clip(self.xp.sum(self.cast(labels, self.working_dtype(like))), 1.0, None)
+        labels = self.cast(batch.labels, self.working_dtype(batch.scores))
+        return self.xp.clip(self.xp.sum(labels), 1.0, None)

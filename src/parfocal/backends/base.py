@@ -44,8 +44,6 @@ HARMLESS = 0.5
 class Backend(Arrays):
     """The backend of a library."""
 
-    compares = False  # whether its kernels look for ignored labels, and count the others: see torch_gpu.py
-
     # -- what a call was given
 
     def batch(
@@ -57,12 +55,14 @@ class Backend(Arrays):
         valid: Any = None,
         host: Host = KERAS,
         dtype: Any = None,
+        ignore: int | None = None,
     ) -> Batch:
         """The arguments of a call, checked and shaped.
 
         weight : of the losses, by Keras's rule, or of the elements; where `host.by_element`, it broadcasts to them.
         valid : booleans; losses where it is False do not count, whatever their labels, scores and weights hold.
-        dtype : of the loss; the scores are rounded to it, but float64 logits, whose gradient is to be exact, are not.
+        dtype : of the loss; the scores are rounded to it, and float64 logits are then computed in float64.
+        ignore : a label of a binary batch, whose elements do not count.
         """
         scores = self.float_array(host.scores, scores)
         if isinstance(parameters, Binary) and not host.by_element:
@@ -77,6 +77,8 @@ class Backend(Arrays):
         made = made._replace(dtype=derivatives)
         if weight is not None:
             made = self.with_weight(made, weight)
+        if ignore is not None:
+            made = self.without_label(made, ignore)
         return made if valid is None else self.with_valid(made, valid)
 
     def binary_batch(self, parameters: Binary, labels: Any, scores: Array, host: Host) -> Batch:
@@ -162,6 +164,9 @@ class Backend(Arrays):
             weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))
         counting = valid if batch.valid is None else valid & batch.valid
         return batch._replace(labels=labels, scores=scores, weight=weight, valid=counting)
+
+    def without_label(self, batch: Batch, ignore: int) -> Batch:
+        return self.with_valid(batch, self.counting(batch.labels, ignore))
 
     # -- losses and derivatives
 

@@ -55,16 +55,20 @@ def kernel_info() -> dict[str, Any]:
     """What computes the losses of NumPy arrays in this process.
 
     Returns a dict: "kernel", the one in use: "v4" (AVX-512), "v3" (AVX2), "baseline" (any processor) or "numpy";
-    "available", all that run here; "threads", how many a large array may use; "note", why there is no native kernel.
+    "available", all that run here; "threads", how many a large array may use; "note", why there is no native kernel;
+    "gpu", what computes those of tensors on a GPU, and why.
 
     >>> kernel_info()["kernel"] in kernel_info()["available"]
     True
     """
+    from parfocal.backends import gpu  # it looks for Triton
+
     return {
         "kernel": active.in_use() if active else "numpy",
         "available": available(),
         "threads": active.threads() if active else 1,
         "note": why_not,
+        "gpu": gpu.why(),
     }
 
 

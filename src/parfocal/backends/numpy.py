@@ -45,6 +45,7 @@ class NumPy(Backend):
         valid: Any = None,
         host: Host = KERAS,
         dtype: Any = None,
+        ignore: int | None = None,
     ) -> Batch:
         """As in `Backend`, with fewer calls: a batch of 32 spends more time here than in the kernel."""
         if type(scores) is not np.ndarray or scores.dtype.kind != "f" or scores.dtype.itemsize > 8:
@@ -59,6 +60,8 @@ class NumPy(Backend):
             made = make(parameters, labels, rounded, host)._replace(dtype=scores.dtype)
         if weight is not None:
             made = self.with_weight(made, weight)
+        if ignore is not None:
+            made = self.without_label(made, ignore)
         return made if valid is None else self.with_valid(made, valid)
 
     def binary_batch(self, parameters: Binary, labels: Any, scores: np.ndarray, host: Host) -> Batch:
@@ -114,7 +117,8 @@ class NumPy(Backend):
             return compute(batch, order, divisor, summed, dtype, boosting)
         with np.errstate(all="ignore"):  # a weight of 0 on an infinite loss, for one
             first, *slopes = super().computed(batch, order, divisor, summed, dtype, boosting)
-        return (first if summed else np.asarray(first), *slopes)
+        # Of one element NumPy makes a number.
+        return (first if summed else np.asarray(first), *map(np.asarray, slopes))
 
     def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, np.ndarray, tuple[np.ndarray, ...]]:
         parameters = batch.parameters
@@ -264,8 +268,8 @@ class NumPy(Backend):
     def or_one(self, total: float) -> float:
         return float(total) or 1.0
 
-    def positives(self, labels: np.ndarray, like: Any) -> float:
-        return max(1.0, float(np.sum(labels, dtype=np.float64)))
+    def positives(self, batch: Batch) -> float:
+        return max(1.0, float(np.sum(batch.labels, dtype=np.float64)))
 
 
 new_tuple = tuple.__new__

@@ -78,8 +78,24 @@ class TorchOperations(Backend):
             return super().all_terms(law, scores, constants, order)
         return list(law.terms(self.xp, scores.detach(), order, *constants))
 
+    def counting(self, labels: Tensor, ignore: int) -> Tensor:
+        """Integers are compared as they are: as a byte, -1 is 255, and 256 is 0."""
+        whole = not labels.is_floating_point() and labels.dtype != torch.bool
+        return (labels.long() if whole else labels) != ignore
+
     def count_true(self, mask: Tensor) -> Tensor:
         return mask.sum()  # int64: exact
+
+    def label_sum(self, batch: Batch) -> Tensor:
+        """The sum of the labels that count, exact where they are whole."""
+        labels = batch.labels
+        floating = labels.is_floating_point()
+        return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
+
+    def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Any:
+        """The sum of the weights of the rows' classes; an invalid index is reported elsewhere."""
+        each = self.per_class(weights, batch.scores)[0][batch.labels.clamp(0, len(weights) - 1)]
+        return batch._replace(weight=each).total_weight()
 
 
 # -- the native kernel on the tensors' own memory
@@ -180,6 +196,7 @@ class TorchKernel(NumPy):
         valid: Any = None,
         host: Host = KERAS,
         dtype: Any = None,
+        ignore: int | None = None,
     ) -> Batch:
         derivatives = scores.dtype
         if derivatives not in NUMPY_DTYPES:
@@ -190,11 +207,11 @@ class TorchKernel(NumPy):
             scores = rounded.to(WIDE.get(rounded.dtype, rounded.dtype))
         weight = None if weight is None else in_memory(weight)
         valid = None if valid is None else in_memory(valid).copy()
-        made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host)
+        made = super().batch(parameters, in_memory(labels), scores.detach().numpy(), weight, valid, host, None, ignore)
         if made.scores.ndim != scores.ndim:
             scores = scores.reshape(made.scores.shape)
         # made._replace(dtype=..., source=...), in a third of the time
-        source = scores, labels if valid is None else None  # with `valid` the labels are a copy
+        source = scores, labels if valid is ignore is None else None  # otherwise the labels are a copy
         return new_tuple(Batch, (*made[:DTYPE], derivatives, *made[DTYPE + 1 : SOURCE], source))
 
     def computed(
@@ -227,7 +244,13 @@ class TorchKernel(NumPy):
         if factor is None:
             return (loss, *slopes)
         factor = factor if batch.binary else np.expand_dims(factor, batch.axis)
-        return (loss, *((slope * factor).astype(dtype) for slope in slopes))
+        return (loss, *(np.asarray(slope * factor, dtype) for slope in slopes))
+
+    def label_sum(self, batch: Batch) -> Tensor:
+        return OPERATIONS.label_sum(batch._replace(labels=torch.from_numpy(batch.labels)))
+
+    def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Any:
+        return batch._replace(weight=np.take(weights, batch.labels, mode="clip")).total_weight()
 
     def float_array(self, name: str, values: Any) -> Any:
         return OPERATIONS.float_array(name, values)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from parfocal.backends import gpu
-from parfocal.backends.torch import TorchOperations
+from parfocal.backends.torch import OPERATIONS, TorchOperations
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Schedule
@@ -36,9 +36,7 @@ class Counting(NamedTuple):
     ignore: int
 
     def mask(self) -> Tensor:
-        """Integers are compared as they are: as a byte, -1 is 255."""
-        whole = not self.labels.dtype.is_floating_point and self.labels.dtype != torch.bool
-        return (self.labels.long() if whole else self.labels) != self.ignore
+        return OPERATIONS.counting(self.labels, self.ignore)
 
 
 def knows(parameters: Binary | Categorical, scores: Tensor, labels: Any, dtype: Any) -> bool:
@@ -66,9 +64,6 @@ def on_device(tensor: Tensor) -> AbstractContextManager[Any]:
 class TorchGPU(TorchOperations):
     """Kernels for the losses that they know; made for one call."""
 
-    compares = True
-    ignore: int | None = None  # a label of a binary batch
-
     def batch(
         self,
         parameters: Binary | Categorical,
@@ -80,14 +75,12 @@ class TorchGPU(TorchOperations):
         dtype: Any = None,
         ignore: int | None = None,
     ) -> Batch:
-        """`ignore` is a label of a binary batch, which makes an element count as one that is not valid."""
-        if not gpu.uses_triton() or not knows(parameters, scores, labels, dtype):
-            if ignore is not None:
-                valid = Counting(labels, ignore).mask()
-            return TorchOperations(self.xp, host).batch(parameters, labels, scores, weight, valid, host, dtype)
-        self.ignore = ignore
-        made = super().batch(parameters, labels, scores, weight, valid, host, dtype)
-        return made if ignore is None else made._replace(valid=Counting(made.labels, ignore))
+        known = gpu.uses_triton() and knows(parameters, scores, labels, dtype)
+        make = super().batch if known else TorchOperations(self.xp, host).batch
+        return make(parameters, labels, scores, weight, valid, host, dtype, ignore)
+
+    def without_label(self, batch: Batch, ignore: int) -> Batch:
+        return batch._replace(valid=self.counting(batch.labels, ignore))
 
     # -- what the kernels find out themselves
 
@@ -105,9 +98,19 @@ class TorchGPU(TorchOperations):
             return super().count_true(mask)
         return self.counted(mask.labels, mask.ignore)
 
-    def positives(self, labels: Tensor, like: Tensor) -> Tensor:
-        divisor: Tensor = self.or_one(self.counted(labels, self.ignore, positives=True))
+    def positives(self, batch: Batch) -> Tensor:
+        divisor: Tensor = self.or_one(self.label_sum(batch))
         return divisor
+
+    def label_sum(self, batch: Batch) -> Tensor:
+        ignore = batch.valid.ignore if isinstance(batch.valid, Counting) else None
+        return self.counted(batch.labels, ignore, positives=True)
+
+    def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Tensor:
+        if not isinstance(batch.valid, Counting):
+            total: Tensor = super().target_weight(batch, weights)
+            return total
+        return self.counted(batch.labels, batch.valid.ignore, weights=weights)
 
     def counted(self, labels: Tensor, ignore: int | None, **options: Any) -> Tensor:
         """A sum over the labels."""

@@ -80,7 +80,7 @@ class Batch(NamedTuple):
         if reduction in ("sum", None, "none"):
             return 1.0
         if reduction == "mean_over_positives":  # the sum over all elements is `elements` times that of the losses
-            positives, elements = backend.positives(self.labels, self.scores), self.elements
+            positives, elements = backend.positives(self), self.elements
             return positives if type(elements) is int and elements == 1 else positives / elements
         with_weights = self.weight is not None and reduction == "mean_with_sample_weight"
         if self.valid is None and not with_weights:

@@ -22,7 +22,10 @@ IN_GAMMA = -1
 
 
 class Law:
-    """A loss as a function of scores; further arrays, labels above all, are constants."""
+    """A loss as a function of scores; further arrays, labels above all, are constants.
+
+    A law has `terms`; one whose gamma can be trained has the three methods `in_gamma`, `gamma_along` and `gamma_back`.
+    """
 
     by_row = False  # whether the scores of the last axis belong together, and the loss has length 1 there
     trained = False  # whether the last constant is a gamma that the loss is differentiated with respect to

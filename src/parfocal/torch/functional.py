@@ -75,7 +75,7 @@ def sigmoid_focal_loss(
     tensor(13.3918)
     """
     rule = checked(SigmoidRule, alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
-    return rule(inputs, targets, weight, normalizer, present(rule, alpha=alpha, gamma=gamma))
+    return rule(inputs, targets, weight, normalizer, trained_among(rule, alpha=alpha, gamma=gamma))
 
 
 def softmax_focal_loss(
@@ -141,9 +141,9 @@ def softmax_focal_loss(
     tensor([1.2765e+00, 1.2713e-03])
     """
     rule = checked(SoftmaxRule, alpha, gamma, reduction, weight, ignore_index, label_smoothing)
-    return rule(inputs, targets, None, normalizer, present(rule, alpha=alpha, gamma=gamma))
+    return rule(inputs, targets, None, normalizer, trained_among(rule, alpha=alpha, gamma=gamma))
 
 
-def present(rule: Rule, **given: Any) -> dict[str, Tensor] | None:
+def trained_among(rule: Rule, **given: Any) -> dict[str, Tensor] | None:
     """Those of the settings that are trained."""
     return {name: given[name] for name in rule.trained} if rule.trained else None

@@ -100,7 +100,7 @@ class Rule:
 
     def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         """What a call was given, checked and shaped."""
-        raise NotImplementedError
+        raise NotImplementedError  # each of the two has its own
 
     def trained_batch(
         self, inputs: Tensor, targets: Tensor, weight: Tensor | None, trained: dict[str, Tensor]
@@ -121,13 +121,13 @@ class Rule:
             return self.loss
         config = {**self.loss.get_config(), **{name: value.detach().tolist() for name, value in trained.items()}}
         if "alpha" in trained:
-            config |= (
-                {"apply_class_balancing": True}
-                if isinstance(self, SigmoidRule)
-                else {"alpha": product(validation.categorical_alpha(config["alpha"]), self.weight)}
-            )
+            self.put_alpha(config)
         current: losses.FocalLoss = type(self.loss).from_config(config)
         return current
+
+    def put_alpha(self, config: dict[str, Any]) -> None:
+        """Have the loss of a configuration take the alpha in it."""
+        raise NotImplementedError  # each of the two has its own
 
 
 class SigmoidRule(Rule):
@@ -158,7 +158,7 @@ class SigmoidRule(Rule):
         )
 
     def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
-        shape, valid = inputs.shape, None
+        shape = inputs.shape
         if targets.shape != shape:
             raise ValueError(
                 f"input and target must have one shape; got input {tuple(shape)} and target {tuple(targets.shape)}. "
@@ -171,16 +171,13 @@ class SigmoidRule(Rule):
                 raise ValueError(
                     f"weight must broadcast to the input's shape {tuple(shape)}; got weight {tuple(weight.shape)}"
                 )
-        backend, options = backends.backend(inputs, targets, weight, differentiable, TORCH), {}
-        if self.ignore_index is not None and backend.compares:
-            options["ignore"] = self.ignore_index
-        elif self.ignore_index is not None:
-            kind = targets.dtype
-            # -1 as a byte is 255, and 256 is 0: integers are compared as they are.
-            whole = not kind.is_floating_point and not kind.is_complex and kind != torch.bool
-            valid = (targets.long() if whole else targets) != self.ignore_index
-        batch: Batch = backend.batch(self.loss.parameters, targets, inputs, weight, valid, TORCH, **options)
+        batch: Batch = backends.backend(inputs, targets, weight, differentiable, TORCH).batch(
+            self.loss.parameters, targets, inputs, weight, host=TORCH, ignore=self.ignore_index
+        )
         return batch
+
+    def put_alpha(self, config: dict[str, Any]) -> None:
+        config["apply_class_balancing"] = True
 
     def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
         super().check_labels(batch, labels)
@@ -192,11 +189,7 @@ class SigmoidRule(Rule):
     def counted(self, batch: Batch) -> Any:
         if self.reduction != "mean_over_positives":
             return super().counted(batch)
-        if batch.backend.compares:
-            return batch.backend.counted(batch.labels, batch.backend.ignore, positives=True)
-        labels = torch.as_tensor(batch.labels)  # 0 where they are ignored
-        floating = labels.is_floating_point()
-        return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
+        return batch.backend.label_sum(batch)
 
     def never_zero(self, count: Tensor) -> Tensor:
         return count.clamp(min=1) if self.reduction == "mean_over_positives" else super().never_zero(count)
@@ -261,6 +254,9 @@ class SoftmaxRule(Rule):
                 validation.one_per_class(name, values, inputs.shape[1], TORCH)
         return batch
 
+    def put_alpha(self, config: dict[str, Any]) -> None:
+        config["alpha"] = product(validation.categorical_alpha(config["alpha"]), self.weight)
+
     def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
         if batch.valid is None:
             super().check_labels(batch, labels)
@@ -268,14 +264,7 @@ class SoftmaxRule(Rule):
             validation.class_indices(labels, batch.scores.shape[1], self.ignore_index, TORCH)
 
     def counted(self, batch: Batch) -> Any:
-        """With `weight` and class indices the sum of weight[target]; an invalid index is reported elsewhere."""
-        backend, labels = batch.backend, batch.labels
+        """With `weight` and class indices the sum of weight[target]."""
         if self.weight is None or batch.valid is None:
             return super().counted(batch)
-        if backend.compares:
-            return backend.counted(labels, self.ignore_index, weights=self.weight)
-        if isinstance(labels, np.ndarray):
-            weight = np.take(self.weight, labels, mode="clip")
-        else:
-            weight = backend.per_class(self.weight, batch.scores)[0][labels.clamp(0, len(self.weight) - 1)]
-        return batch._replace(weight=weight).total_weight()
+        return batch.backend.target_weight(batch, self.weight)

@@ -169,7 +169,7 @@ def left_out_in_words(left_out: dict[str, list[str]]) -> str:
 
 
 def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: np.ndarray) -> np.ndarray | None:
-    """One weight >= 0 for each row; NaN only where there is no label."""
+    """One weight >= 0 for each row; NaN only in rows without a label."""
     if name is None:
         return None
     column = columns.recognise(frame[name], table.as_text)

@@ -169,7 +169,7 @@ class Folds:
         margins = trained.held_out
         if margins is None:
             margins = engine.margins(trained.booster, trained.objective.start_, validation.features)
-        loss = candidate.loss(training)
+        loss = trained.objective.loss(training.num_class)
         self.training.advance()
         return FoldResult(
             candidate,
@@ -196,7 +196,8 @@ def fit_finally(
         trained = training.train(candidate, task)
         training.advance()
         start = trained.objective.start_
-        return FinalFit(candidate, engine, trained.booster, candidate.loss(rows), start, rows.prior, trained.rounds)
+        loss = trained.objective.loss(rows.num_class)
+        return FinalFit(candidate, engine, trained.booster, loss, start, rows.prior, trained.rounds)
 
     return in_threads(fit, chosen)
 
