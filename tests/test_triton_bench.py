@@ -29,7 +29,8 @@ def test_every_stage_runs_on_a_processor(tmp_path: Path) -> None:
     done = subprocess.run(
         call, cwd=command.ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    failed = [line for line in done.stdout.splitlines() if line.endswith("MISSED")]
+    assert (failed, done.returncode) == ([], 0), done.stderr[-3000:]
     with (tmp_path / "gpu.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["stage", "what", "value", "unit", "expected", "met"]

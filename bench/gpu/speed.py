@@ -244,8 +244,8 @@ def rule(stage: Stage, name: str, shape: tuple[int, int]) -> None:
                 launch.WIDEST, launch.launch = widest, before
 
 
-def with_warps(before: Callable[..., None], warps: int, kernel: Any, *arguments: Any, **constants: Any) -> None:
+def with_warps(before: Callable[..., None], other: int, kernel: Any, *arguments: Any, **constants: Any) -> None:
     """A launch with other warps, if it is that of a row."""
     if kernel.fn.__name__ == "rows_kernel":
-        constants["warps"] = warps
+        constants["warps"] = other
     before(kernel, *arguments, **constants)
