@@ -3,10 +3,10 @@
 (a) Eager tensors in the processor's memory go to the native kernel as they lie (`TorchKernel`): loss and gradient in
     one pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
     cost.
-(b) So do those on a GPU, to Triton's kernels (torch_gpu.py).
-(c) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second derivatives,
-    posteriors) runs the formula in torch operations (`TorchOperations`), without a graph break and without waiting for
-    a device.
+(b) So do those on a GPU, to Triton's kernels (torch_gpu.py), and under torch.compile and torch.export as operators
+    (torch_ops.py).
+(c) Everything else (other devices, graphs on the processor, torch.func, second derivatives, posteriors) runs the
+    formula in torch operations (`TorchOperations`), without a graph break and without waiting for a device.
 """
 
 from __future__ import annotations
@@ -282,10 +282,10 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
     if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
-    if not differentiable and not scores.is_cpu and kernel_reads(scores, labels, weight, scores.device.type):
+    if not differentiable and not scores.is_cpu:
         from parfocal.backends import torch_gpu
 
-        if (found := torch_gpu.backend(scores, host)) is not None:
+        if (found := torch_gpu.backend(scores, labels, weight, host)) is not None:
             return found
     return TorchOperations(Namespace(scores.device), host)
 
