@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import parfocal.torch
 from parfocal.backends import gpu, torch_gpu
 from parfocal.backends import torch as backends
-from parfocal.backends.triton import launch, self_check
+from parfocal.backends.triton import launch
 from test_triton import near, quicker_calls
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
@@ -34,7 +34,7 @@ def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_gpu, "KINDS", ("cpu",))
     monkeypatch.setattr(backends, "backend", backend)
     for binary in (True, False):
-        self_check.check(torch.device("cpu"), binary)
+        torch_gpu.kernels(torch.device("cpu"), binary)
 
 
 @pytest.fixture
@@ -299,9 +299,8 @@ def test_wrong_numbers_of_a_device_are_found_at_its_first_use(binary: bool, monk
             result.mul_(1 + 1e-5)
 
     monkeypatch.setattr(launch, "launch", slightly_wrong)
-    self_check.check.cache_clear()
+    torch_gpu.checked.clear()
     with pytest.warns(RuntimeWarning, match="numbers are wrong on cpu, by a factor of 1.0e-05"):
         found = loss_and_gradient(function, inputs, targets, reduction="mean")
     near(found[0], expected[0])
     near(found[1], expected[1])
-    self_check.check.cache_clear()

@@ -29,6 +29,13 @@ from parfocal.core.laws import Law
 from parfocal.core.parameters import Binary, Categorical
 from parfocal.core.validation import KERAS, Host
 
+LETTERS = {
+    torch.bool: "b",
+    **dict.fromkeys((torch.int8, torch.int16, torch.int32, torch.int64), "i"),
+    **dict.fromkeys((torch.uint8, torch.uint16, torch.uint32, torch.uint64), "u"),
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32, torch.float64), "f"),
+}
+
 
 class TorchOperations(Backend):
     """Torch operations, wherever the tensors lie."""
@@ -46,6 +53,9 @@ class TorchOperations(Backend):
 
     def owns(self, values: Any) -> bool:
         return isinstance(values, Tensor)
+
+    def kind(self, array: Tensor) -> str:
+        return LETTERS.get(array.dtype, "")
 
     def detached(self, array: Tensor) -> Tensor:
         return array.detach()

@@ -62,9 +62,19 @@ def on_device(tensor: Tensor) -> AbstractContextManager[Any]:
     return context
 
 
-def capturing(device: torch.device) -> bool:
-    """Whether a CUDA graph is being captured, which must not wait for the device."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+checked: set[tuple[torch.device, bool]] = set()
+
+
+def kernels(device: torch.device, binary: bool) -> Any:
+    """The module that launches them, after a look at their numbers.  A CUDA graph has none: it waits."""
+    from parfocal.backends.triton import launch
+
+    if (device, binary) not in checked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        from parfocal.backends.triton import self_check
+
+        self_check.check(device, binary)
+        checked.add((device, binary))
+    return launch
 
 
 class TorchGPU(TorchOperations):
@@ -179,19 +189,15 @@ def launched(
     losses: bool = True,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The losses, or their sum divided, and the gradient times the upstream factors."""
-    from parfocal.backends.triton import launch, self_check
-
-    p, scores, valid = batch.parameters, batch.scores.detach(), batch.valid
+    p, scores, valid = batch.parameters, batch.scores, batch.valid
     ignore = valid.ignore if isinstance(valid, Counting) else None if batch.binary else p.ignore_class
-    named: dict[str, Any] = {"weight": batch.weight, "upstream": upstream, "ignore": ignore, "divisor": divisor}
-    named |= {"summed": summed, "gradient": gradient, "losses": losses}
+    rest = batch.weight, upstream, ignore, divisor, summed, gradient, losses
     with on_device(scores):
-        if not capturing(scores.device):
-            self_check.check(scores.device, batch.binary)
+        launch = kernels(scores.device, batch.binary)
         if batch.binary:
             expected = p.soft_labels == "expected"
-            return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, **named)
-        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, **named)
+            return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, *rest)
+        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, *rest)
 
 
 class KernelsLoss(torch.autograd.Function):
@@ -209,36 +215,40 @@ class KernelsLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         scores, *_ = ctx.saved_tensors
-        batch, factor = ctx.batch._replace(scores=scores), upstream[0]
-        gradient, ctx.gradient = ctx.gradient, None
-        if torch.is_grad_enabled() or not has_memory(factor):  # it is going to be differentiated, or is batched
-            return differentiable_gradient(batch, factor, ctx.divisor, ctx.summed), None, None, None
-        return gradient_of(batch, factor, ctx.divisor, ctx.summed, gradient), None, None, None
+        factor, gradient, ctx.gradient = upstream[0], ctx.gradient, None
+        plainly = not torch.is_grad_enabled() and has_memory(factor)
+        if plainly and gradient is not None and multiplied(gradient, factor):
+            return gradient, None, None, None
+        batch = ctx.batch._replace(scores=scores)
+        compute = gradient_of if plainly else differentiable_gradient  # it is going to be differentiated, or is batched
+        return compute(batch, factor, ctx.divisor, ctx.summed), None, None, None
 
 
-def gradient_of(
-    batch: Batch, upstream: Tensor | None, divisor: Any, summed: bool, gradient: Tensor | None = None
-) -> Tensor:
-    """The gradient times the upstream factors, by a kernel if one can.
+def multiplied(gradient: Tensor, factor: Tensor) -> bool:
+    """Whether a kernel has multiplied the gradient by the upstream factor; it returns at once where that is 1."""
+    try:
+        from parfocal.backends.triton import launch
 
-    gradient : of summed losses, from the forward pass; None where the losses are unreduced, or it was handed out.
-    """
+        with on_device(gradient):
+            launch.multiply(gradient, factor)
+    except Exception as error:
+        gpu.fail(error)
+        return False
+    return True
+
+
+def gradient_of(batch: Batch, upstream: Tensor | None, divisor: Any, summed: bool) -> Tensor:
+    """The gradient times the upstream factors, by a kernel if one can."""
     if gpu.uses_triton():
         try:
-            if gradient is None:
-                found = launched(batch, divisor, summed, True, upstream, losses=False)[1]
-                assert found is not None
-                return found
-            from parfocal.backends.triton import launch
-
-            assert upstream is not None
-            with on_device(gradient):
-                launch.multiply(gradient, upstream)
-            return gradient
+            found = launched(batch, divisor, summed, True, upstream, losses=False)[1]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             gpu.fail(error)
+        else:
+            assert found is not None
+            return found
     made = plain(batch._replace(scores=batch.scores.detach()))
     slope: Tensor = made.backend.computed(made, 1, divisor, summed, torch.float32, False)[1]
     if upstream is not None:
@@ -260,8 +270,10 @@ def differentiable_gradient(batch: Batch, upstream: Tensor, divisor: Any, summed
 
 def has_memory(values: Tensor) -> bool:
     """False for the batched tensors of `is_grads_batched`, which have no storage to read."""
-    key = getattr(torch._C.DispatchKey, values.device.type.upper())
-    return bool(torch._C._dispatch_keys(values).has(key))
+    return bool(torch._C._dispatch_keys(values).has(DISPATCH[values.device.type]))
+
+
+DISPATCH = {kind: getattr(torch._C.DispatchKey, kind.upper()) for kind in ("cpu", "cuda", "xpu")}
 
 
 def backend(scores: Tensor, labels: Any, weight: Any, host: Host) -> TorchOperations | None:

@@ -6,7 +6,6 @@ from a good one by a few losses and gradients that NumPy computes too.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from parfocal.core import formula, softmax
 TOLERANCE = 2e-6
 
 
-@functools.cache
 def check(device: torch.device, binary: bool) -> None:
-    """Once for each device.  It waits for the device.  Raises ArithmeticError for wrong numbers."""
+    """It waits for the device.  Raises ArithmeticError for wrong numbers."""
+    compared = []
     with np.errstate(all="ignore"):
-        compared = of_binary(device) if binary else [*of_softmax(device, 5), *of_softmax(device, 100)]
+        for _ in range(2):  # a kernel is launched in another way when it is found again
+            compared += of_binary(device) if binary else [*of_softmax(device, 5), *of_softmax(device, 100)]
     for found, expected in compared:
         assert found is not None
         error = np.abs(found.double().cpu().numpy() / expected - 1).max()
