@@ -21,9 +21,13 @@ FIRST = 90  # the card of the first tier, for which instructions are counted
 
 def compiled(card: int, names: list[str], cache: Path) -> dict[str, dict[str, Facts]]:
     """The facts of each kernel of some cases: of all, if none is named."""
-    tests = Path(__file__).parent
+    return printed(["gpu_code.py", str(card), *names], cache)
+
+
+def printed(script: list[str], cache: Path) -> Any:
+    """What a script beside this file prints, in a process that does not interpret kernels."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(tests / "gpu_code.py"), str(card), *names]
+    command = [sys.executable, str(Path(__file__).parent / script[0]), *script[1:]]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout)
@@ -88,3 +92,11 @@ def test_every_kernel_on_every_card(card: int, tmp_path: Path) -> None:
     for name in ("softmax, 100,000 classes", "softmax, 100,000 classes, bfloat16", "softmax, 1000 classes, bfloat16"):
         assert "ld.global.v4.b32" in cases[name]["rows_kernel"]["loads"], name
         assert "st.global.v4.b32" in cases[name]["rows_kernel"]["stores"], name
+
+
+@pytest.mark.full
+def test_a_kernel_that_is_found_again_is_launched_as_triton_would(tmp_path: Path) -> None:
+    """The same compiled code, as many programs, the same arguments: for lengths and alignments that differ."""
+    launches = printed(["gpu_launches.py"], tmp_path)
+    assert [len(call) for call in launches["plain"]] == [2, 2, 2, 2, 1, 1, 1, 1]
+    assert launches["again"] == launches["plain"]

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import parfocal.torch
 from parfocal.backends import gpu, torch_gpu
 from parfocal.backends import torch as backends
-from parfocal.backends.torch_terms import Namespace
 from parfocal.backends.triton import launch
 from test_triton import near, quicker_calls
 
@@ -23,23 +22,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 __all__ = ["quicker_calls"]  # a fixture
 
 
-@pytest.fixture(autouse=True)
-def by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is to be once the kernels have run on a GPU."""
-    monkeypatch.setattr(gpu, "default", "triton")
-
-
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain tensors of the processor go where those of a GPU go."""
     ordinary = backends.backend
 
     def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host: Any) -> Any:
-        if not differentiable and backends.kernel_reads(scores, labels, weight):
-            return torch_gpu.TorchGPU(Namespace(scores.device), host)
-        return ordinary(scores, labels, weight, differentiable, host)
+        found = None if differentiable else torch_gpu.backend(scores, labels, weight, host)
+        return found or ordinary(scores, labels, weight, differentiable, host)
 
+    monkeypatch.setattr(torch_gpu, "KINDS", ("cpu",))
     monkeypatch.setattr(backends, "backend", backend)
+    for binary in (True, False):
+        torch_gpu.kernels(torch.device("cpu"), binary)
 
 
 @pytest.fixture
@@ -154,7 +149,7 @@ def test_how_many_launches(
     function: Any, inputs: Tensor, targets: Tensor, options: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kernels and torch's operations together, forward and backward; and nothing waits for the device."""
-    monkeypatch.setattr(backends, "kernel_reads", lambda *given: True)  # a dispatch mode sends it to operations
+    monkeypatch.setattr(torch_gpu, "kernel_reads", lambda *given: True)  # a dispatch mode sends it to operations
     loss_and_gradient(function, inputs, targets, **options)  # tables of class weights are made once
     names: list[str] = []
     monkeypatch.setattr(launch, "launch", lambda kernel, *given, **named: names.append(kernel.fn.__name__))
@@ -291,8 +286,21 @@ class TestTheChoice:
         assert gpu.why() == "torch (Triton is not installed)"
 
 
-def test_the_kernels_are_tried_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert gpu.default == "torch"
-    assert not gpu.uses_triton()
-    assert "PARFOCAL_GPU=triton tries" in gpu.why()
+@pytest.mark.usefixtures("as_on_gpu", "gpu_forgets")
+@pytest.mark.parametrize("binary", [True, False])
+def test_wrong_numbers_of_a_device_are_found_at_its_first_use(binary: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, inputs, targets = (SIGMOID_LOSS, X, Y) if binary else (SOFTMAX_LOSS, Z, CLASSES)
+    expected = loss_and_gradient(function, inputs.double(), targets, reduction="mean")
+    before = launch.launch
+
+    def slightly_wrong(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+        before(kernel, programs, *arguments, **constants)
+        for result in (value for value in arguments[4:7] if isinstance(value, Tensor)):  # losses, sums, gradient
+            result.mul_(1 + 1e-5)
+
+    monkeypatch.setattr(launch, "launch", slightly_wrong)
+    torch_gpu.checked.clear()
+    with pytest.warns(RuntimeWarning, match="numbers are wrong on cpu, by a factor of 1.0e-05"):
+        found = loss_and_gradient(function, inputs, targets, reduction="mean")
+    near(found[0], expected[0])
+    near(found[1], expected[1])

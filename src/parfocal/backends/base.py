@@ -74,7 +74,8 @@ class Backend(Arrays):
             made = self.binary_batch(parameters, labels, scores, host)
         else:
             made = self.softmax_batch(parameters, labels, scores, host)
-        made = made._replace(dtype=derivatives)
+        if dtype is not None:
+            made = made._replace(dtype=derivatives)
         if weight is not None:
             made = self.with_weight(made, weight)
         if ignore is not None:

@@ -1,8 +1,8 @@
 """What computes the losses of tensors on a GPU: Triton's kernels, or torch's operations.
 
-PARFOCAL_GPU=triton or torch forces one of them.  By default operations do the work: the kernels are proven where
-Triton interprets and compiles them, but they have not yet run on a GPU.  A kernel that fails without being forced is
-replaced by operations from there on, and one warning says so.
+PARFOCAL_GPU=triton or torch forces one of them.  By default kernels do the work where Triton is installed.  At their
+first use on a device they are compared with NumPy (triton/self_check.py).  Kernels that fail, or give wrong numbers,
+are replaced by operations from there on, and one warning says so; where they are forced it is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import warnings
 
 CHOICES = ("triton", "torch")
-default = "torch"
 
 failure = ""  # what Triton failed with
 
@@ -33,15 +32,13 @@ def installed() -> bool:
 
 
 def uses_triton() -> bool:
-    return forced() == "triton" or (not forced() and default == "triton" and installed() and not failure)
+    return forced() == "triton" or (not forced() and installed() and not failure)
 
 
 def why() -> str:
     """What computes on a GPU, and the reason."""
     if forced():
         return f"{forced()} (PARFOCAL_GPU)"
-    if default == "torch":
-        return "torch (PARFOCAL_GPU=triton tries the kernels, which have not yet run on a GPU)"
     if not installed():
         return "torch (Triton is not installed)"
     return f"torch (Triton failed: {failure})" if failure else "triton"

@@ -3,10 +3,10 @@
 (a) Eager tensors in the processor's memory go to the native kernel as they lie (`TorchKernel`): loss and gradient in
     one pass, labels checked in it.  A plain autograd.Function costs a batch of 32 half of what torch's custom operators
     cost.
-(b) So do those on a GPU, to Triton's kernels (torch_gpu.py).
-(c) Everything else (other devices, torch.compile, torch.export, torch.func, fake and meta tensors, second derivatives,
-    posteriors) runs the formula in torch operations (`TorchOperations`), without a graph break and without waiting for
-    a device.
+(b) So do those on a GPU, to Triton's kernels (torch_gpu.py), and under torch.compile and torch.export as operators
+    (torch_ops.py).
+(c) Everything else (other devices, graphs on the processor, torch.func, second derivatives, posteriors) runs the
+    formula in torch operations (`TorchOperations`), without a graph break and without waiting for a device.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ from parfocal.core.laws import Law
 from parfocal.core.parameters import Binary, Categorical
 from parfocal.core.validation import KERAS, Host
 
+LETTERS = {
+    torch.bool: "b",
+    **dict.fromkeys((torch.int8, torch.int16, torch.int32, torch.int64), "i"),
+    **dict.fromkeys((torch.uint8, torch.uint16, torch.uint32, torch.uint64), "u"),
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32, torch.float64), "f"),
+}
+
 
 class TorchOperations(Backend):
     """Torch operations, wherever the tensors lie."""
@@ -46,6 +53,9 @@ class TorchOperations(Backend):
 
     def owns(self, values: Any) -> bool:
         return isinstance(values, Tensor)
+
+    def kind(self, array: Tensor) -> str:
+        return LETTERS.get(array.dtype, "")
 
     def detached(self, array: Tensor) -> Tensor:
         return array.detach()
@@ -282,10 +292,10 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
         raise ValueError(f"{name} requires a gradient, and labels are constants here; pass {name}.detach()")
     if not differentiable and kernel_reads(scores, labels, weight):
         return KERNEL
-    if not differentiable and not scores.is_cpu and kernel_reads(scores, labels, weight, scores.device.type):
+    if not differentiable and not scores.is_cpu:
         from parfocal.backends import torch_gpu
 
-        if (found := torch_gpu.backend(scores, host)) is not None:
+        if (found := torch_gpu.backend(scores, labels, weight, host)) is not None:
             return found
     return TorchOperations(Namespace(scores.device), host)
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from parfocal.backends import gpu
-from parfocal.backends.torch import OPERATIONS, TorchOperations
+from parfocal.backends.torch import OPERATIONS, TorchOperations, kernel_reads
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Schedule
@@ -61,6 +62,21 @@ def on_device(tensor: Tensor) -> AbstractContextManager[Any]:
     return context
 
 
+checked: set[tuple[torch.device, bool]] = set()
+
+
+def kernels(device: torch.device, binary: bool) -> Any:
+    """The module that launches them, after a look at their numbers.  A CUDA graph has none: it waits."""
+    from parfocal.backends.triton import launch
+
+    if (device, binary) not in checked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        from parfocal.backends.triton import self_check
+
+        self_check.check(device, binary)
+        checked.add((device, binary))
+    return launch
+
+
 class TorchGPU(TorchOperations):
     """Kernels for the losses that they know; made for one call."""
 
@@ -75,7 +91,7 @@ class TorchGPU(TorchOperations):
         dtype: Any = None,
         ignore: int | None = None,
     ) -> Batch:
-        known = gpu.uses_triton() and knows(parameters, scores, labels, dtype)
+        known = knows(parameters, scores, labels, dtype)
         make = super().batch if known else TorchOperations(self.xp, host).batch
         return make(parameters, labels, scores, weight, valid, host, dtype, ignore)
 
@@ -94,9 +110,8 @@ class TorchGPU(TorchOperations):
         return super().with_valid(masked(batch), valid)
 
     def count_true(self, mask: Any) -> Tensor:
-        if not isinstance(mask, Counting):
-            return super().count_true(mask)
-        return self.counted(mask.labels, mask.ignore)
+        found = self.counted(mask.labels, mask.ignore) if isinstance(mask, Counting) else None
+        return super().count_true(mask.mask() if isinstance(mask, Counting) else mask) if found is None else found
 
     def positives(self, batch: Batch) -> Tensor:
         divisor: Tensor = self.or_one(self.label_sum(batch))
@@ -104,20 +119,27 @@ class TorchGPU(TorchOperations):
 
     def label_sum(self, batch: Batch) -> Tensor:
         ignore = batch.valid.ignore if isinstance(batch.valid, Counting) else None
-        return self.counted(batch.labels, ignore, positives=True)
+        found = self.counted(batch.labels, ignore, positives=True)
+        return super().label_sum(plain(batch)) if found is None else found
 
     def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Tensor:
-        if not isinstance(batch.valid, Counting):
-            total: Tensor = super().target_weight(batch, weights)
-            return total
-        return self.counted(batch.labels, batch.valid.ignore, weights=weights)
+        valid = batch.valid
+        found = self.counted(batch.labels, valid.ignore, weights=weights) if isinstance(valid, Counting) else None
+        total: Tensor = super().target_weight(plain(batch), weights) if found is None else found
+        return total
 
-    def counted(self, labels: Tensor, ignore: int | None, **options: Any) -> Tensor:
-        """A sum over the labels."""
-        from parfocal.backends.triton import launch
+    def counted(self, labels: Tensor, ignore: int | None, **options: Any) -> Tensor | None:
+        """A sum over the labels; None where the kernels cannot."""
+        try:
+            from parfocal.backends.triton import launch
 
-        with on_device(labels):
-            total, divisor = launch.count(labels, ignore, **options)
+            with on_device(labels):
+                total, divisor = launch.count(labels, ignore, **options)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            gpu.fail(error)
+            return None
         setattr(total, DIVISOR, divisor)
         return total
 
@@ -167,17 +189,15 @@ def launched(
     losses: bool = True,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The losses, or their sum divided, and the gradient times the upstream factors."""
-    from parfocal.backends.triton import launch
-
-    p, scores, valid = batch.parameters, batch.scores.detach(), batch.valid
+    p, scores, valid = batch.parameters, batch.scores, batch.valid
     ignore = valid.ignore if isinstance(valid, Counting) else None if batch.binary else p.ignore_class
-    named: dict[str, Any] = {"weight": batch.weight, "upstream": upstream, "ignore": ignore, "divisor": divisor}
-    named |= {"summed": summed, "gradient": gradient, "losses": losses}
+    rest = batch.weight, upstream, ignore, divisor, summed, gradient, losses
     with on_device(scores):
+        launch = kernels(scores.device, batch.binary)
         if batch.binary:
             expected = p.soft_labels == "expected"
-            return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, **named)
-        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, **named)
+            return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, *rest)
+        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, *rest)
 
 
 class KernelsLoss(torch.autograd.Function):
@@ -195,28 +215,45 @@ class KernelsLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         scores, *_ = ctx.saved_tensors
-        batch, factor = ctx.batch._replace(scores=scores), upstream[0]
-        gradient, ctx.gradient = ctx.gradient, None
-        if not torch.is_grad_enabled() and has_memory(factor) and gpu.uses_triton():
-            try:
-                return multiplied(batch, gradient, factor, ctx.divisor, ctx.summed), None, None, None
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                gpu.fail(error)
-        # It is going to be differentiated, or is batched.
-        return differentiable_gradient(batch, factor, ctx.divisor, ctx.summed), None, None, None
+        factor, gradient, ctx.gradient = upstream[0], ctx.gradient, None
+        plainly = not torch.is_grad_enabled() and has_memory(factor)
+        if plainly and gradient is not None and multiplied(gradient, factor):
+            return gradient, None, None, None
+        batch = ctx.batch._replace(scores=scores)
+        compute = gradient_of if plainly else differentiable_gradient  # it is going to be differentiated, or is batched
+        return compute(batch, factor, ctx.divisor, ctx.summed), None, None, None
 
 
-def multiplied(batch: Batch, gradient: Tensor | None, upstream: Tensor, divisor: Any, summed: bool) -> Tensor | None:
-    """The gradient times the upstream factors; computed here if the losses are unreduced, or it was handed out."""
-    if gradient is None:
-        return launched(batch, divisor, summed, True, upstream, losses=False)[1]
-    from parfocal.backends.triton import launch
+def multiplied(gradient: Tensor, factor: Tensor) -> bool:
+    """Whether a kernel has multiplied the gradient by the upstream factor; it returns at once where that is 1."""
+    try:
+        from parfocal.backends.triton import launch
 
-    with on_device(gradient):
-        launch.multiply(gradient, upstream)
-    return gradient
+        with on_device(gradient):
+            launch.multiply(gradient, factor)
+    except Exception as error:
+        gpu.fail(error)
+        return False
+    return True
+
+
+def gradient_of(batch: Batch, upstream: Tensor | None, divisor: Any, summed: bool) -> Tensor:
+    """The gradient times the upstream factors, by a kernel if one can."""
+    if gpu.uses_triton():
+        try:
+            found = launched(batch, divisor, summed, True, upstream, losses=False)[1]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            gpu.fail(error)
+        else:
+            assert found is not None
+            return found
+    made = plain(batch._replace(scores=batch.scores.detach()))
+    slope: Tensor = made.backend.computed(made, 1, divisor, summed, torch.float32, False)[1]
+    if upstream is not None:
+        slope = slope * (upstream if summed or batch.binary else upstream.unsqueeze(batch.axis))
+    return slope.to(batch.scores.dtype)
 
 
 # Function.apply first looks for functorch, and `reads` has done that.
@@ -233,15 +270,42 @@ def differentiable_gradient(batch: Batch, upstream: Tensor, divisor: Any, summed
 
 def has_memory(values: Tensor) -> bool:
     """False for the batched tensors of `is_grads_batched`, which have no storage to read."""
-    key = getattr(torch._C.DispatchKey, values.device.type.upper())
-    return bool(torch._C._dispatch_keys(values).has(key))
+    return bool(torch._C._dispatch_keys(values).has(DISPATCH[values.device.type]))
 
 
-def backend(scores: Tensor, host: Host) -> TorchOperations | None:
-    """Kernels for tensors on a GPU, if they are used at all; whoever calls has looked for compilers and functorch."""
-    if scores.device.type not in KINDS or not gpu.uses_triton():
+DISPATCH = {kind: getattr(torch._C.DispatchKey, kind.upper()) for kind in ("cpu", "cuda", "xpu")}
+
+
+def backend(scores: Tensor, labels: Any, weight: Any, host: Host) -> TorchOperations | None:
+    """Kernels for tensors on a GPU, launched at once or as operators of a graph; None where operations compute."""
+    kind = scores.device.type
+    if kind not in KINDS:
         return None
-    return TorchGPU(Namespace(scores.device), host)
+    if kernel_reads(scores, labels, weight, kind):
+        return TorchGPU(Namespace(scores.device), host) if gpu.uses_triton() else None
+    if goes_into_a_graph(scores, labels, weight) and used_by_graphs():
+        from parfocal.backends import torch_ops
+
+        return torch_ops.CompiledGPU(Namespace(scores.device), host)
+    return None
 
 
 KINDS = ("cuda", "xpu")  # ROCm's devices are "cuda" too
+
+
+def goes_into_a_graph(scores: Tensor, labels: Any, weight: Any) -> bool:
+    """Whether torch.compile or torch.export is looking, and nothing but a plain backward pass is coming."""
+    if (
+        not torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or getattr(weight, "requires_grad", False)
+    ):
+        return False
+    given = (values for values in (scores, labels, weight) if isinstance(values, Tensor))
+    return all(values.layout is torch.strided and values.device == scores.device for values in given)
+
+
+@torch.compiler.assume_constant_result
+def used_by_graphs() -> bool:
+    return gpu.uses_triton()

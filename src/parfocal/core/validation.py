@@ -56,9 +56,8 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one number per class, as Python floats."""
-    if isinstance(value, int | float):  # first, as torch.compile knows no attributes of a number that it traces
-        return float(value)
-    if getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
+    number = isinstance(value, int | float)  # torch.compile knows no attributes of a number that it traces
+    if not number and (getattr(value, "requires_grad", False) or getattr(value, "trainable", False)):
         raise TypeError(
             f"{name} asks for a gradient, and is a constant here; parfocal.torch and parfocal.jax differentiate with "
             "respect to it. Otherwise pass its numbers without the gradient"
