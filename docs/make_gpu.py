@@ -3,8 +3,8 @@
 python docs/make_gpu.py            writes the block between the two markers
 python docs/make_gpu.py --check    exits with 1 if the page shows another table
 
-No GPU is needed: nothing is computed on one.  An operation of torch is a launch if it writes memory; its bytes are those
-of all tensors that it reads and writes.  A kernel's launches are counted in place of being made.
+No GPU is needed: nothing is computed on one.  An operation of torch is a launch if it writes memory; its bytes are
+those of all tensors that it reads and writes.  A kernel's launches are counted in place of being made.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from parfocal.backends import gpu, torch_gpu
 from parfocal.backends import torch as backends
-from parfocal.backends.torch_terms import Namespace
+from parfocal.backends import torch_gpu
 from parfocal.backends.triton import launch
 from parfocal.torch import sigmoid_focal_loss, softmax_focal_loss
 
 PAGE = Path(__file__).resolve().parent / "gpu.md"
 START, END = "<!-- made by docs/make_gpu.py: start -->", "<!-- made by docs/make_gpu.py: end -->"
 
-ROWS = {10: 6400, 1000: 64}
-LOGITS = 64_000
+ROWS = {10: 3200, 1000: 32}
+LOGITS = 32_000
 aten = torch.ops.aten
 
 
@@ -44,8 +43,10 @@ class Cost(NamedTuple):
     bytes: float  # of a logit, forward and backward
 
     def __str__(self) -> str:
-        return f"{self.forward} + {self.backward} | {self.bytes:,.3g}" if self.bytes < 1000 else (
-            f"{self.forward} + {self.backward} | {self.bytes:,.0f}"
+        return (
+            f"{self.forward} + {self.backward} | {self.bytes:,.3g}"
+            if self.bytes < 1000
+            else (f"{self.forward} + {self.backward} | {self.bytes:,.0f}")
         )
 
 
@@ -88,27 +89,24 @@ def cost(call: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tens
 @contextmanager
 def kernels(mode: Counted) -> Iterator[None]:
     """Tensors of the processor go where those of a GPU go, and launches are counted and not made."""
-    before = backends.backend, backends.kernel_reads, launch.launch, os.environ.get("PARFOCAL_GPU")
+    before = backends.backend, torch_gpu.kernel_reads, torch_gpu.KINDS, launch.launch
+    for binary in (True, False):  # looks at the kernels' numbers, as the first call on a GPU does
+        torch_gpu.kernels(torch.device("cpu"), binary)
 
     def counted(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
         if kernel.fn.__name__ == "multiply_kernel":  # it reads its factor, 1, and returns
             arguments = arguments[1:2]
         mode.add(*arguments)
 
-    def backend(scores: Tensor, *rest: Any) -> Any:
-        return torch_gpu.TorchGPU(Namespace(scores.device), rest[-1])
+    def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host: Any) -> Any:
+        return torch_gpu.backend(scores, labels, weight, host)
 
-    os.environ["PARFOCAL_GPU"] = "triton"
-    gpu.forced.cache_clear()
-    backends.backend, backends.kernel_reads, launch.launch = backend, lambda *given: True, counted
+    backends.backend, torch_gpu.kernel_reads = backend, lambda *given: True  # a dispatch mode sends it to operations
+    torch_gpu.KINDS, launch.launch = ("cpu",), counted
     try:
         yield
     finally:
-        backends.backend, backends.kernel_reads, launch.launch = before[:3]
-        os.environ.pop("PARFOCAL_GPU")
-        if before[3] is not None:
-            os.environ["PARFOCAL_GPU"] = before[3]
-        gpu.forced.cache_clear()
+        backends.backend, torch_gpu.kernel_reads, torch_gpu.KINDS, launch.launch = before
 
 
 def torchvision_focal(x: Tensor, y: Tensor) -> Tensor:
@@ -187,9 +185,8 @@ def table() -> str:
                 mode.launches = mode.bytes = 0
                 beside = str(cost(work.call, work.inputs, work.targets, mode))
         lines.append(f"| {work.name} | {work.before} | {operations} | {beside} |")
-    for work in peers:
-        lines.append(f"| *{work.name}* | | {cost(work.call, work.inputs, work.targets, Counted())} | | |")
-    return "\n".join(lines)
+    beside = [f"| *{work.name}* | | {cost(work.call, work.inputs, work.targets, Counted())} | | |" for work in peers]
+    return "\n".join(lines + beside)
 
 
 def main(arguments: list[str]) -> int:

@@ -91,3 +91,12 @@ def test_the_profilers_table_is_read() -> None:
         ("binary_kernel", "dram__bytes.sum"): pytest.approx(805.31e6),
         ("binary_kernel", "smsp__inst_executed.sum"): 159383552.0,
     }
+
+
+@pytest.mark.full
+def test_the_page_shows_what_is_counted() -> None:
+    """A process of its own, whose tensors go where those of a GPU go."""
+    done = subprocess.run(
+        [sys.executable, command.ROOT / "docs" / "make_gpu.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

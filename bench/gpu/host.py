@@ -18,6 +18,7 @@ import parfocal
 from bench.gpu import peers, speed
 from bench.gpu.device import device, host_microseconds, using
 from bench.gpu.stage import Stage
+from parfocal.backends.triton import self_check
 from parfocal.torch import sigmoid_focal_loss, softmax_focal_loss
 
 # -- 0
@@ -37,6 +38,10 @@ def machine(stage: Stage) -> None:
             command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
             answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
             stage.line("clocks and driver", answer.strip().splitlines()[0], query)
+    for name, binary in (("binary", True), ("softmax", False)):
+        with stage.part(f"the look at {name} kernels before their first use"):
+            self_check.check(torch.zeros((), device=device()).device, binary)
+            stage.line(f"the look at {name} kernels before their first use", "right", "", "right", True)
     with stage.part("copy"):
         stage.speed("copy of 4.3 GB, read and written", speed.rate(stage) / 1e12, 4.0, "TB/s")
 
@@ -115,15 +120,15 @@ def waits(stage: Stage, x: Tensor, y: Tensor, z: Tensor, targets: Tensor) -> Non
 
 
 def launches(stage: Stage, x: Tensor, calls: int) -> None:
-    """Triton's own launch, and the compiled kernel called directly."""
-    from parfocal.backends.triton.launch import OPTIONS
+    """Triton's own launch, and launch.py's, which finds the compiled kernel itself."""
+    from parfocal.backends.triton import launch
     from parfocal.backends.triton.sums import multiply_kernel
 
     values, factor = x.clone(), torch.ones((), device=device())
-    options: dict[str, Any] = {"TILE": 1024, "num_warps": 4, **OPTIONS}
-    compiled = multiply_kernel[(1,)](values, factor, BATCH, **options)
-    steps: dict[str, Step] = {"by triton": lambda: multiply_kernel[(1,)](values, factor, BATCH, **options)}
-    if compiled is not None:  # the interpreter compiles nothing
-        steps["of the compiled kernel"] = lambda: compiled[(1, 1, 1)](values, factor, BATCH, 1024)
+    options: dict[str, Any] = {"TILE": 1024, "num_warps": 4, **launch.OPTIONS}
+    steps: dict[str, Step] = {
+        "by Triton": lambda: multiply_kernel[(1,)](values, factor, BATCH, **options),
+        "by launch.py": lambda: launch.multiply(values, factor),
+    }
     for name, microseconds in host_microseconds(steps, calls).items():
         stage.line(f"a launch {name}", microseconds, "us")

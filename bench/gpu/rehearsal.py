@@ -16,8 +16,8 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
 from bench.gpu import device, modes
-from parfocal.backends import gpu, torch_gpu
 from parfocal.backends import torch as backends
+from parfocal.backends import torch_gpu
 from parfocal.backends.torch_terms import Namespace
 
 
@@ -25,11 +25,10 @@ def as_on_gpu() -> None:
     """Tensors of the processor go where those of a GPU go, and nothing to the native kernel."""
 
     def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host: Any) -> Any:
-        if not differentiable and backends.kernel_reads(scores, labels, weight) and gpu.uses_triton():
-            return torch_gpu.TorchGPU(Namespace(scores.device), host)
-        return backends.TorchOperations(Namespace(scores.device), host)
+        found = None if differentiable else torch_gpu.backend(scores, labels, weight, host)
+        return found or backends.TorchOperations(Namespace(scores.device), host)
 
-    backends.backend = backend
+    torch_gpu.KINDS, backends.backend = ("cpu",), backend
 
 
 def quicker_calls() -> None:

@@ -237,11 +237,13 @@ def rule(stage: Stage, name: str, shape: tuple[int, int]) -> None:
             what = f"softmax {name}, tile {tile}, {warps} warps"
             try:
                 with stage.part(what):
+                    launch.compiled.clear()  # where kernels are found whatever their warps
                     launch.WIDEST, launch.launch = tile, partial(with_warps, before, warps)
                     seconds = device_seconds(stepping(focal, sets), 0.0 if stage.tiny else 0.1, 10)
                     stage.line(what, 1e12 * seconds / math.prod(shape), "ps a logit")
             finally:
                 launch.WIDEST, launch.launch = widest, before
+                launch.compiled.clear()
 
 
 def with_warps(before: Callable[..., None], other: int, kernel: Any, *arguments: Any, **constants: Any) -> None:
