@@ -22,7 +22,7 @@ def main(
         bool, typer.Option(help="Small sizes and few repeats, to check that everything runs and is right.")
     ] = False,
 ) -> None:
-    """Time parfocal beside other libraries, each only after its result was checked.
+    """Time parfocal beside other libraries, each only after its result was checked.  On a GPU: python -m bench --gpu.
 
     Exits with 1 if a result is wrong, or if parfocal or a whole process fails.
     """

@@ -86,6 +86,7 @@ def environment(rehearse: bool) -> dict[str, str]:
 
 def every_stage(stages: list[int], rehearse: bool, out: Path | None) -> int:
     """1 if an expectation was missed.  A rehearsal writes a file only where it is told to."""
+    signal.signal(signal.SIGTERM, lambda *given: sys.exit(143))  # so that no stage is left behind
     end = time.time() + (float("inf") if rehearse else TOTAL)
     lines: list[Line] = []
     for number in stages:
@@ -123,13 +124,17 @@ def collect(number: int, limit: float, rehearse: bool, lines: list[Line]) -> Non
 
         timer = threading.Timer(limit + GRACE, kill)
         timer.start()
-        for printed in process.stdout or ():
-            if printed.startswith("{"):
-                add(lines, Line(**json.loads(printed)))
-            else:
-                print(printed, end="", flush=True)
-        process.wait()
-        timer.cancel()
+        try:
+            for printed in process.stdout or ():
+                if printed.startswith("{"):
+                    add(lines, Line(**json.loads(printed)))
+                else:
+                    print(printed, end="", flush=True)
+            process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:  # this process was interrupted
+                kill()
     took = time.time() - began
     if killed.is_set():
         add(lines, Line(number, "killed", took, "s", f"at most {limit:.0f}", False))

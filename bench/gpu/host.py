@@ -78,7 +78,7 @@ def small_batches(stage: Stage) -> None:
     calls = 5 if stage.tiny else 400
     with stage.part("a step of 32 logits"):
         times = host_microseconds(steps, calls)
-        for name in times.keys() - {"binary, mean"}:
+        for name in list(times)[1:]:
             stage.line(f"a step of 32, {name}", times[name], "us")
         stage.speed("a step of 32, binary, mean", times["binary, mean"], 35, "us", at_least=False)
         ratio = times["binary, mean"] / times["bce_with_logits"]
