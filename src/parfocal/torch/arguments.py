@@ -172,11 +172,16 @@ def broadcasts_to(given: torch.Size, wanted: torch.Size) -> bool:
     )
 
 
+# Devices whose autocast is asked for without `is_autocast_available`, which PyTorch 2.11 cannot compile.
+AUTOCAST = ("cpu", "cuda", "xpu")
+
+
 def in_torchs_dtype(loss: Tensor, inputs: Tensor) -> Tensor:
     """Losses of half precision are rounded to it, but not under autocast, where torch's losses are float32 too."""
     if loss.dtype == inputs.dtype or not inputs.is_floating_point():
         return loss
     device = inputs.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    known = device in AUTOCAST or (not torch.compiler.is_compiling() and torch.amp.is_autocast_available(device))
+    if known and torch.is_autocast_enabled(device):
         return loss
     return loss.to(inputs.dtype)
