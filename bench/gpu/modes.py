@@ -46,8 +46,11 @@ def modes(stage: Stage) -> None:
         ("softmax", SoftmaxFocalLoss(), softmax_inputs(0, stage)),
     ):
         for mode in (None, "reduce-overhead"):
-            with stage.part(f"{name}, torch.compile, {mode}"):
-                compiled(stage, f"{name}, torch.compile, mode {mode}", module, first, mode)
+            with stage.part(f"{name}, torch.compile, mode {mode}"):
+                compiled(stage, f"{name}, torch.compile, mode {mode}", module, first, mode, EXACT)
+        with stage.part(f"{name}, bfloat16, torch.compile"):
+            half = first[0].bfloat16(), first[1]
+            compiled(stage, f"{name}, bfloat16, torch.compile", module, half, None, 1.001 * 2.0**-7)
 
 
 def equal(stage: Stage, what: str, found: Any, expected: Any) -> None:
@@ -164,14 +167,14 @@ def many_rows(stage: Stage) -> None:
 # -- compilers
 
 
-def compiled(stage: Stage, what: str, module: torch.nn.Module, first: Pair, mode: str | None) -> None:
+def compiled(stage: Stage, what: str, module: torch.nn.Module, first: Pair, mode: str | None, limit: float) -> None:
     """An operator computes it there, or Inductor, whose logarithm is approximate."""
     torch._dynamo.reset()
     call = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)
     for _ in range(3):  # a graph is captured at the second call
         found = [value.clone() for value in loss_and_gradient(call, *first)]
     true = truth(*first, reduction="mean")
-    stage.at_most(f"{what}, error", max(worst(a, b) for a, b in zip(found, true, strict=True)), EXACT)
+    stage.at_most(f"{what}, error", max(worst(a, b) for a, b in zip(found, true, strict=True)), limit)
     eager = loss_and_gradient(module, *first)
     same = all(torch.equal(a, b) for a, b in zip(found, eager, strict=True))
     stage.line(f"{what}, as eager", "equal" if same else "not the same bits")
