@@ -231,13 +231,14 @@ def test_a_tiny_prior_comes_back(prior: float) -> None:
 
 
 def changed(eta: list[Any], prior: list[float], now: list[float]) -> list[Any]:
-    """Bayes's rule, with 40 digits: the chance of what was seen, given each class, is eta / prior up to a factor."""
+    """Bayes's rule: the chance of what was seen, given each class, is eta / prior up to a factor."""
     odds = [mpf(e) * mpf(b) / mpf(a) for e, a, b in zip(eta, prior, now, strict=True)]
     return [share / sum(odds) for share in odds]
 
 
 @pytest.mark.parametrize("parameters", BINARY, ids=str)
 @pytest.mark.parametrize(("prior", "now"), [(0.5, 0.01), (0.01, 0.5), (1e-6, 0.3), (0.2, 0.2)])
+@mp.workdps(40)
 def test_binary_for_other_shares(parameters: dict[str, object], prior: float, now: float) -> None:
     loss, x = Binary(**parameters, from_logits=True), np.linspace(-2, 2, 5)
     got, logits = (function(x, prior=prior, prior_now=now) for function in (loss.posterior, loss.posterior_logit))
