@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -176,9 +177,10 @@ def test_numpys_labels_as_they_lie(library: Library, labels: np.ndarray) -> None
 def test_posteriors_agree(library: Library, settings: dict[str, Any], kind: Any) -> None:
     loss, weights = kind(**settings, from_logits=True), [1.0, 2.0, 0.5][: 2 if kind is Binary else 3]
     scores = np.float32([[0.1, -3.0, 2.0], [17.0, 0.0, -1e-6]])
-    for function in (loss.posterior, loss.posterior_logit):
-        exact = function(scores.astype(np.float64), weights)
-        got = library.run(partial(function, class_weight=weights), library.array(scores))
+    shares = {"prior": [0.2, 0.3, 0.5], "prior_now": [0.5, 0.4, 0.1]}
+    for function, priors in product((loss.posterior, loss.posterior_logit), ({}, shares)):
+        exact = function(scores.astype(np.float64), weights, **priors)
+        got = library.run(partial(function, class_weight=weights, **priors), library.array(scores))
         compared = (np.abs(exact) > 1e-6) & np.isfinite(exact)
         np.testing.assert_allclose(numpys(got)[compared], exact[compared], rtol=3e-5)
 

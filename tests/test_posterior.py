@@ -225,3 +225,74 @@ def test_documented_numbers() -> None:
 def test_a_tiny_prior_comes_back(prior: float) -> None:
     loss = Binary(gamma=2.0, from_logits=True)
     assert loss.posterior(np.asarray(loss.optimal_logit(prior))) == pytest.approx(prior, rel=1e-10)
+
+
+# -- a population whose shares have changed
+
+
+def changed(eta: list[Any], prior: list[float], now: list[float]) -> list[Any]:
+    """Bayes's rule: the chance of what was seen, given each class, is eta / prior up to a factor."""
+    odds = [mpf(e) * mpf(b) / mpf(a) for e, a, b in zip(eta, prior, now, strict=True)]
+    return [share / sum(odds) for share in odds]
+
+
+@pytest.mark.parametrize("parameters", BINARY, ids=str)
+@pytest.mark.parametrize(("prior", "now"), [(0.5, 0.01), (0.01, 0.5), (1e-6, 0.3), (0.2, 0.2)])
+@mp.workdps(40)
+def test_binary_for_other_shares(parameters: dict[str, object], prior: float, now: float) -> None:
+    loss, x = Binary(**parameters, from_logits=True), np.linspace(-2, 2, 5)
+    got, logits = (function(x, prior=prior, prior_now=now) for function in (loss.posterior, loss.posterior_logit))
+    for before, found, logit in zip(loss.posterior_logit(x), got, logits, strict=True):
+        eta = 1 / (1 + mp.exp(-mpf(before)))
+        _, exact = changed([1 - eta, eta], [1 - prior, prior], [1 - now, now])
+        assert found == pytest.approx(float(exact), rel=1e-12)
+        if 0 < eta < 1:
+            assert logit == pytest.approx(float(mp.log(exact / (1 - exact))), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("parameters", CATEGORICAL, ids=str)
+def test_softmax_for_other_shares(parameters: dict[str, object]) -> None:
+    prior, now = [0.5, 0.3, 0.2], [0.01, 0.09, 0.9]
+    z = np.asarray([[0.1, -0.3, 0.5], [-0.2, 0.0, 0.1]])
+    for axis, scores in ((-1, z), (0, z.T)):
+        loss = Categorical(**parameters, from_logits=True, axis=axis)
+        got, logits = (f(scores, prior=prior, prior_now=now) for f in (loss.posterior, loss.posterior_logit))
+        np.testing.assert_allclose(np.exp(logits), got, rtol=1e-13)
+        eta = loss.posterior(scores)
+        for row, found in zip(eta if axis else eta.T, got if axis else got.T, strict=True):
+            np.testing.assert_allclose(found, np.float64(changed(list(row), prior, now)), rtol=1e-12)
+
+
+def test_other_shares_after_class_weights_and_back() -> None:
+    """class_weight takes off what training added to it; and a change that is taken back leaves nothing."""
+    x = np.asarray([-1.0, 0.3, 1.2])
+    loss = Binary(gamma=2.0, from_logits=True)
+    weighed = loss.posterior_logit(x, class_weight=[1, 9], prior=0.3, prior_now=0.1)
+    np.testing.assert_allclose(weighed, loss.posterior_logit(x) - np.log(9) + np.log(0.1 / 0.9 * 0.7 / 0.3), rtol=1e-12)
+    # Labels of a row with a share each; and training with prior 0.5 is the best of starts for prior_now.
+    each = loss.posterior(np.zeros((4, 2)), prior=[0.5, 0.5], prior_now=[0.01, 0.7])
+    np.testing.assert_allclose(each, np.tile([0.01, 0.7], (4, 1)), rtol=1e-12)
+    extremes = loss.posterior(np.asarray([-np.inf, np.inf, np.nan]), prior=0.5, prior_now=0.01)
+    np.testing.assert_array_equal(extremes, [0, 1, np.nan])
+
+
+WRONG_PRIORS: list[tuple[Any, dict[str, Any], str]] = [
+    (Binary, {"prior": 0.5}, "prior was given without prior_now"),
+    (Binary, {"prior_now": 0.5}, "prior_now was given without prior"),
+    (Binary, {"prior": 0.5, "prior_now": 1.0}, "strictly between 0 and 1; got 1.0"),
+    (Binary, {"prior": 0.0, "prior_now": 0.5}, "strictly between 0 and 1; got 0.0"),
+    (Binary, {"prior": [0.5, 0.5], "prior_now": 0.5}, r"one for each label of the last axis.*\(2, 3\)"),
+    (Categorical, {"prior": 0.5, "prior_now": 0.5}, "prior must hold the share of each of the 3 classes"),
+    (Categorical, {"prior": [0.2, 0.3, 0.5], "prior_now": [0.2, 0.3]}, "prior_now must hold.*3 classes.*0.3"),
+    (Categorical, {"prior": [0.2, 0.3, 0.6], "prior_now": [0.2, 0.3, 0.5]}, "prior must hold.*sum to 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "priors", "message"), WRONG_PRIORS)
+def test_wrong_priors(kind: Any, priors: dict[str, Any], message: str) -> None:
+    loss = kind(from_logits=True)
+    for function in (loss.posterior, loss.posterior_logit):
+        with pytest.raises(ValueError, match=message):
+            function(np.zeros((2, 3)), **priors)
+    with pytest.raises(TypeError, match="prior must be a number or a list"):
+        loss.posterior(np.zeros((2, 3)), prior="half", prior_now=0.5)

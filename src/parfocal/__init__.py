@@ -1,6 +1,6 @@
 """Focal losses: one definition, exact numbers and gradients, and recovered probabilities."""
 
-from parfocal import config, metrics
+from parfocal import config, metrics, thresholds
 from parfocal.backends.kernel import kernel_info, set_num_threads
 from parfocal.calibrator import Calibrator
 from parfocal.core.parameters import FLSD53, GammaSchedule
@@ -37,4 +37,5 @@ __all__ = [
     "metrics",
     "set_num_threads",
     "sparse_categorical_focal_crossentropy",
+    "thresholds",
 ]

@@ -145,7 +145,7 @@ class FocalLoss(Loss):
         self._needs_the_formula("curvature")
         return self._terms(y_true, y_pred, sample_weight, order=2)[2]
 
-    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+    def posterior(self, y_pred: Any, class_weight: Any = None, *, prior: Any = None, prior_now: Any = None) -> Any:
         """The probabilities that a model trained with this loss believes in, from its scores.
 
         A focal score is not a probability: at gamma 2 a score of 0.7 means 0.906.  This undoes gamma, alpha and label
@@ -156,17 +156,31 @@ class FocalLoss(Loss):
         y_pred : scores as the loss takes them, logits or probabilities, of any shape; softmax scores with the classes
             on the loss's `axis`.
         class_weight : further weights that multiplied the loss in training, as a list or a dict per class.
+        prior, prior_now : for scores of a population whose shares have changed: the share of label 1, or of each class,
+            among the rows that the model was trained on, and among those that are scored.  Each posterior is
+            multiplied by prior_now / prior of its class and normalised (Saerens et al. 2002, "Adjusting the outputs of
+            a classifier to new a priori probabilities").  That is right where a class looks as it did, and only its
+            share differs: training rows that were sampled, another season.  For several labels in a row, one share for
+            each label.
 
         Returns an array in y_pred's shape and dtype, through which no gradient flows.  Raises ValueError where a class
-        has weight 0 or label_smoothing is 1: nothing can be said there.
+        has weight 0 or label_smoothing is 1: nothing can be said there; and for priors that are not strictly between 0
+        and 1, or of which one is missing.
 
         >>> loss = BinaryFocalCrossentropy(gamma=2.0)
         >>> print(loss.posterior([0.154, 0.5, 0.7]).round(3))
         [0.01  0.5   0.906]
-        """
-        return recover(self, "posterior", y_pred, class_weight)
 
-    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+        Trained on a sample with as many positives as negatives, where one row in a hundred is positive:
+
+        >>> print(loss.posterior([0.154, 0.5, 0.7], prior=0.5, prior_now=0.01).round(4))
+        [0.0001 0.01   0.0891]
+        """
+        return recover(self, "posterior", y_pred, class_weight, prior=prior, prior_now=prior_now)
+
+    def posterior_logit(
+        self, y_pred: Any, class_weight: Any = None, *, prior: Any = None, prior_now: Any = None
+    ) -> Any:
         """The posterior as logits: log-odds for the binary loss, log-probabilities for the softmax losses.
 
         They keep their digits where the posterior itself rounds to 0 or 1.  Arguments and errors are those of
@@ -176,7 +190,7 @@ class FocalLoss(Loss):
         >>> print(loss.posterior_logit([-400.0, 0.0]))
         [-1198.90138771     0.        ]
         """
-        return recover(self, "posterior_logit", y_pred, class_weight)
+        return recover(self, "posterior_logit", y_pred, class_weight, prior=prior, prior_now=prior_now)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         """The best constant logit for a prior: a network's starting bias, a booster's init score.
@@ -256,14 +270,25 @@ class FocalLoss(Loss):
         return batch.reduce(losses, self.reduction, weight, valid)
 
 
-def recover(loss: FocalLoss, name: str, scores: Any, class_weight: Any = None, host: Host = KERAS) -> Any:
-    """The function of that name in the loss's `recovery`, of the scores' logits, in their shape and dtype."""
+def recover(
+    loss: FocalLoss,
+    name: str,
+    scores: Any,
+    class_weight: Any = None,
+    host: Host = KERAS,
+    prior: Any = None,
+    prior_now: Any = None,
+) -> Any:
+    """The posterior of scores, or its logits where that is the name, in the scores' shape and dtype."""
     loss._needs_the_formula(name)
     backend = backends.find(scores, differentiable=True, host=host)
     given = backend.float_array(host.scores, scores)
     with backend.no_warnings():
         logits = backend.logits(loss.parameters, backend.detached(given), host)
-        recovered = getattr(loss.recovery, name)(backend.xp, loss.parameters, logits, class_weight)
+        xp, recovery, parameters = backend.xp, loss.recovery, loss.parameters
+        recovered = recovery.recovered(xp, parameters, logits, class_weight, prior, prior_now)
+        if name == "posterior":
+            recovered = recovery.probability(xp, parameters, recovered)
         return backend.cast(recovered, given.dtype)
 
 

@@ -74,8 +74,19 @@ def binary_log_odds(xp: Namespace, parameters: Binary, x: Array, class_weights: 
     return xp.log(weight_0 * pull_0) - xp.log(weight_1 * pull_1)
 
 
-def binary_posterior(xp: Namespace, parameters: Binary, x: Array, class_weight: Any = None) -> Array:
-    return formula.link(xp, binary_posterior_logit(xp, parameters, x, class_weight)).p
+def binary_probability(xp: Namespace, parameters: Binary, log_odds: Array) -> Array:
+    return formula.link(xp, log_odds).p
+
+
+def binary_shifted(xp: Namespace, parameters: Binary, log_odds: Array, prior: np.ndarray, now: np.ndarray) -> Array:
+    """The log-odds where the share of label 1 is `now` and was `prior`: one number, or one for each label of a row."""
+    change = np.log(now) - np.log1p(-now) - (np.log(prior) - np.log1p(-prior))
+    if change.ndim > 1 or (change.ndim == 1 and change.shape != tuple(log_odds.shape)[-1:]):
+        raise ValueError(
+            "prior and prior_now are the share of label 1, or one for each label of the last axis; got "
+            f"{prior.tolist()} and {now.tolist()} for scores of shape {tuple(log_odds.shape)}"
+        )
+    return log_odds + (by_class(xp, change.tolist(), log_odds) if change.ndim else float(change))
 
 
 def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
@@ -155,8 +166,23 @@ def categorical_posterior_log(xp: Namespace, parameters: Categorical, z: Array, 
     return xp.moveaxis(log_eta, -1, parameters.axis)
 
 
-def categorical_posterior(xp: Namespace, parameters: Categorical, z: Array, class_weight: Any = None) -> Array:
-    return xp.exp(categorical_posterior_log(xp, parameters, z, class_weight))
+def categorical_probability(xp: Namespace, parameters: Categorical, log_eta: Array) -> Array:
+    return xp.exp(log_eta)
+
+
+def categorical_shifted(
+    xp: Namespace, parameters: Categorical, log_eta: Array, prior: np.ndarray, now: np.ndarray
+) -> Array:
+    """log eta where the classes have the shares `now` and had `prior`."""
+    log_eta = xp.moveaxis(log_eta, parameters.axis, -1)
+    classes = log_eta.shape[-1]
+    for name, shares in (("prior", prior), ("prior_now", now)):
+        if shares.shape != (classes,) or abs(shares.sum() - 1) > 1e-6:
+            raise ValueError(
+                f"{name} must hold the share of each of the {classes} classes, which sum to 1; got {shares.tolist()}"
+            )
+    log_eta = log_normalised(xp, log_eta + by_class(xp, (np.log(now) - np.log(prior)).tolist(), log_eta))
+    return xp.moveaxis(log_eta, -1, parameters.axis)
 
 
 def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
@@ -227,12 +253,34 @@ def solve_increasing(function: Callable[[np.ndarray], np.ndarray], target: np.nd
 
 
 class Recovery(NamedTuple):
-    """(namespace, parameters, logits, class weights) -> probabilities or their logits; the last one from a prior."""
+    """What a kind of loss does with namespace, parameters, and logits or a prior."""
 
-    posterior: Callable[..., Array]
-    posterior_logit: Callable[..., Array]
+    posterior_logit: Callable[..., Array]  # of logits and class weights
+    shifted: Callable[..., Array]  # those for another prior
+    probability: Callable[..., Array]  # of those
     optimal_logit: Callable[..., np.ndarray]
 
+    def recovered(
+        self, xp: Namespace, parameters: Any, logits: Array, class_weight: Any, prior: Any, prior_now: Any
+    ) -> Array:
+        """The posterior's logits, for a population whose shares have changed where both priors are given."""
+        found = self.posterior_logit(xp, parameters, logits, class_weight)
+        if prior is None and prior_now is None:
+            return found
+        if prior is None or prior_now is None:
+            given, missing = ("prior_now", "prior") if prior is None else ("prior", "prior_now")
+            raise ValueError(
+                f"{given} was given without {missing}; prior has the shares of the rows that the model was trained on, "
+                "prior_now those of the rows that are scored"
+            )
+        named = (("prior", prior), ("prior_now", prior_now))
+        shares = [np.asarray(validation.number_or_list(name, value)) for name, value in named]
+        for values in shares:
+            validation.prior_inside(values)
+        return self.shifted(xp, parameters, found, *shares)
 
-BINARY = Recovery(binary_posterior, binary_posterior_logit, binary_optimal_logit)
-CATEGORICAL = Recovery(categorical_posterior, categorical_posterior_log, categorical_optimal_logit)
+
+BINARY = Recovery(binary_posterior_logit, binary_shifted, binary_probability, binary_optimal_logit)
+CATEGORICAL = Recovery(
+    categorical_posterior_log, categorical_shifted, categorical_probability, categorical_optimal_logit
+)

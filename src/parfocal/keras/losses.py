@@ -67,25 +67,28 @@ class FocalLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         return {**self.focal.parameters.as_config(), **super().get_config(), "dtype": self.dtype}
 
-    def posterior(self, y_pred: Any, class_weight: Any = None) -> Any:
+    def posterior(self, y_pred: Any, class_weight: Any = None, *, prior: Any = None, prior_now: Any = None) -> Any:
         """The probabilities that the trained model believes in, from what `model.predict` returns: a score is none.
 
-        As `parfocal.BinaryFocalCrossentropy.posterior`; with `class_weight` as `fit` got it.
+        As `parfocal.BinaryFocalCrossentropy.posterior`; with `class_weight` as `fit` got it, and, where the shares of
+        the classes have changed since, `prior` and `prior_now`.
 
         >>> loss = BinaryFocalCrossentropy(gamma=2)
         >>> loss.posterior([[0.154], [0.5], [0.7]]).round(3).tolist()
         [[0.01], [0.5], [0.906]]
         """
-        return self._recovery("posterior")(y_pred, class_weight)
+        return self._recovery("posterior")(y_pred, class_weight, prior=prior, prior_now=prior_now)
 
-    def posterior_logit(self, y_pred: Any, class_weight: Any = None) -> Any:
+    def posterior_logit(
+        self, y_pred: Any, class_weight: Any = None, *, prior: Any = None, prior_now: Any = None
+    ) -> Any:
         """The posterior as logits, which keep their digits near 0 and 1: `parfocal.Loss.posterior_logit`.
 
         >>> loss = BinaryFocalCrossentropy(gamma=2, from_logits=True)
         >>> loss.posterior_logit([[-1.7065], [0.0]]).round(2).tolist()
         [[-4.6], [0.0]]
         """
-        return self._recovery("posterior_logit")(y_pred, class_weight)
+        return self._recovery("posterior_logit")(y_pred, class_weight, prior=prior, prior_now=prior_now)
 
     def optimal_logit(self, prior: Any, class_weight: Any = None) -> Any:
         """The best constant logit for a prior, a start for the last layer's bias.

@@ -74,15 +74,17 @@ class FocalModule(nn.Module):
         """
         return self.rule.sum_and_count(input, target, None, self._now())
 
-    def posterior(self, input: Tensor) -> Tensor:
+    def posterior(self, input: Tensor, *, prior: Any = None, prior_now: Any = None) -> Tensor:
         """The class probabilities that a model trained with this loss believes in, in its logits' shape and dtype.
 
-        A focal score is not a probability; see `parfocal.BinaryFocalCrossentropy.posterior`.
+        A focal score is not a probability; see `parfocal.BinaryFocalCrossentropy.posterior`, also for `prior` and
+        `prior_now`, the shares of the classes in training and now.
 
         >>> SigmoidFocalLoss(alpha=None, gamma=2).posterior(torch.tensor([-1.7065, 0.0, 0.8473]))
         tensor([0.0100, 0.5000, 0.9064])
         """
-        return recover(self.rule.current_loss(self._now()), "posterior", input, host=TORCH)
+        loss = self.rule.current_loss(self._now())
+        return recover(loss, "posterior", input, host=TORCH, prior=prior, prior_now=prior_now)
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.
@@ -197,6 +199,7 @@ class SoftmaxFocalLoss(FocalModule):
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", rule.weight)
 
-    def posterior(self, input: Tensor) -> Tensor:
+    def posterior(self, input: Tensor, *, prior: Any = None, prior_now: Any = None) -> Tensor:
         scores: Any = input if hasattr(input, "ndim") else np.asarray(input)
-        return super().posterior(scores) if scores.ndim > 1 else super().posterior(scores.reshape(1, -1)).reshape(-1)
+        rows = scores if scores.ndim > 1 else scores.reshape(1, -1)
+        return super().posterior(rows, prior=prior, prior_now=prior_now).reshape(scores.shape)
