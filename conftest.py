@@ -39,7 +39,12 @@ skipped: list[str] = []
 # It has no doctest, and would bring TensorFlow to every worker.
 collect_ignore = ["src/parfocal/backends/tensorflow.py"]
 if importlib.util.find_spec("triton") is None:  # the extra triton-test has it
-    collect_ignore_glob = ["src/parfocal/backends/triton/*", "tests/test_triton*.py", "tests/gpu_code.py"]
+    collect_ignore_glob = [
+        "src/parfocal/backends/triton/*",
+        "tests/test_triton*.py",
+        "tests/gpu_*.py",
+        "docs/make_gpu.py",
+    ]
 
 # Pages that belong to the second tier: they start a cluster.
 FULL_PAGES = ("docs/scale.md",)
