@@ -119,7 +119,7 @@ def softmax(dtype: torch.dtype, shape: tuple[int, ...], gamma: Any, **options: A
     return lambda: launch.softmax(z, targets, 1, gamma, ignore=-100, gradient=True, **options)
 
 
-def dense(dtype: torch.dtype, labels: torch.dtype, shape: tuple[int, ...], gamma: Any, **options: Any) -> Callable[[], Any]:
+def dense(dtype: torch.dtype, labels: torch.dtype, shape: tuple[int, ...], gamma: Any, **options: Any) -> Any:
     z, y = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=labels)
     return lambda: launch.softmax(z, y, 1, gamma, gradient=True, **options)
 

@@ -175,9 +175,7 @@ def launched(
         if batch.binary:
             expected = p.soft_labels == "expected"
             return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, **named)
-        return launch.softmax(
-            scores, batch.labels, batch.axis, p.gamma, p.alpha, smoothing=p.label_smoothing, **named
-        )
+        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, smoothing=p.label_smoothing, **named)
 
 
 class KernelsLoss(torch.autograd.Function):

@@ -18,7 +18,7 @@ import triton
 from torch import Tensor
 
 from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
-from parfocal.backends.triton.dense import dense_columns_kernel, dense_rows_kernel
+from parfocal.backends.triton.dense_kernels import dense_columns_kernel, dense_rows_kernel
 from parfocal.backends.triton.focal import ANY, BOTH
 from parfocal.backends.triton.softmax import SCHEDULE, columns_kernel, rows_kernel
 from parfocal.backends.triton.sums import count_kernel, multiply_kernel, total_kernel
@@ -260,9 +260,10 @@ def softmax(
     shape, classes, dense = (*z.shape[:axis], *z.shape[axis + 1 :]), z.shape[axis], targets.ndim == z.ndim
     rows, soft = rows_of(z, axis), dense or smoothing != 0
     if rows is None or (rows.class_stride != 1 and (rows.inner < min(SHORT, rows.number) or classes > APART)):
+        targets = targets.movedim(axis, -1) if dense else targets
         moved = softmax(
-            *(z.movedim(axis, -1).contiguous(), targets.movedim(axis, -1) if dense else targets, len(shape)),
-            *(gamma, alpha, weight, upstream, ignore, divisor, summed, gradient, losses, smoothing),
+            *(z.movedim(axis, -1).contiguous(), targets, len(shape), gamma, alpha, weight, upstream, ignore),
+            *(divisor, summed, gradient, losses, smoothing),
         )
         return moved._replace(gradient=None if moved.gradient is None else moved.gradient.movedim(-1, axis))
     slopes = torch.empty_like(z) if gradient else None
