@@ -42,7 +42,7 @@ MUTANTS = {
         "\n",
     ),
     "one Newton step fewer, of a sum": (
-        "triton::test_softmax[3-10.0]",
+        "triton_dense::test_accuracy[dense-10-10.0]",
         "elementary.py",
         "bitcast=True)\n    inverse = tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)\n",
         "bitcast=True)\n\n",
@@ -108,7 +108,7 @@ MUTANTS = {
         "-total_over_others, share",
     ),
     "what rounding the exponentials lost is dropped": (
-        "triton_dense::test_accuracy[smoothed-3-10.0]",
+        "triton_dense::test_many_rows[one-hot]",
         "dense.py",
         "tl.fma(-ratio, others, own) + tl.fma(-ratio, others_low, own_low)",
         "own_low * 0.0",
