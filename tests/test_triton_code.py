@@ -46,7 +46,7 @@ def check(cases: dict[str, dict[str, Facts]]) -> None:
             assert not facts["contractible"], where
             assert not facts["approximate"], where
             assert not facts["spilled"], where
-            assert facts["registers"] <= (128 if "rows" in kernel or "dense" in kernel else 64), where
+            assert facts["registers"] <= (128 if "rows" in kernel else 64), where
             if kernel != "total_kernel":  # classes of one row, and numbers of one program, fit into 32 bits
                 wide = facts["constants"].get("CLASSES")
                 assert set(facts["narrow offsets"]) <= {f"1x{wide}x", ""}, where

@@ -116,9 +116,8 @@ def below_first(z, e, e_low, weight, of_row, k, exists, classes, gammas, G: tl.c
 def class_gradient(own, e, over_others, total_over_others, by, share):
     """dL/dz_j of a class below the first: its own slope, less what the others and the first class add.
 
-    `share` is share_of the first class, times 2^UP.
-
-    Relative to the sum of its absolute terms, the sum over the others loses nothing by this subtraction.
+    `share` is share_of the first class, times 2^UP.  Relative to the sum of the gradient's absolute terms, the
+    subtraction loses nothing.
     """
     return tl.fma(e * tl.fma(by, over_others - total_over_others, share), DOWN * DOWN, own)
 
@@ -135,6 +134,7 @@ def add_up(sums, lost, more):
 
 @triton.jit
 def sum_of_row(values):
+    """The sum of each row of a tile."""
     rough = tl.sum(values, axis=1)
     total, low = sum_pair(values, tl.zeros_like(values))
     return tl.where(finite(rough), total + low, rough)

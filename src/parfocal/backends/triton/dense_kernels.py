@@ -216,6 +216,7 @@ def dense_rows_kernel(
         loss, first_slope = first_terms(
             first_z, anchor, total, total_low, labels_row + k, k, target, exists, classes, weights, gammas, G, DENSE
         )
+        share = share_of(first_slope, total, total_low) * TWO_TO_UP
         of_row, labels_row = whole_row(first_z, second_z, total, total_low), labels_row[:, None]
         if WHOLE:
             losses, own, over_others = tile_terms(
@@ -242,7 +243,6 @@ def dense_rows_kernel(
         if gradient_at is not None:
             factor = row_factor(weight, scale, upstream_at, divisor_at, row, inside, ONE_FACTOR)
             by, of_first = of_row[1], first_slope - total_over_others
-            share = share_of(first_slope, total, total_low) * TWO_TO_UP
             gradient_row = (gradient_at + row * gradient_stride)[:, None]
             if WHOLE:
                 gradient = class_gradient(own, e, over_others, total_over_others, by, share)
@@ -347,7 +347,7 @@ def dense_columns_kernel(
         z_row = z_at + group * z_outer + place * z_inner
         labels_row = labels_at + group * labels_outer + place * labels_inner
         first_z, second_z = zero - INFINITE, zero - INFINITE
-        first = tl.zeros((ROWS,), tl.int64)
+        first = tl.zeros((ROWS,), tl.int32)
         for k in range(classes):
             z = tl.load(z_row + k * z_class, mask=counts, other=0.0).to(tl.float32)
             second_z = tl.maximum(second_z, tl.minimum(first_z, z))
@@ -360,15 +360,17 @@ def dense_columns_kernel(
             total, lost = two_sum(total, e)
             total_low += lost + e_low
         total, total_low = two_sum(total * DOWN, total_low * DOWN)
-        first_label, anchor = labels_row + first * labels_class, of_anchor[0]
+        wide, anchor = first.to(tl.int64), of_anchor[0]
+        first_label = labels_row + wide * labels_class
         loss, first_slope = first_terms(
-            first_z, anchor, total, total_low, first_label, first, target, counts, classes, weights, gammas, G, DENSE
+            first_z, anchor, total, total_low, first_label, wide, target, counts, classes, weights, gammas, G, DENSE
         )
+        share = share_of(first_slope, total, total_low) * TWO_TO_UP
         of_row = whole_row(first_z, second_z, total, total_low)
         loss_low, slopes, slopes_low = zero, zero, zero
         for k in range(classes):
             below, e, e_low = class_exponential(z_row + k * z_class, k, first, of_anchor, counts)
-            exists, each, label = counts & (first != k), tl.zeros_like(first) + k, labels_row + k * labels_class
+            exists, each, label = counts & (first != k), tl.zeros_like(row) + k, labels_row + k * labels_class
             more, own, over_others = class_terms(
                 below, e, e_low, label, each, target, exists, classes, weights, gammas, of_row, G, DENSE
             )
@@ -382,11 +384,10 @@ def dense_columns_kernel(
         if gradient_at is not None:
             factor = row_factor(weight, scale, upstream_at, divisor_at, row, inside, ONE_FACTOR)
             by, of_first = of_row[1], first_slope - total_over_others
-            share = share_of(first_slope, total, total_low) * TWO_TO_UP
             gradient_row = gradient_at + group * gradient_outer + place * gradient_inner
             for k in range(classes):
                 below, e, e_low = class_exponential(z_row + k * z_class, k, first, of_anchor, counts)
-                exists, each, label = counts & (first != k), tl.zeros_like(first) + k, labels_row + k * labels_class
+                exists, each, label = counts & (first != k), tl.zeros_like(row) + k, labels_row + k * labels_class
                 more, own, over_others = class_terms(
                     below, e, e_low, label, each, target, exists, classes, weights, gammas, of_row, G, DENSE
                 )

@@ -269,8 +269,9 @@ def softmax(
     slopes = torch.empty_like(z) if gradient else None
     if slopes is not None and rows_of(slopes, axis) is None:
         slopes = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-    targets = readable(targets)
-    targets = targets if dense and rows_of(targets, axis) is not None else targets.contiguous()
+    targets, given = readable(targets), rows_of(targets, axis) if dense else None
+    if given is None or given.class_stride != rows.class_stride == 1:
+        targets = targets.contiguous()
     # Where the logits lie, the gradient, and labels that are not indices; their groups of rows are the same.
     tensors = [z, z if slopes is None else slopes, targets if dense else z][: 3 if soft else 2]
     lying = [found for tensor in tensors if (found := rows_of(tensor, axis)) is not None]
@@ -279,7 +280,8 @@ def softmax(
     if upstream is not None and not one_factor:
         upstream = upstream.contiguous()
     together = all(of.class_stride == 1 for of in lying) and classes > FEW and rows.inner == rows.number
-    tiles = rows.number if together else rows.number // max(rows.inner, 1) * -(-rows.inner // ROWS)
+    block = ROWS // 2 if soft else ROWS  # two rows of several classes a thread would spill registers on some cards
+    tiles = rows.number if together else rows.number // max(rows.inner, 1) * -(-rows.inner // block)
     programs, steps = programs_for(tiles)
     sums = torch.empty(programs, dtype=torch.float64, device=z.device) if losses and summed else None
     g, gammas = gamma_of(gamma)
@@ -308,7 +310,7 @@ def softmax(
         strides = [stride for of in lying for stride in (of.outer_stride, of.inner_stride, of.class_stride)]
         kernel = dense_columns_kernel if soft else columns_kernel
         places = rows.number, rows.inner, classes, *strides
-        launch(kernel, programs, *arrays, *places, *numbers, ROWS=ROWS, **constants)
+        launch(kernel, programs, *arrays, *places, *numbers, ROWS=block, **constants)
     return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
 
 
