@@ -150,6 +150,8 @@ class Counted(TorchDispatchMode):
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean"}, 5),
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean", "weight": [1, 2, 3, 4, 5.0]}, 5),
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "none"}, 4),
+        (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean", "label_smoothing": 0.1}, 5),
+        (SOFTMAX_LOSS, Z, torch.softmax(Z, 1), {"reduction": "mean"}, 3),
     ],
 )
 @pytest.mark.usefixtures("as_on_gpu")
