@@ -119,6 +119,11 @@ def softmax(dtype: torch.dtype, shape: tuple[int, ...], gamma: Any, **options: A
     return lambda: launch.softmax(z, targets, 1, gamma, ignore=-100, gradient=True, **options)
 
 
+def dense(dtype: torch.dtype, labels: torch.dtype, shape: tuple[int, ...], gamma: Any, **options: Any) -> Any:
+    z, y = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=labels)
+    return lambda: launch.softmax(z, y, 1, gamma, gradient=True, **options)
+
+
 F32, F16, BF16, INT8, INT64 = torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int64
 CASES: dict[str, Callable[[], Any]] = {
     "binary, float labels": binary(F32, F32, 2.0, summed=True, divisor=7.0),
@@ -128,6 +133,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "softmax, 1000 classes": softmax(F32, (64, 1000), 2.0, summed=True, divisor=64.0),
     "softmax, 100,000 classes": softmax(F32, (2, 100_000), 2.0, summed=True),
     "softmax, 10 classes": softmax(F32, (64, 10), 2.0, summed=True),
+    "smoothed, 1000 classes": softmax(F32, (64, 1000), 2.0, summed=True, smoothing=0.1),
+    "dense, 10 classes, any gamma": dense(F32, F32, (64, 10), 1.5, summed=True),
 }
 MORE: dict[str, Callable[[], Any]] = {
     "binary, int8 labels": binary(F32, INT8, 2.0, summed=True),
@@ -147,6 +154,12 @@ MORE: dict[str, Callable[[], Any]] = {
     "softmax, segmentation": softmax(F32, (2, 21, 64, 64), 2.0, summed=True, divisor=torch.ones(())),
     "softmax, segmentation, float16": softmax(F16, (2, 150, 64, 64), FLSD53),
     "softmax, a gamma per class": softmax(F32, (64, 100), tuple(range(100)), alpha=(0.5,) * 100),
+    "smoothed, 100,000 classes": softmax(F32, (2, 100_000), 1.5, summed=True, smoothing=0.1),
+    "smoothed, segmentation, float16": softmax(F16, (2, 150, 64, 64), FLSD53, smoothing=0.1),
+    "dense, 1000 classes, any gamma": dense(F32, F32, (64, 1000), 1.5, summed=True, divisor=torch.ones(())),
+    "dense, 1000 classes, bfloat16": dense(BF16, BF16, (64, 1000), FLSD53, weight=torch.ones(64), smoothing=0.1),
+    "dense, 4096 classes, int8 labels": dense(F32, INT8, (64, 4096), 3.0, summed=True),
+    "dense, a gamma per class": dense(F32, F32, (64, 100), tuple(range(100)), alpha=(0.5,) * 100),
     "count": lambda: launch.count(torch.zeros(4096, dtype=INT64), -100),
 }
 

@@ -183,14 +183,12 @@ def test_softmax(classes: int, gamma: float) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "gamma"),
-    tiers(itertools.product((2, 3, 10, 63), wide_rows.GAMMAS), first=((63, 0.0),)),
+    tiers(itertools.product((2, 3, 10, 63), wide_rows.GAMMAS), first=((2, 10.0),)),
 )
-def test_softmax_beside_the_native_kernel(classes: int, gamma: float) -> None:
+def test_softmax_beside_the_native_kernel(classes: int, gamma: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """On so many logits that both meet their worst, be it in the loss or in the gradient."""
-    rng, rows = np.random.default_rng(classes), 60_000 // classes
-    kinds = [3 * rng.normal(size=(rows, classes)), rng.uniform(-100, 100, (rows, classes))]
-    kinds += [9000 + rng.normal(size=(rows, classes)), rng.uniform(-6, 6, (rows, classes))]
-    logits, targets = np.concatenate(kinds).astype(np.float32), rng.integers(0, classes, 4 * rows)
+    monkeypatch.setattr(launch, "ROWS", 8192)  # of a program: the interpreter's time goes with their number
+    logits, targets = wide_rows.many_rows(classes)
     native = max(errors_of_native(logits, targets, gamma))
     assert max(errors_of(logits, targets, gamma)) <= min(BOUND, WORSE_THAN_NATIVE * native)
 

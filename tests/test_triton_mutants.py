@@ -42,7 +42,7 @@ MUTANTS = {
         "\n",
     ),
     "one Newton step fewer, of a sum": (
-        "triton::test_softmax[3-10.0]",
+        "triton_dense::test_accuracy[dense-10-10.0]",
         "elementary.py",
         "bitcast=True)\n    inverse = tl.fma(inverse, tl.fma(-x, inverse, 1.0), inverse)\n",
         "bitcast=True)\n\n",
@@ -82,6 +82,54 @@ MUTANTS = {
         "softmax.py",
         "    return target, tl.where(counts, weight, 0.0), counts\n",
         "    return target, weight, inside\n",
+    ),
+    "the first class is left in its own sum": (
+        "triton_dense::test_accuracy[dense-10-2.0]",
+        "dense_kernels.py",
+        "    below = tl.where(first == k, -INFINITE, z)\n",
+        "    below = z\n",
+    ),
+    "the first class is left in its own sum, of many": (
+        "triton_dense::test_accuracy[one-hot-1000-2.0]",
+        "dense_kernels.py",
+        "    below = tl.where(columns == first[:, None], -INFINITE, z)\n",
+        "    below = z\n",
+    ),
+    "the first class's own sum is T less its own exponential": (
+        "triton_dense::test_accuracy[one-hot-3-2.0]",
+        "dense_kernels.py",
+        "    m, m_low = margin(first_z, anchor, total, total_low)\n",
+        "    m, m_low = margin(first_z, first_z, (1.0 + tl.exp(anchor - first_z) * total) - 1.0, total_low * 0.0)\n",
+    ),
+    "a class is left among the others": (
+        "triton_dense::test_accuracy[dense-10-2.0]",
+        "dense.py",
+        "over_others - total_over_others, share",
+        "-total_over_others, share",
+    ),
+    "what rounding the exponentials lost is dropped": (
+        "triton_dense::test_many_rows[one-hot]",
+        "dense.py",
+        "tl.fma(-ratio, others, own) + tl.fma(-ratio, others_low, own_low)",
+        "own_low * 0.0",
+    ),
+    "an invalid dense label is taken": (
+        "triton_dense::test_an_invalid_label_spoils_its_row_alone",
+        "dense.py",
+        'tl.where((y >= 0.0) & (y <= 1.0), tl.fma(on, y, off), float("nan"))',
+        "tl.fma(on, y, off)",
+    ),
+    "a class without weight has an infinite loss": (
+        "triton_dense::test_infinite_logits_take_the_limit[2.0-3]",
+        "dense.py",
+        "    loss = tl.where(weight == 0.0, 0.0, weight * -(q_to_g * u))",
+        "    loss = weight * -(q_to_g * u)",
+    ),
+    "the strides of labels have 32 bits": (
+        "triton_code::test_what_the_kernels_are_compiled_to",
+        "dense_kernels.py",
+        "labels_class = labels_class.to(tl.int64)",
+        "labels_class = labels_class.to(tl.int32)",
     ),
     "the last tile is as long as the others": (
         "triton::test_binary_shapes[shape5-2.0]",

@@ -77,10 +77,13 @@ SOFTMAX: dict[str, tuple[Tensor, dict[str, Any]]] = {
     "class weights": (MARKED_CLASSES, {"weight": [1, 2, 3, 4, 5.0]}),
     "a schedule": (CLASSES, {"gamma": parfocal.FLSD53}),
     "smoothed": (CLASSES, {"label_smoothing": 0.1}),
+    "smoothed and ignored": (MARKED_CLASSES, {"label_smoothing": 0.2, "weight": [1, 2, 3, 4, 5.0]}),
+    "smoothed, a schedule": (CLASSES, {"label_smoothing": 0.1, "gamma": parfocal.FLSD53}),
     "dense": (torch.softmax(Z.flip(0), 1), {}),
+    "dense and smoothed": (torch.softmax(Z.flip(0), 1).half(), {"label_smoothing": 0.1, "gamma": [0, 1, 2, 3, 4]}),
 }
 SIGMOID_LOSS, SOFTMAX_LOSS = parfocal.torch.sigmoid_focal_loss, parfocal.torch.softmax_focal_loss
-PLAIN = [(SIGMOID_LOSS, "a schedule"), (SOFTMAX_LOSS, "smoothed"), (SOFTMAX_LOSS, "dense")]  # left to operations
+PLAIN = [(SIGMOID_LOSS, "a schedule")]  # left to operations
 
 
 def calls() -> Iterator[Any]:
@@ -142,6 +145,8 @@ class Counted(TorchDispatchMode):
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean"}, 5),
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean", "weight": [1, 2, 3, 4, 5.0]}, 5),
         (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "none"}, 4),
+        (SOFTMAX_LOSS, Z, CLASSES, {"reduction": "mean", "label_smoothing": 0.1}, 5),
+        (SOFTMAX_LOSS, Z, torch.softmax(Z, 1), {"reduction": "mean"}, 3),
     ],
 )
 @pytest.mark.usefixtures("as_on_gpu")

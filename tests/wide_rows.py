@@ -46,6 +46,25 @@ def rows(classes: int, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray
     return logits.astype(dtype), targets
 
 
+def many_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(logits, targets) of 120,000 logits in float32, so many that the worst error of a kernel is not a matter of luck.
+
+    Targets are put at margins from -20 to 9.
+    """
+    rng, shape = np.random.default_rng(classes), (24_000 // classes, classes)
+    one_above = rng.normal(size=shape) - 4
+    one_above[:, -1] = 9.1 + np.log(classes)
+    kinds = [3 * rng.normal(size=shape), rng.uniform(-100, 100, shape), rng.uniform(-1e4, 1e4, shape)]
+    logits = np.concatenate([*kinds, one_above, 9000 + rng.normal(size=shape)])
+    targets, rows = rng.integers(0, classes - 1, len(logits)), np.arange(len(logits))
+    others = logits.copy()
+    others[rows, targets] = -np.inf
+    top = others.max(axis=1)
+    rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1))
+    logits[rows, targets] = rest + rng.uniform(-20, 9, len(logits))
+    return logits.astype(np.float32), targets
+
+
 def terms_of(m: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """The loss and its slope at margins."""
     g, at = Wide(gamma), formula.link(np, m)

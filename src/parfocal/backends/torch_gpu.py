@@ -3,7 +3,7 @@
 (a) A summed loss and its gradient come from one pass, as on the processor (`KernelLoss`).  In backward a kernel looks
     at the upstream factor and returns at once where that is 1.  Unreduced losses compute their gradient in backward.
 (b) No value is read on the host, so nothing waits for the device, and a CUDA graph can capture it all.
-(c) Second derivatives, trained parameters, float64, probabilities, dense labels and smoothed class indices stay with
+(c) Second derivatives, trained parameters, float64, probabilities and a binary loss's gamma schedule stay with
     operations.  So does every call after a kernel has failed (backends/gpu.py).
 """
 
@@ -21,7 +21,7 @@ from parfocal.backends.torch import OPERATIONS, TorchOperations, kernel_reads
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Schedule
-from parfocal.core.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core.parameters import Binary, Categorical
 from parfocal.core.validation import KERAS, Host
 
 # The attribute of a sum over labels that has it as a divisor, 1 in place of 0: two numbers from one launch.
@@ -47,8 +47,6 @@ def knows(parameters: Binary | Categorical, scores: Tensor, labels: Any, dtype: 
         return False
     if isinstance(parameters, Binary):
         return not isinstance(gamma, Schedule)
-    if not isinstance(parameters, SparseCategorical) or parameters.label_smoothing:
-        return False
     return not isinstance(gamma, Schedule) or len(gamma.gammas) == 2
 
 
@@ -190,14 +188,14 @@ def launched(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The losses, or their sum divided, and the gradient times the upstream factors."""
     p, scores, valid = batch.parameters, batch.scores, batch.valid
-    ignore = valid.ignore if isinstance(valid, Counting) else None if batch.binary else p.ignore_class
+    ignore = valid.ignore if isinstance(valid, Counting) else getattr(p, "ignore_class", None)
     rest = batch.weight, upstream, ignore, divisor, summed, gradient, losses
     with on_device(scores):
         launch = kernels(scores.device, batch.binary)
         if batch.binary:
             expected = p.soft_labels == "expected"
             return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, *rest)
-        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, *rest)
+        return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, *rest, p.label_smoothing)
 
 
 class KernelsLoss(torch.autograd.Function):

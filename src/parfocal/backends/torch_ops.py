@@ -55,7 +55,7 @@ class CompiledGPU(torch_gpu.TorchGPU):
 def arguments_of(batch: Batch, divisor: Any, summed: bool) -> tuple[Any, ...]:
     """What the operators take."""
     p, valid = batch.parameters, batch.valid
-    ignore = valid.ignore if isinstance(valid, torch_gpu.Counting) else None if batch.binary else p.ignore_class
+    ignore = valid.ignore if isinstance(valid, torch_gpu.Counting) else getattr(p, "ignore_class", None)
     scheduled, alpha = isinstance(p.gamma, GammaSchedule), p.alpha
     if batch.binary and not p.apply_class_balancing:
         alpha = ()

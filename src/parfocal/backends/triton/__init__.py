@@ -4,6 +4,8 @@
     focal.py        the loss of one element and its slope               native/focal.hpp
     binary.py       one pass over the logits of binary losses           native/loops.hpp
     softmax.py      one pass over the rows of a softmax, or two         native/softmax.hpp, rows.hpp
+    dense.py        a row with weight on several classes                native/dense.hpp
+    dense_kernels.py   one pass over such rows, or four
     sums.py         the sum over all programs, and what divides it
 
 (a) IEEE operations only: add, subtract, multiply, fused multiply-add, compare, bits.  No division, no `tl.exp`, no

@@ -102,6 +102,13 @@ def reciprocal(x):
 
 
 @triton.jit
+def reciprocal_of_pair(high, low):
+    """1 / (high + low), within half a unit of the last place and 1e-9."""
+    inverse = reciprocal(high)
+    return tl.fma(inverse, tl.fma(-high, inverse, 1.0) - low * inverse, inverse)
+
+
+@triton.jit
 def logarithm(high, low):
     """log(high + low) for high >= 0 as a pair that is exact to about 1e-9; log(0) is -infinity.
 

@@ -18,6 +18,7 @@ import triton
 from torch import Tensor
 
 from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
+from parfocal.backends.triton.dense_kernels import dense_columns_kernel, dense_rows_kernel
 from parfocal.backends.triton.focal import ANY, BOTH
 from parfocal.backends.triton.softmax import SCHEDULE, columns_kernel, rows_kernel
 from parfocal.backends.triton.sums import count_kernel, multiply_kernel, total_kernel
@@ -269,59 +270,70 @@ def softmax(
     summed: bool = False,
     gradient: bool = False,
     losses: bool = True,
+    smoothing: float = 0.0,
 ) -> Result:
     """Losses of the rows of z, whose classes lie on `axis`, or their sum, and their gradient.
 
-    targets : class indices, of z's shape without the axis; so are weight and upstream, which may be one number too.
+    targets : labels of z's shape, or class indices of that shape without the axis; so are weight and upstream, which
+        may be one number too.
     gamma, alpha : one number, or one for each class; a gamma may be a schedule of two.
     ignore : the index of rows that do not count.
     divisor : of the sum and of the gradient.
     """
-    shape, classes = (*z.shape[:axis], *z.shape[axis + 1 :]), z.shape[axis]
-    rows = rows_of(z, axis)
+    shape, classes, dense = (*z.shape[:axis], *z.shape[axis + 1 :]), z.shape[axis], targets.ndim == z.ndim
+    rows, soft = rows_of(z, axis), dense or smoothing != 0
     if rows is None or (rows.class_stride != 1 and (rows.inner < min(SHORT, rows.number) or classes > APART)):
+        targets = targets.movedim(axis, -1) if dense else targets
         moved = softmax(
             *(z.movedim(axis, -1).contiguous(), targets, len(shape), gamma, alpha, weight, upstream, ignore),
-            *(divisor, summed, gradient, losses),
+            *(divisor, summed, gradient, losses, smoothing),
         )
         return moved._replace(gradient=None if moved.gradient is None else moved.gradient.movedim(-1, axis))
     slopes = torch.empty_like(z) if gradient else None
-    written = rows if slopes is None else rows_of(slopes, axis)
-    if slopes is not None and (written is None or (written.number, written.inner) != (rows.number, rows.inner)):
+    if slopes is not None and rows_of(slopes, axis) is None:
         slopes = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-        written = rows_of(slopes, axis)
-    assert written is not None
+    targets, given = readable(targets), rows_of(targets, axis) if dense else None
+    if given is None or given.class_stride != rows.class_stride == 1:
+        targets = targets.contiguous()
+    # Where the logits lie, the gradient, and labels that are not indices; their groups of rows are the same.
+    tensors = [z, z if slopes is None else slopes, targets if dense else z][: 3 if soft else 2]
+    lying = [found for tensor in tensors if (found := rows_of(tensor, axis)) is not None]
     loss = torch.empty(shape, dtype=torch.float32, device=z.device) if losses and not summed else None
     one_factor = upstream is not None and upstream.numel() == 1 and rows.number != 1
     if upstream is not None and not one_factor:
         upstream = upstream.contiguous()
-    together = rows.class_stride == written.class_stride == 1 and classes > FEW and rows.inner == rows.number
-    tiles = rows.number if together else rows.number // max(rows.inner, 1) * -(-rows.inner // ROWS)
+    together = all(of.class_stride == 1 for of in lying) and classes > FEW and rows.inner == rows.number
+    block = ROWS // 2 if soft else ROWS  # two rows of several classes a thread would spill registers on some cards
+    tiles = rows.number if together else rows.number // max(rows.inner, 1) * -(-rows.inner // block)
     programs, steps = programs_for(tiles)
     sums = torch.empty(programs, dtype=torch.float64, device=z.device) if losses and summed else None
     g, gammas = gamma_of(gamma)
     arrays = (
-        *(z, targets.contiguous(), None if weight is None else weight.expand(shape).contiguous(), upstream),
+        *(z, targets, None if weight is None else weight.expand(shape).contiguous(), upstream),
         *(loss, sums, slopes, divisor if isinstance(divisor, Tensor) else None),
         on_device(alpha, z.device) if isinstance(alpha, tuple) else None,
         on_device(gamma, z.device, halves=True) if isinstance(gamma, tuple) else None,
     )
     numbers = (*(steps, ignore or 0, 1.0 if isinstance(alpha, tuple) else alpha, scale_of(divisor), *gammas),)
     constants = {"G": g, "IGNORES": ignore is not None, "ONE_FACTOR": one_factor}
+    if soft:
+        numbers, constants["DENSE"] = (*numbers, 1 - smoothing, smoothing / classes), dense
     if together:
         width = min(triton.next_power_of_2(classes), WIDEST)
-        strides, unit = (rows.inner_stride, written.inner_stride), 16 // z.element_size()
-        unit = unit if classes % unit == strides[0] % unit == strides[1] % unit == 0 else 1
+        unit = 16 // z.element_size()
+        unit = unit if all(length % unit == 0 for length in (classes, *(of.inner_stride for of in lying))) else 1
         constants.update(UNIT=unit, WHOLE=width >= classes, CLASSES=width)
-        # 16 classes a thread, and 8 where that leaves a warp idle: 63 and 81 instructions a logit.
-        warps = max(1, min(width // 512, 8))
-        places = rows.number, classes // unit, strides[0] // unit, strides[1] // unit
-        launch(rows_kernel, programs, *arrays, *places, *numbers, warps=warps, **constants)
+        # 16 classes a thread, and 8 where that leaves a warp idle: 63 and 81 instructions a logit.  With weight on
+        # several classes 8 always: 16 would need 154 to 202 registers.
+        warps = max(1, min(width // 256, 16) if soft else min(width // 512, 8))
+        places = rows.number, classes // unit, *(of.inner_stride // unit for of in lying)
+        kernel = dense_rows_kernel if soft else rows_kernel
+        launch(kernel, programs, *arrays, *places, *numbers, warps=warps, **constants)
     else:
-        strides_in = rows.outer_stride, rows.inner_stride, rows.class_stride
-        strides_out = written.outer_stride, written.inner_stride, written.class_stride
-        lying = rows.number, rows.inner, classes, *strides_in, *strides_out
-        launch(columns_kernel, programs, *arrays, *lying, *numbers, ROWS=ROWS, **constants)
+        strides = [stride for of in lying for stride in (of.outer_stride, of.inner_stride, of.class_stride)]
+        kernel = dense_columns_kernel if soft else columns_kernel
+        places = rows.number, rows.inner, classes, *strides
+        launch(kernel, programs, *arrays, *places, *numbers, ROWS=block, **constants)
     return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
 
 

@@ -30,6 +30,7 @@ from parfocal.backends.triton.elementary import (
     exponential_terms,
     power_of_two,
     reciprocal,
+    reciprocal_of_pair,
 )
 from parfocal.backends.triton.focal import exponential_of_size, focal, margin, two_sum, weighted
 
@@ -154,9 +155,9 @@ def row_factor(weight, scale, upstream_at, divisor_at, row, inside, ONE_FACTOR: 
 
 
 @triton.jit
-def share_of(slope, total):
+def share_of(slope, total, total_low):
     """The factor of an exponential in the gradient."""
-    return -slope * reciprocal(tl.where(total == 0.0, 1.0, total))
+    return -slope * reciprocal_of_pair(tl.where(total == 0.0, 1.0, total), total_low)
 
 
 # -- (a) a row in one program
@@ -262,7 +263,7 @@ def rows_kernel(
             sums += loss.to(tl.float64)
         if gradient_at is not None:
             slope *= row_factor(weight, scale, upstream_at, divisor_at, row, inside, ONE_FACTOR)
-            share, slope = share_of(slope, total * DOWN)[:, None], slope[:, None]
+            share, slope = share_of(slope, total * DOWN, total_low * DOWN)[:, None], slope[:, None]
             gradient_row = (gradient_at + row * gradient_stride)[:, None]
             if WHOLE:
                 store_row(e, share, slope, gradient_row, columns, targets, inside[:, None], classes)
@@ -359,7 +360,7 @@ def columns_kernel(
             sums += loss.to(tl.float64)
         if gradient_at is not None:
             slope *= row_factor(weight, scale, upstream_at, divisor_at, row, inside, ONE_FACTOR)
-            share = share_of(slope, total)
+            share = share_of(slope, total, total_low)
             gradient_row = gradient_at + group * gradient_outer + place * gradient_inner
             for k in range(classes):
                 z = other_logit(z_row, k, z_class, target, counts)
