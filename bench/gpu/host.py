@@ -38,9 +38,10 @@ def machine(stage: Stage) -> None:
             command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
             answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
             stage.line("clocks and driver", answer.strip().splitlines()[0], query)
-    for name, binary in (("binary", True), ("softmax", False)):
+    kinds = {"binary": "binary", "softmax": "indices", "smoothed softmax": "dense"}
+    for name, kind in kinds.items():
         with stage.part(f"the look at {name} kernels before their first use"):
-            self_check.check(torch.zeros((), device=device()).device, binary)
+            self_check.check(torch.zeros((), device=device()).device, kind)
             stage.line(f"the look at {name} kernels before their first use", "right", "", "right", True)
     with stage.part("copy"):
         stage.speed("copy of 4.3 GB, read and written", speed.rate(stage) / 1e12, 4.0, "TB/s")

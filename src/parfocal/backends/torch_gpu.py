@@ -60,18 +60,18 @@ def on_device(tensor: Tensor) -> AbstractContextManager[Any]:
     return context
 
 
-checked: set[tuple[torch.device, bool]] = set()
+checked: set[tuple[torch.device, str]] = set()
 
 
-def kernels(device: torch.device, binary: bool) -> Any:
+def kernels(device: torch.device, kind: str) -> Any:
     """The module that launches them, after a look at their numbers.  A CUDA graph has none: it waits."""
     from parfocal.backends.triton import launch
 
-    if (device, binary) not in checked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+    if (device, kind) not in checked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
         from parfocal.backends.triton import self_check
 
-        self_check.check(device, binary)
-        checked.add((device, binary))
+        self_check.check(device, kind)
+        checked.add((device, kind))
     return launch
 
 
@@ -191,10 +191,11 @@ def launched(
     ignore = valid.ignore if isinstance(valid, Counting) else getattr(p, "ignore_class", None)
     rest = batch.weight, upstream, ignore, divisor, summed, gradient, losses
     with on_device(scores):
-        launch = kernels(scores.device, batch.binary)
         if batch.binary:
+            launch = kernels(scores.device, "binary")
             expected = p.soft_labels == "expected"
             return launch.binary(scores, batch.labels, p.gammas, p.weights, p.label_smoothing, expected, *rest)
+        launch = kernels(scores.device, "dense" if p.label_smoothing or scores.ndim == batch.labels.ndim else "indices")
         return launch.softmax(scores, batch.labels, batch.axis, p.gamma, p.alpha, *rest, p.label_smoothing)
 
 

@@ -6,8 +6,6 @@ from a good one by a few losses and gradients that NumPy computes too.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,30 +18,48 @@ from parfocal.core import formula, softmax
 TOLERANCE = 2e-6
 
 
-def check(device: torch.device, binary: bool) -> None:
-    """It waits for the device.  Raises ArithmeticError for wrong numbers."""
+def check(device: torch.device, kind: str) -> None:
+    """It waits for the device.  Raises ArithmeticError for wrong numbers.
+
+    kind : "binary"; or of a softmax "indices", or "dense" for smoothed indices and a label for each class.
+    """
     compared = []
     with np.errstate(all="ignore"):
         for _ in range(2):  # a kernel is launched in another way when it is found again
-            compared += of_binary(device) if binary else [*of_softmax(device, 5), *of_softmax(device, 100)]
-    for found, expected in compared:
+            if kind == "binary":
+                compared += of_binary(device)
+            else:
+                compared += [*of_softmax(device, 5, kind), *of_softmax(device, 100, kind)]
+    for found, expected, scale in compared:
         assert found is not None
-        error = np.abs(found.double().cpu().numpy() / expected - 1).max()
+        error = (np.abs(found.double().cpu().numpy() - expected) / scale).max()
         if not error < TOLERANCE:  # or NaN
             raise ArithmeticError(f"the kernels' numbers are wrong on {device}, by a factor of {error:.1e}")
 
 
-def of_binary(device: torch.device) -> list[tuple[Tensor | None, np.ndarray]]:
+Compared = tuple[Tensor | None, np.ndarray, np.ndarray]  # found, expected, and what an error is compared with
+
+
+def of_binary(device: torch.device) -> list[Compared]:
     x, y = np.linspace(-24, 24, 481, dtype=np.float32), np.arange(481) % 2.0
     loss, gradient = formula.binary_hard(NAMESPACE, x.astype(np.float64), y, 2.0, 0.75, 0.25, 1)
     labels = torch.from_numpy(y.astype(np.float32)).to(device)
     found = launch.binary(torch.from_numpy(x).to(device), labels, (2.0, 2.0), (0.25, 0.75), gradient=True)
-    return [(found.loss, loss), (found.gradient, gradient)]
+    return [(found.loss, loss, abs(loss)), (found.gradient, gradient, abs(gradient))]
 
 
-def of_softmax(device: torch.device, classes: int) -> list[tuple[Tensor | None, np.ndarray]]:
+def of_softmax(device: torch.device, classes: int, kind: str) -> list[Compared]:
     z = np.linspace(-8, 8, 8 * classes, dtype=np.float32).reshape(classes, 8).T.copy()
-    target: Any = np.arange(8) * 7 % classes
-    loss, gradient = softmax.hard(NAMESPACE, z.astype(np.float64), target[:, None] == np.arange(classes), 1.5, 1)
-    found = launch.softmax(torch.from_numpy(z).to(device), torch.from_numpy(target).to(device), 1, 1.5, gradient=True)
-    return [(found.loss, loss[:, 0]), (found.gradient, gradient)]
+    target = np.arange(8) * 7 % classes
+    one_hot, wide, labels = target[:, None] == np.arange(classes), z.astype(np.float64), torch.from_numpy(target)
+    smoothing = 0.0 if kind == "indices" else 0.25
+    if smoothing:
+        weight = one_hot * (1 - smoothing) + smoothing / classes
+        loss, gradient = softmax.dense(NAMESPACE, wide, weight, 1.5, 1)
+        scale = np.broadcast_to(loss, z.shape)  # a gradient of several labels changes its sign
+    else:
+        loss, gradient = softmax.hard(NAMESPACE, wide, one_hot, 1.5, 1)
+        scale = abs(gradient)
+    tensors = torch.from_numpy(z).to(device), labels.to(device)
+    found = launch.softmax(*tensors, 1, 1.5, gradient=True, smoothing=smoothing)
+    return [(found.loss, loss[:, 0], abs(loss[:, 0])), (found.gradient, gradient, scale)]
