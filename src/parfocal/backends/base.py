@@ -142,7 +142,7 @@ class Backend(Arrays):
         if batch.binary and not by_element:
             weight = self.xp.expand_dims(weight, axis=axis)
         if not batch.binary and batch.valid is not None:
-            weight = self.xp.where(batch.valid, weight, self.xp.zeros_like(weight))
+            weight = self.xp.where(batch.valid, weight, 0.0)
         return batch._replace(weight=weight)
 
     def with_valid(self, batch: Batch, valid: Any) -> Batch:
@@ -158,10 +158,10 @@ class Backend(Arrays):
             valid = entries if batch.binary else valid
         sparse = isinstance(batch.parameters, SparseCategorical)
         labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))
-        scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))
+        scores = xp.where(entries, scores, HARMLESS)
         weight = xp.astype(valid, self.working_dtype(scores))
         if batch.weight is not None:
-            weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))
+            weight = xp.where(valid, batch.weight, 0.0)
         counting = valid if batch.valid is None else valid & batch.valid
         return batch._replace(labels=labels, scores=scores, weight=weight, valid=counting)
 
@@ -226,7 +226,7 @@ class Backend(Arrays):
         last = len(scores.shape) - 1
         scores = scores if batch.axis == last else xp.moveaxis(scores, batch.axis, -1)
         if batch.valid is not None:  # whatever the scores of an ignored row hold, they have no effect
-            scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, xp.ones_like(scores))
+            scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, 1.0)
         law, constants = self.softmax_law(parameters, batch, scores, boosting)
         return law, scores, constants
 
@@ -255,7 +255,7 @@ class Backend(Arrays):
             labels = self.cast(target, self.working_dtype(scores))
             if not smoothing and parameters.from_logits:
                 weight = self.row_weight(parameters, labels, known)
-                mixed = [xp.sum(xp.where(target, g, xp.zeros_like(scores)), axis=-1, keepdims=True) for g in gammas]
+                mixed = [xp.sum(xp.where(target, g, 0.0), axis=-1, keepdims=True) for g in gammas]
                 return HardSoftmaxLaw(gamma, boosting), (target, weight, *mixed)
             labels = nan_unless(xp, known | xp.zeros_like(target), labels)
         else:
@@ -265,7 +265,7 @@ class Backend(Arrays):
         if smoothing:
             labels = labels * (1 - smoothing) + smoothing / self.number(classes, labels)
             if batch.valid is not None:
-                labels = xp.where(xp.expand_dims(batch.valid, axis=-1), labels, xp.zeros_like(labels))
+                labels = xp.where(xp.expand_dims(batch.valid, axis=-1), labels, 0.0)
         alpha = parameters.alpha
         weight = labels * (self.per_class(alpha, scores)[0] if isinstance(alpha, tuple) else alpha)
         constants = (weight, *(g + xp.zeros_like(scores) for g in gammas))
