@@ -11,7 +11,6 @@ from torch.autograd import forward_ad
 from parfocal.core.laws import IN_GAMMA, Law
 from parfocal.core.pairs import plus
 
-
 # Devices that have float64.  On a consumer's GPU it is slow, but a few operations in it take less than many in float32.
 WIDE_DEVICES = ("cpu", "cuda")
 

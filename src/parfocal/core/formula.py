@@ -152,11 +152,11 @@ def exponential(xp: Namespace, m: Array, m_low: Array | None = None) -> Array:
 def link(xp: Namespace, m: Array, m_low: Array | None = None) -> Link:
     """(a): log-probabilities and probabilities of the true class and of the others, at the margin m + m_low."""
     e = narrow(xp, exponential(xp, m, m_low))
-    log_w, rounded = xp.log1p(e), narrow(xp, m)
-    u = xp.clip(rounded, -INFINITY, 0.0) - log_w
-    p, q = xp.where(rounded < 0, e, 1.0), xp.where(rounded < 0, 1.0, e)
+    log_w = xp.log1p(e)
+    u = xp.clip(narrow(xp, m), -INFINITY, 0.0) - log_w
+    p, q = xp.where(m < 0, e, 1.0), xp.where(m < 0, 1.0, e)
     w = 1 + e
-    del e, rounded  # run one by one, operations keep every array that has a name
+    del e  # run one by one, operations keep every array that has a name
     p = p / w
     return Link(m, m_low, log_w, u, p, q / w)
 
@@ -176,7 +176,9 @@ def log_of_others(xp: Namespace, at: Link) -> Array:
 
 def small_power(base: Array, gamma: float) -> Array:
     """base^gamma as a product, for a gamma in SMALL."""
-    return {0.0: lambda b: 1.0, 1.0: lambda b: b, 2.0: lambda b: b * b, 3.0: lambda b: b * b * b}[gamma](base)
+    if gamma == 0:
+        return 1.0
+    return {1.0: lambda b: b, 2.0: lambda b: b * b, 3.0: lambda b: b * b * b}[gamma](base)
 
 
 def power_of_q(xp: Namespace, at: Link, gamma: Gamma) -> Array:
@@ -199,11 +201,12 @@ def focal(
     gamma = gamma_at(xp, gamma, m)
     del m
     q_to_g, g = power_of_q(xp, at, gamma), rounded(gamma)
+    if order < 2:
+        at = at._replace(m=None, log_w=None)
     loss = -(q_to_g * at.u)
     if order == 0:
         return (loss,)
     if order == 1:
-        at = at._replace(m=None, log_w=None)
         return loss, slope(xp, at, q_to_g, g)
     return loss, slope(xp, at, q_to_g, g), (positive_curvature if boosting else curvature)(xp, at, q_to_g, g)
 
@@ -241,12 +244,14 @@ def or_one(xp: Namespace, total: Array) -> Array:
     return xp.where(total == 0, 1.0, total)
 
 
-def shares(xp: Namespace, y: Array, smoothing: float) -> tuple[Array, Array]:
-    """(y_1, y_0) of labels y, smoothed; NaN where a label is not in [0, 1].
+def only_labels(xp: Namespace, y: Array) -> Array:
+    """Labels in [0, 1]; NaN in place of an invalid one."""
+    return xp.where(xp.clip(y, 0.0, 1.0) == y, y, float("nan"))
 
-    With weak smoothing 1 - y_1 of a rounded y_1 would lose digits.
-    """
-    y = xp.where(xp.clip(y, 0.0, 1.0) == y, y, float("nan"))
+
+def shares(xp: Namespace, y: Array, smoothing: float) -> tuple[Array, Array]:
+    """(y_1, y_0) of labels y, smoothed.  With weak smoothing 1 - y_1 of a rounded y_1 would lose digits."""
+    y = only_labels(xp, y)
     if not smoothing:
         return y, 1 - y
     return y * (1 - smoothing) + smoothing / 2, (1 - y) * (1 - smoothing) + smoothing / 2
@@ -257,12 +262,11 @@ def binary_hard(
 ) -> tuple[Array, ...]:
     """(e) for labels y that are 0 or 1: the margin is x or -x."""
     loss, *slopes = focal(xp, (2 * y - 1) * x, gamma, order, boosting=boosting)
-    y_1, y_0 = shares(xp, y, 0.0)
-    on_1, on_0 = y_1 * w_1, y_0 * w_0
-    w = on_1 + on_0
+    on_1, on_0 = (share * weight for share, weight in zip(shares(xp, y, 0.0), (w_1, w_0), strict=True))
+    w, signed = on_1 + on_0, on_1 - on_0  # the slope has the sign of the label
+    del on_1, on_0
     loss = weighted(xp, w, loss) if 0.0 in (w_1, w_0) else w * loss
-    factors = (on_1 - on_0, w)  # the slope has the sign of the label
-    return loss, *(factor * term for factor, term in zip(factors, slopes, strict=False))
+    return loss, *(factor * term for factor, term in zip((signed, w), slopes, strict=False))
 
 
 def binary_expected(
@@ -278,9 +282,9 @@ def binary_expected(
     boosting: bool = False,
 ) -> tuple[Array, ...]:
     """(e), the rule "expected": y_1 w_1 l(x) + y_0 w_0 l(-x)."""
-    on_1, on_0 = y_1 * w_1, y_0 * w_0
     loss_1, *slopes_1 = focal(xp, x, gamma_1, order, boosting=boosting)
     loss_0, *slopes_0 = focal(xp, -x, gamma_0, order, boosting=boosting)
+    on_1, on_0 = y_1 * w_1, y_0 * w_0
     sides = zip(slopes_1, slopes_0, strict=True)
     slopes = (on_1 * a - on_0 * b if i == 0 else on_1 * a + on_0 * b for i, (a, b) in enumerate(sides))
     return weighted(xp, on_1, loss_1) + weighted(xp, on_0, loss_0), *slopes
@@ -356,9 +360,7 @@ def at_least_tiny(xp: Namespace, total: Array) -> Array:
     return xp.clip(total, 2.0**-1022 if total.dtype == xp.float64 else 2.0**-126, None)
 
 
-def power_of_n(
-    xp: Namespace, gamma: Gamma, x: Array, near: Array, far: Array, e: Array, total: Array
-) -> Array:
+def power_of_n(xp: Namespace, gamma: Gamma, x: Array, near: Array, far: Array, e: Array, total: Array) -> Array:
     """n^g for n = (near + far e) / (1 + e): like q^g a product, or exp(g log n) with a log n that has a low part."""
     if isinstance(gamma, float) and gamma in SMALL:
         return small_power(total / (1 + e), gamma)
@@ -372,10 +374,13 @@ def log_of_n(xp: Namespace, x: Array, near: Array, far: Array, e: Array, total: 
     with S = far + near / e.  S may be as small as the smaller share, so log S gets a low part too.
     """
     far_is_larger = far * e > near
-    log_s, log_s_low = log_pair(xp, xp.where(far_is_larger, far + near / or_one(xp, e), total))
-    high, low = two_sum(xp, xp.where(far_is_larger, -xp.clip(xp.abs(x), 0.0, FAR), 0.0), log_s)
-    high, lost = two_sum(xp, high, -xp.log1p(e))
-    return high, None if log_s_low is None else low + lost + log_s_low
+    log_n, low = log_pair(xp, xp.where(far_is_larger, far + near / or_one(xp, e), total))
+    minus_size = xp.where(far_is_larger, -xp.clip(xp.abs(x), 0.0, FAR), 0.0)
+    del far_is_larger
+    log_n, rest = two_sum(xp, minus_size, log_n)
+    del minus_size
+    log_n, lost = two_sum(xp, log_n, -xp.log1p(e))
+    return log_n, None if low is None else rest + lost + low
 
 
 # -- recovering probabilities: the pull of a label on its margin

@@ -37,7 +37,8 @@ def plus(a: Array, low: Array | None) -> Array:
 def two_sum(xp: Namespace, a: Array, b: Array) -> tuple[Array, Any]:
     """The rounded sum and what rounding lost (Knuth 1969); the pair is exact."""
     if widens(xp):
-        return wide(xp, a) + wide(xp, b), None
+        a = wide(xp, a)
+        return a + wide(xp, b), None
     total = materialised(xp, a + b)
     b_kept = total - a
     return total, materialised(xp, (a - (total - b_kept)) + (b - b_kept))

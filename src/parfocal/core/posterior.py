@@ -134,7 +134,8 @@ def log_share(
     """log(p q / |A| / weight), which the posterior is proportional to: -> exp(m) as gamma -> 0, increasing in m."""
     gamma = by_class(xp, list(parameters.gamma), m) if isinstance(parameters.gamma, tuple) else parameters.gamma
     at = formula.link(xp, m, m_low)
-    return at.u + formula.log_of_others(xp, at) - formula.log_pull(xp, m, gamma, m_low) - by_class(xp, [math.log(w) for w in weights], m)
+    u, v = at.u, formula.log_of_others(xp, at)
+    return u + v - formula.log_pull(xp, m, gamma, m_low) - by_class(xp, [math.log(w) for w in weights], m)
 
 
 def categorical_posterior_log(xp: Namespace, parameters: Categorical, z: Array, class_weight: Any = None) -> Array:

@@ -262,9 +262,8 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
 
 def dense_wide(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
     """`dense` up to order 1 in a namespace that widens: one set of exponentials does for the largest class as well."""
-    m, e, total = margins_wide(xp, z)
-    loss, *slopes = focal(xp, m, gamma, order)
-    del m
+    e, total, *m = margins_wide(xp, z)
+    loss, *slopes = focal(xp, m.pop(), gamma, order)  # popped: it is not kept while `focal` runs
     loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
     if order == 0:
         return (loss,)
@@ -273,13 +272,13 @@ def dense_wide(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> t
 
 
 def margins_wide(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
-    """(m, exp(z_j - z_first), their sum without the class itself); m is wide."""
-    high, _ = logit_difference(xp, z, xp.max(z, axis=-1, keepdims=True))
-    e = xp.exp(high)
+    """(exp(z_j - z_first), their sum without the class itself, m); m is wide."""
+    m, _ = logit_difference(xp, z, xp.max(z, axis=-1, keepdims=True))
+    e = xp.exp(m)
     total = sum_of_others(xp, e)
-    high = high - xp.log(total)
+    m = m - xp.log(total)
     e = narrow(xp, e)
-    return high, e, narrow(xp, total)
+    return e, narrow(xp, total), m
 
 
 def to_logits(xp: Namespace, at: Margins, own: Array, largest: Array | None = None) -> Array:
