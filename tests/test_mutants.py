@@ -61,14 +61,14 @@ MUTANTS = {
     "the softmax forgets the others' sign": (
         "exact::test_softmax_hard_labels",
         "core/softmax.py",
-        "e.times(-a / or_one(xp, total))",
-        "e.times(a / or_one(xp, total))",
+        "stored(xp, -a / or_one(xp, total))",
+        "stored(xp, a / or_one(xp, total))",
     ),
     "1 - r by subtraction": (
         "exact::test_softmax_hard_labels",
         "core/softmax.py",
-        "return below + (top - values)  #",
-        "return top + (below - values)  #",
+        "xp.where(largest, below + equals, top + (below - values))",
+        "top + (below - values)",
     ),
     "the logit difference is rounded": (
         "exact::test_softmax_hard_labels",

@@ -251,9 +251,9 @@ class Backend(Arrays):
         assert classes is not None  # class_axis has seen to that
         gammas = self.per_class(gamma, scores, halved=True) if isinstance(gamma, tuple) else []
         if isinstance(parameters, SparseCategorical):
-            target, known = self.one_hot(batch, classes)
+            target, found, known = self.one_hot(batch, classes)
             if not smoothing and parameters.from_logits:
-                weight = self.row_weight(parameters, target, known, scores)
+                weight = nan_unless(xp, known, self.row_weight(parameters, target, found, scores))
                 mixed = [xp.sum(xp.where(target, g, 0.0), axis=-1, keepdims=True) for g in gammas]
                 return HardSoftmaxLaw(gamma, boosting), (target, weight, *mixed)
             labels = nan_unless(xp, known, self.cast(target, self.working_dtype(scores)))
@@ -280,24 +280,26 @@ class Backend(Arrays):
         dtype = np.float64 if bits == 53 else np.float32
         return [self.from_numpy(np.asarray(column, dtype=dtype), scores) for column in columns]
 
-    def one_hot(self, batch: Batch, classes: int) -> tuple[Array, Array]:
-        """The true class of each row, none where it is ignored; and whether there is one, or it is ignored."""
+    def one_hot(self, batch: Batch, classes: int) -> tuple[Array, Array, Array]:
+        """The true class of each row, none where it is ignored; whether there is one; and that, or it is ignored."""
         labels = self.xp.expand_dims(batch.labels, axis=-1)
         target = labels == self.cast(self.xp.arange(classes), labels.dtype)
+        if self.kind(labels) == "f":
+            found = self.xp.any(target, axis=-1, keepdims=True)
+        else:
+            found = (labels >= 0) & (labels < classes)
         if batch.valid is None:
-            return target, self.xp.any(target, axis=-1, keepdims=True)
+            return target, found, found
         valid = self.xp.expand_dims(batch.valid, axis=-1)
         target = target & valid
-        return target, self.xp.any(target, axis=-1, keepdims=True) | ~valid
+        return target, found & valid, found | ~valid
 
-    def row_weight(self, parameters: Categorical, target: Array, known: Array, scores: Array) -> Array:
-        """The alpha of each row's class; 0 for an ignored row, NaN for an invalid label."""
+    def row_weight(self, parameters: Categorical, target: Array, found: Array, scores: Array) -> Array:
+        """The alpha of each row's class; 0 for a row without one."""
         xp, alpha = self.xp, self.alpha(parameters, scores)
         if isinstance(parameters.alpha, tuple):
-            weight = xp.sum(xp.where(target, alpha, 0.0), axis=-1, keepdims=True)
-        else:
-            weight = times(self.cast(xp.any(target, axis=-1, keepdims=True), self.working_dtype(scores)), alpha)
-        return nan_unless(xp, known, weight)
+            return xp.sum(xp.where(target, alpha, 0.0), axis=-1, keepdims=True)
+        return times(self.cast(found, self.working_dtype(scores)), alpha)
 
     def alpha(self, parameters: Categorical, scores: Array) -> Any:
         alpha = parameters.alpha

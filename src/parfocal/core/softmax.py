@@ -26,7 +26,7 @@ from parfocal.core.formula import (
     or_one,
     weighted,
 )
-from parfocal.core.pairs import log_pair, logit_difference, lost, narrow, sum_pair, two_sum, widens
+from parfocal.core.pairs import log_pair, logit_difference, lost, narrow, stored, sum_pair, two_sum, widens
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
@@ -40,13 +40,13 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
     Only for the largest entry does total - entry lose digits, so its others are summed separately.  `largest` marks it
     where the result must be linear in `values`, as in a derivative, and so must not compare them.
     """
-    given = largest is not None
-    if not given:
+    short = largest is None and widens(xp)
+    if largest is None:
         largest = largest_of(xp, xp.abs(values))
     top = xp.sum(xp.where(largest, values, 0.0), axis=-1, keepdims=True)
     below = xp.sum(xp.where(largest, 0.0, values), axis=-1, keepdims=True)
-    if not given:
-        return below + (top - values)  # top is exactly the largest entry, or a multiple of it
+    if short:  # top is exactly the largest entry; a compiler may compute it twice, with two results
+        return below + (top - values)
     # Sum of the other tied maxima; 0 without ties.  Kept separate from `top` so that it is exactly 0 in JAX's
     # transposed sums as well.
     equals = xp.where(largest, values, 0.0)
@@ -56,6 +56,9 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
 
 # Where a library flushes subnormal numbers to 0, exponentials below exp(NEAR) are stored times exp(16).
 NEAR = -64.0
+
+# Cut off at the bits of their number, so many exponentials lose at most an eighth of the largest one.
+FEW = 1024
 
 
 class Exponentials(NamedTuple):
@@ -88,7 +91,7 @@ def exponentials(xp: Namespace, high: Array, low: Array | None) -> Exponentials:
         return Exponentials(xp.exp(high) * (1 + low))
     far = high < NEAR
     factor = xp.where(far, math.exp(-16), xp.ones_like(high))
-    return Exponentials(xp.exp(xp.where(far, high + 16, high)) * (1 + low), factor)
+    return Exponentials(stored(xp, xp.exp(xp.where(far, high + 16, high)) * (1 + low)), factor)
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total, Array]:
@@ -96,13 +99,22 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total,
 
     The classes left out have exponential 0, and so have all classes of a row that holds only -inf.
     """
-    others = xp.where(out, -INFINITY, z)
+    others = stored(xp, xp.where(out, -INFINITY, z))
     top = xp.max(others, axis=-1, keepdims=True)
     top = xp.where(top == -INFINITY, 0.0, top)
     e = exponentials(xp, *logit_difference(xp, others, top))
     del others
-    total = Total(*sum_pair(xp, e.values))
-    return Exponentials(narrow(xp, e.scaled), e.factor), total, top
+    total = total_of(xp, e.scaled, top)
+    return e._replace(scaled=narrow(xp, e.scaled)), total, top
+
+
+def total_of(xp: Namespace, e: Array, top: Array) -> Total:
+    """The sum of exponentials, 1 the largest.  Those stored times exp(16) are too small to matter."""
+    classes, bound = e.shape[-1], None
+    if isinstance(classes, int) and classes <= FEW and not widens(xp):
+        # A compiler would take (values + bound) - bound for the values if it knew the number.
+        bound = xp.where(xp.isnan(top), top, 2.0 ** classes.bit_length())
+    return Total(*sum_pair(xp, e, bound))
 
 
 def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array | None]:
@@ -118,7 +130,9 @@ def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> t
     bits = classes.bit_length() if isinstance(classes, int) else 32  # a traced length is a tensor or a symbol
     log_total, log_low = log_pair(xp, divisor, scale=bits)
     high, rest = two_sum(xp, high, xp.where(total.rounded == 0, INFINITY, -log_total))
-    return high, low + (lost(xp, rest) - (log_low + total.low / divisor))
+    # Of a small margin the low part may be larger than a low part should be.
+    high, low = two_sum(xp, high, low + (lost(xp, rest) - (log_low + total.low / divisor)))
+    return high, lost(xp, low)
 
 
 # -- one true class per row
@@ -149,7 +163,8 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
 
 def hard_to_logits(xp: Namespace, target: Array, e: Exponentials, total: Array, a: Array) -> Array:
     """The gradient in the logits of what has the slope `a` in the margin."""
-    return xp.where(target, a, e.times(-a / or_one(xp, total)))
+    share = stored(xp, -a / or_one(xp, total))
+    return xp.where(target, stored(xp, a), e.times(share))
 
 
 def hard_change(xp: Namespace, target: Array, e: Exponentials, total: Array, vector: Array) -> Array:
@@ -194,8 +209,8 @@ def margins(xp: Namespace, z: Array) -> Margins:
     first = largest & (count(xp, largest, z) == 1)
     z_first = xp.max(z, axis=-1, keepdims=True)
     e = exponentials(xp, *logit_difference(xp, z, z_first))
-    total = total_of_others(xp, e.values, first)
-    e = Exponentials(narrow(xp, e.scaled), e.factor)
+    total = total_of_others(xp, e.scaled, first, z_first)
+    e = e._replace(scaled=narrow(xp, e.scaled))
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, total, z.shape[-1])
     m_first, m_first_low = margin(xp, z_first, z_second, total_second, z.shape[-1])
@@ -206,14 +221,14 @@ def margins(xp: Namespace, z: Array) -> Margins:
         e=e,
         total=narrow(xp, total.rounded),
         first=first,
-        r_first=Exponentials(e_second.scaled / divisor, e_second.factor),
+        r_first=e_second._replace(scaled=e_second.scaled / divisor),
         others_first=sum_of_others(xp, e_second.values) / divisor,
     )
 
 
-def total_of_others(xp: Namespace, e: Array, first: Array) -> Total:
+def total_of_others(xp: Namespace, e: Array, first: Array, top: Array) -> Total:
     """For each class the sum of the others, among them a 1; for the first class, which has no such 1, simply 1."""
-    total, low = sum_pair(xp, e)
+    total, low = total_of(xp, e, top)
     rounded, rest = two_sum(xp, total, -e)
     if low is not None:
         rounded, low = two_sum(xp, rounded, rest + low)
