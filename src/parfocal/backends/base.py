@@ -158,7 +158,7 @@ class Backend(Arrays):
             valid = entries if batch.binary else valid
         sparse = isinstance(batch.parameters, SparseCategorical)
         labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))
-        scores = xp.where(entries, scores, HARMLESS)
+        scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))
         weight = xp.astype(valid, self.working_dtype(scores))
         if batch.weight is not None:
             weight = xp.where(valid, batch.weight, 0.0)

@@ -285,8 +285,8 @@ def binary_expected(
     loss_1, *slopes_1 = focal(xp, x, gamma_1, order, boosting=boosting)
     loss_0, *slopes_0 = focal(xp, -x, gamma_0, order, boosting=boosting)
     on_1, on_0 = y_1 * w_1, y_0 * w_0
-    sides = zip(slopes_1, slopes_0, strict=True)
-    slopes = (on_1 * a - on_0 * b if i == 0 else on_1 * a + on_0 * b for i, (a, b) in enumerate(sides))
+    pairs = zip(slopes_1, slopes_0, strict=True)
+    slopes = (on_1 * a - on_0 * b if i == 0 else on_1 * a + on_0 * b for i, (a, b) in enumerate(pairs))
     return weighted(xp, on_1, loss_1) + weighted(xp, on_0, loss_0), *slopes
 
 
@@ -318,7 +318,7 @@ def binary_linear(xp: Namespace, x: Array, label: Sides, gamma: Gamma, order: in
         d = (near - far e) / (1 + e)     k = (near - far) e / S / (1 + e)     s = (far e^2 - near) / S / (1 + e)
     """
     near, far, weight = label
-    del label
+    del label  # as in `link`
     e = exponential(xp, x)
     total = at_least_tiny(xp, near + far * e)
     if isinstance(gamma, Schedule):
