@@ -265,8 +265,7 @@ def binary_hard(
     on_1, on_0 = (share * weight for share, weight in zip(shares(xp, y, 0.0), (w_1, w_0), strict=True))
     w, signed = on_1 + on_0, on_1 - on_0  # the slope has the sign of the label
     del on_1, on_0
-    loss = weighted(xp, w, loss) if 0.0 in (w_1, w_0) else w * loss
-    return loss, *(factor * term for factor, term in zip((signed, w), slopes, strict=False))
+    return weighted(xp, w, loss), *(factor * term for factor, term in zip((signed, w), slopes, strict=False))
 
 
 def binary_expected(
