@@ -368,7 +368,7 @@ def mutated(function: Any, original: str, broken: str) -> Any:
 
 MASKED_SCORES = "scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))"
 MASKED_LABELS = "labels = xp.where(valid if sparse else entries, labels, xp.zeros_like(labels))"
-MASKED_WEIGHT = "weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))"
+MASKED_WEIGHT = "weight = xp.where(valid, batch.weight, 0.0)"
 MUTANTS = [
     (batches, "batch_of", "to_tensor(y_true),", "to_tensor(y_true, dtype=loss.dtype),", "half_precision"),
     (batches, "batch_of", "sample_weight, mask)", "sample_weight)", "mask"),

@@ -52,7 +52,7 @@ def measure(name: str) -> Iterator[tuple[str, str, str, str, str, str]]:
             with np.errstate(all="ignore"):
                 # `focal` carries low parts, which longdouble has no need of: 11 more bits serve as well.
                 at = formula.link(np, m)
-                q_to_g = np.exp(g * np.where(np.abs(m) > 1000, np.clip(-m, -1e4, 0), at.v))
+                q_to_g = np.exp(g * np.where(np.abs(m) > 1000, np.clip(-m, -1e4, 0), formula.log_q(np, at)[0]))
                 exact = [-q_to_g * np.where(m < -1000, m, at.u), q_to_g * (g * at.p * at.u - at.q)]
                 bracket = at.q * (1 + g * (at.u + 2)) - g * g * at.p * at.u
                 exact.append(at.p * q_to_g * bracket)

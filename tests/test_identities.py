@@ -210,7 +210,7 @@ def test_the_formula_runs_in_any_array_namespace(gamma: float, dtype: str) -> No
         return [
             *formula.binary_hard(xp, a, hard, gamma, 0.25, 0.75, 2),
             *formula.binary_expected(xp, a, b, 1 - b, gamma, 1.0, 0.25, 0.75, 2),
-            *formula.binary_linear(xp, a, b, 1 - b, gamma, 0.25, 0.75, 2),
+            *formula.binary_linear(xp, a, formula.sides(xp, a, b, 1 - b, 0.25, 0.75), gamma, 2),
             *softmax.hard(xp, a, t, gamma, 2),
             *softmax.dense(xp, a, b, gamma, 2),
             *probability.focal(xp, b, 1 - b, gamma, 2),

@@ -68,7 +68,7 @@ def many_rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
 def terms_of(m: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """The loss and its slope at margins."""
     g, at = Wide(gamma), formula.link(np, m)
-    q_to_g = np.exp(g * np.where(np.abs(m) > formula.FAR, np.clip(-m, -1e4, 0), at.v))
+    q_to_g = np.exp(g * np.where(np.abs(m) > formula.FAR, np.clip(-m, -1e4, 0), formula.log_q(np, at)[0]))
     return -q_to_g * np.where(m < -formula.FAR, m, at.u), q_to_g * (g * at.p * at.u - at.q)
 
 

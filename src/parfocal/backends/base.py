@@ -143,7 +143,7 @@ class Backend(Arrays):
         if batch.binary and not by_element:
             weight = self.xp.expand_dims(weight, axis=axis)
         if not batch.binary and batch.valid is not None:
-            weight = self.xp.where(batch.valid, weight, self.xp.zeros_like(weight))
+            weight = self.xp.where(batch.valid, weight, 0.0)
         return batch._replace(weight=weight)
 
     def with_valid(self, batch: Batch, valid: Any) -> Batch:
@@ -162,7 +162,7 @@ class Backend(Arrays):
         scores = xp.where(entries, scores, xp.full_like(scores, HARMLESS))
         weight = xp.astype(valid, self.working_dtype(scores))
         if batch.weight is not None:
-            weight = xp.where(valid, batch.weight, xp.zeros_like(batch.weight))
+            weight = xp.where(valid, batch.weight, 0.0)
         counting = valid if batch.valid is None else valid & batch.valid
         return batch._replace(labels=labels, scores=scores, weight=weight, valid=counting)
 
@@ -213,8 +213,8 @@ class Backend(Arrays):
             loss = formula.weighted(xp, weight, loss)
             slopes = [slope * slope_weight for slope in slopes]
         if summed:
-            loss = xp.sum(loss) / divisor
-        return (loss, *(self.cast(slope / divisor, dtype) for slope in slopes))
+            loss = over(xp.sum(loss), divisor)
+        return (loss, *(self.cast(over(slope, divisor), dtype) for slope in slopes))
 
     def law(self, batch: Batch, boosting: bool = False) -> tuple[Law, Array, tuple[Array, ...]]:
         """The loss as a law, the scores with any classes on the last axis, and the law's constants."""
@@ -223,11 +223,11 @@ class Backend(Arrays):
         if isinstance(parameters, Binary):
             y = self.cast(batch.labels, self.working_dtype(scores))
             hard = self.are_hard(batch.labels)
-            return BinaryLaw(parameters, hard, boosting), scores, (self.only_labels(batch, y),)
+            return BinaryLaw(parameters, hard, boosting), scores, (self.known_labels(batch, y),)
         last = len(scores.shape) - 1
         scores = scores if batch.axis == last else xp.moveaxis(scores, batch.axis, -1)
         if batch.valid is not None:  # whatever the scores of an ignored row hold, they have no effect
-            scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, xp.ones_like(scores))
+            scores = xp.where(xp.expand_dims(batch.valid, axis=-1), scores, 1.0)
         law, constants = self.softmax_law(parameters, batch, scores, boosting)
         return law, scores, constants
 
@@ -239,9 +239,9 @@ class Backend(Arrays):
         """Whether binary labels are known to be 0 or 1."""
         return self.kind(labels) in "biu"
 
-    def only_labels(self, batch: Batch, labels: Array) -> Array:
-        """Labels in [0, 1]; NaN in place of an invalid one."""
-        return nan_unless(self.xp, (labels >= 0) & (labels <= 1), labels)
+    def known_labels(self, batch: Batch, labels: Array) -> Array:
+        """Labels that a law may be given: one of a binary loss makes an invalid label NaN itself."""
+        return labels if batch.binary else formula.only_labels(self.xp, labels)
 
     def softmax_law(
         self, parameters: Categorical, batch: Batch, scores: Array, boosting: bool
@@ -252,23 +252,21 @@ class Backend(Arrays):
         assert classes is not None  # class_axis has seen to that
         gammas = self.per_class(gamma, scores, halved=True) if isinstance(gamma, tuple) else []
         if isinstance(parameters, SparseCategorical):
-            target, known = self.one_hot(batch, classes)
-            labels = self.cast(target, self.working_dtype(scores))
+            target, found, known = self.one_hot(batch, classes)
             if not smoothing and parameters.from_logits:
-                weight = self.row_weight(parameters, labels, known)
-                mixed = [xp.sum(xp.where(target, g, xp.zeros_like(scores)), axis=-1, keepdims=True) for g in gammas]
+                weight = nan_unless(xp, known, self.row_weight(parameters, target, found, scores))
+                mixed = [xp.sum(xp.where(target, g, 0.0), axis=-1, keepdims=True) for g in gammas]
                 return HardSoftmaxLaw(gamma, boosting), (target, weight, *mixed)
-            labels = nan_unless(xp, known | xp.zeros_like(target), labels)
+            labels = nan_unless(xp, known, self.cast(target, self.working_dtype(scores)))
         else:
             labels = self.cast(batch.labels, self.working_dtype(scores))
             labels = labels if batch.axis == len(scores.shape) - 1 else xp.moveaxis(labels, batch.axis, -1)
-            labels = self.only_labels(batch, labels)
+            labels = self.known_labels(batch, labels)
         if smoothing:
             labels = labels * (1 - smoothing) + smoothing / self.number(classes, labels)
             if batch.valid is not None:
-                labels = xp.where(xp.expand_dims(batch.valid, axis=-1), labels, xp.zeros_like(labels))
-        alpha = parameters.alpha
-        weight = labels * (self.per_class(alpha, scores)[0] if isinstance(alpha, tuple) else alpha)
+                labels = xp.where(xp.expand_dims(batch.valid, axis=-1), labels, 0.0)
+        weight = times(labels, self.alpha(parameters, scores))
         constants = (weight, *(g + xp.zeros_like(scores) for g in gammas))
         if parameters.from_logits:
             return DenseSoftmaxLaw(gamma), constants
@@ -283,21 +281,30 @@ class Backend(Arrays):
         dtype = np.float64 if bits == 53 else np.float32
         return [self.from_numpy(np.asarray(column, dtype=dtype), scores) for column in columns]
 
-    def one_hot(self, batch: Batch, classes: int) -> tuple[Array, Array]:
-        """The true class of each row, none where it is ignored; and whether there is one, or it is ignored."""
+    def one_hot(self, batch: Batch, classes: int) -> tuple[Array, Array, Array]:
+        """The true class of each row, none where it is ignored; whether there is one; and that, or it is ignored."""
         labels = self.xp.expand_dims(batch.labels, axis=-1)
         target = labels == self.cast(self.xp.arange(classes), labels.dtype)
+        if self.kind(labels) == "f":
+            found = self.xp.any(target, axis=-1, keepdims=True)
+        else:
+            found = (labels >= 0) & (labels < classes)
         if batch.valid is None:
-            return target, self.xp.any(target, axis=-1, keepdims=True)
+            return target, found, found
         valid = self.xp.expand_dims(batch.valid, axis=-1)
         target = target & valid
-        return target, self.xp.any(target, axis=-1, keepdims=True) | ~valid
+        return target, found & valid, found | ~valid
 
-    def row_weight(self, parameters: Categorical, labels: Array, known: Array) -> Array:
-        """The alpha of each row's class; 0 for an ignored row, NaN for an invalid label."""
+    def row_weight(self, parameters: Categorical, target: Array, found: Array, scores: Array) -> Array:
+        """The alpha of each row's class; 0 for a row without one."""
+        xp, alpha = self.xp, self.alpha(parameters, scores)
+        if isinstance(parameters.alpha, tuple):
+            return xp.sum(xp.where(target, alpha, 0.0), axis=-1, keepdims=True)
+        return times(self.cast(found, self.working_dtype(scores)), alpha)
+
+    def alpha(self, parameters: Categorical, scores: Array) -> Any:
         alpha = parameters.alpha
-        share = labels * (self.per_class(alpha, labels)[0] if isinstance(alpha, tuple) else alpha)
-        return nan_unless(self.xp, known, self.xp.sum(share, axis=-1, keepdims=True))
+        return self.per_class(alpha, scores)[0] if isinstance(alpha, tuple) else alpha
 
     def all_terms(self, law: Law, scores: Array, constants: tuple[Array, ...], order: int) -> list[Array]:
         return [self.differentiable_term(law, i, scores, constants) for i in range(order + 1)]
@@ -324,3 +331,16 @@ class Backend(Arrays):
         scores = self.working(scores)
         scores = nan_unless(self.xp, plausible(scores), scores)
         return scores if axis is None else scores / self.xp.sum(scores, axis=axis, keepdims=True)
+
+
+def is_one(number: Any) -> bool:
+    """Whether it is Python's 1: run one by one, a product with it is an operation, too."""
+    return isinstance(number, int | float) and number == 1
+
+
+def times(values: Array, factor: Any) -> Array:
+    return values if is_one(factor) else values * factor
+
+
+def over(values: Array, divisor: Any) -> Array:
+    return values if is_one(divisor) else values / divisor

@@ -147,7 +147,7 @@ class NumPy(Backend):
         if isinstance(parameters, SparseCategorical) or parameters.label_smoothing or not parameters.from_logits:
             return super().softmax_law(parameters, batch, scores, boosting)
         labels = np.moveaxis(labels, batch.axis, -1)
-        self.only_labels(batch, labels)
+        self.known_labels(batch, labels)
         if (np.count_nonzero(labels, axis=-1) > 1).any():
             return super().softmax_law(parameters, batch, scores, boosting)
         gammas = self.per_class(parameters.gamma, scores, halved=True) if isinstance(parameters.gamma, tuple) else []
@@ -159,7 +159,7 @@ class NumPy(Backend):
     def are_hard(self, labels: np.ndarray) -> bool:
         return labels.dtype.kind in "biu" or bool(((labels == 0) | (labels == 1)).all())
 
-    def only_labels(self, batch: Batch, labels: np.ndarray) -> np.ndarray:
+    def known_labels(self, batch: Batch, labels: np.ndarray) -> np.ndarray:
         validation.labels_in_unit_interval(batch.labels, batch.host)
         if batch.binary and isinstance(batch.parameters.gamma, tuple) and not self.are_hard(labels):
             validation.gamma_pair_with_soft_labels(batch.parameters.soft_labels, batch.parameters.gamma)

@@ -22,6 +22,15 @@ class StandardNamespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.standard, name)
 
+    def where(self, condition: Array, a: Any, b: Any) -> Array:
+        """With a number in place of an array, which the standard allows since 2024."""
+        like = a if hasattr(a, "dtype") else b
+        a, b = (
+            value if hasattr(value, "dtype") else self.standard.asarray(value, dtype=like.dtype, device=like.device)
+            for value in (a, b)
+        )
+        return self.standard.where(condition, a, b)
+
     def exp(self, values: Array) -> Array:
         xp = self.standard
         if values.dtype == xp.float64 or "float64" not in dtypes_on(xp, values.device):

@@ -29,12 +29,18 @@ def in_blocks(values: Array) -> Array:
 class Namespace:
     """The array API's names for TensorFlow's functions."""
 
-    abs, exp, log, log1p, isfinite = tf.abs, tf.exp, tf.math.log, tf.math.log1p, tf.math.is_finite
-    where, zeros_like, ones_like, reshape = tf.where, tf.zeros_like, tf.ones_like, tf.reshape
+    abs, exp, log, log1p, isnan = tf.abs, tf.exp, tf.math.log, tf.math.log1p, tf.math.is_nan
+    zeros_like, ones_like, reshape = tf.zeros_like, tf.ones_like, tf.reshape
     broadcast_to, astype, arange = tf.broadcast_to, tf.cast, tf.range
     int32, int64, float16, bfloat16 = tf.int32, tf.int64, tf.float16, tf.bfloat16
     float32, float64 = tf.float32, tf.float64
     flushes = True  # what lies below the normal numbers becomes 0
+
+    @staticmethod
+    def where(condition: Array, a: Any, b: Any) -> Array:
+        """tf.where, with a number on either side: alone it takes a number for float32."""
+        dtype = a.dtype if tf.is_tensor(a) else b.dtype
+        return tf.where(condition, tf.convert_to_tensor(a, dtype), tf.convert_to_tensor(b, dtype))
 
     @staticmethod
     def sum(values: Array, axis: int | None = None, keepdims: bool = False) -> Array:

@@ -22,7 +22,14 @@ from torch.autograd import forward_ad
 from parfocal.backends import kernel
 from parfocal.backends.base import HARMLESS, Backend
 from parfocal.backends.numpy import FLOAT32, FLOAT64, NAMESPACE, NumPy, new_tuple
-from parfocal.backends.torch_terms import CompiledTerm, Namespace, Term
+from parfocal.backends.torch_terms import (
+    CompiledTerm,
+    LossAndGradient,
+    Namespace,
+    Term,
+    differentiated_plainly,
+    namespace_of,
+)
 from parfocal.core import parameters
 from parfocal.core.batch import Batch
 from parfocal.core.laws import Law
@@ -78,15 +85,17 @@ class TorchOperations(Backend):
 
     def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:
-            return law.terms(self.xp, scores, 2, *constants)[2]
+            return law.terms(namespace_of(scores), scores, 2, *constants)[2]
         if torch.compiler.is_compiling():
             return CompiledTerm.apply(law, order, scores, *constants, *[None] * (4 - len(constants)))
+        if order == 0 and differentiated_plainly(scores):
+            return LossAndGradient.apply(law, scores, *constants)[0]
         return Term.apply(law, order, scores, *constants)
 
     def all_terms(self, law: Law, scores: Tensor, constants: tuple[Tensor, ...], order: int) -> list[Tensor]:
         if order == 0:
             return super().all_terms(law, scores, constants, order)
-        return list(law.terms(self.xp, scores.detach(), order, *constants))
+        return list(law.terms(namespace_of(scores), scores.detach(), order, *constants))
 
     def counting(self, labels: Tensor, ignore: int) -> Tensor:
         """Integers are compared as they are: as a byte, -1 is 255, and 256 is 0."""

@@ -6,14 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from parfocal.core.laws import IN_GAMMA, Law
+from parfocal.core.pairs import plus
+
+# Devices that have float64.  On a consumer's GPU it is slow, but a few operations in it take less than many in float32.
+WIDE_DEVICES = ("cpu", "cuda")
 
 
 class Namespace:
     """The array API's names for torch's functions, on one device."""
 
-    abs, exp, log, log1p, isfinite, where = torch.abs, torch.exp, torch.log, torch.log1p, torch.isfinite, torch.where
+    abs, exp, log, log1p, isnan = torch.abs, torch.exp, torch.log, torch.log1p, torch.isnan
     clip, zeros_like, ones_like, full_like = torch.clamp, torch.zeros_like, torch.ones_like, torch.full_like
     broadcast_to, moveaxis, reshape = torch.broadcast_to, torch.moveaxis, torch.reshape
     int32, int64, float16, bfloat16 = torch.int32, torch.int64, torch.float16, torch.bfloat16
@@ -21,6 +26,20 @@ class Namespace:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.scalars: dict[tuple[float, torch.dtype], Tensor] = {}
+
+    def where(self, condition: Tensor, a: Any, b: Any) -> Tensor:
+        """torch.where, which would fill a new tensor for every number."""
+        if isinstance(a, Tensor):
+            return torch.where(condition, a, b if isinstance(b, Tensor) else self.scalar(b, a.dtype))
+        return torch.where(condition, self.scalar(a, b.dtype), b)
+
+    def scalar(self, value: float, dtype: torch.dtype) -> Any:
+        if torch.compiler.is_compiling():
+            return value
+        if (value, dtype) not in self.scalars:
+            self.scalars[value, dtype] = torch.full((), value, dtype=dtype, device=self.device)
+        return self.scalars[value, dtype]
 
     @staticmethod
     def materialised(values: Tensor) -> Tensor:
@@ -62,6 +81,24 @@ class Namespace:
         return values.squeeze(axis)
 
 
+class WideNamespace(Namespace):
+    """The same for scores in float32, with float64 where float32 loses digits (core/pairs.py)."""
+
+    @staticmethod
+    def wide(values: Tensor) -> Tensor:
+        return values.to(torch.float64)
+
+    @staticmethod
+    def narrow(values: Tensor) -> Tensor:
+        return values.to(torch.float32)
+
+
+def namespace_of(scores: Tensor) -> Namespace:
+    """What a law computes in.  Compiled code keeps to float32: it fuses its operations, whose number matters less."""
+    wide = scores.dtype == torch.float32 and scores.device.type in WIDE_DEVICES and not torch.compiler.is_compiling()
+    return (WideNamespace if wide else Namespace)(scores.device)
+
+
 class Term(torch.autograd.Function):
     """A term of a law: its derivative is the next term, and the derivative of that one the law's product."""
 
@@ -69,7 +106,7 @@ class Term(torch.autograd.Function):
 
     @staticmethod
     def forward(law: Law, order: int, scores: Tensor, *constants: Tensor) -> Tensor:
-        return law.term(Namespace(scores.device), order, scores, *constants)
+        return law.term(namespace_of(scores), order, scores, *constants)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -84,7 +121,7 @@ class Term(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         (scores, *constants), law = ctx.saved_tensors, ctx.law
-        vector, in_gamma, xp = tangents[2], tangents[-1] if ctx.law.trained else None, Namespace(scores.device)
+        vector, in_gamma, xp = tangents[2], tangents[-1] if ctx.law.trained else None, namespace_of(scores)
         if ctx.order == 0:
             change = law.along(xp, Term.apply(law, 1, scores, *constants), zero_or(vector, scores))
             return (
@@ -97,6 +134,46 @@ class Term(torch.autograd.Function):
             return change if in_gamma is None else change + law.gamma_back(xp, scores, in_gamma, *constants)
         change = law.gamma_along(xp, scores, zero_or(vector, scores), *constants)
         return change if in_gamma is None else change + law.in_gamma(xp, scores, *constants)[1] * in_gamma
+
+
+class LossAndGradient(torch.autograd.Function):
+    """The loss of a law and its gradient from one computation, for an eager backward pass.
+
+    The gradient is an output too, so that it can be differentiated without being computed again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, law: Law, scores: Tensor, *constants: Tensor) -> tuple[Tensor, ...]:
+        loss, gradient = law.terms(namespace_of(scores), scores, 1, *constants)
+        ctx.law = law
+        ctx.save_for_backward(gradient, scores, *constants)
+        ctx.set_materialize_grads(False)
+        return loss, gradient
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        (gradient, scores, *constants), law, (of_loss, of_gradient) = ctx.saved_tensors, ctx.law, upstream
+        xp, change, in_gamma = namespace_of(scores), None, None
+        if of_loss is not None:
+            change = of_loss * gradient
+            if law.trained:
+                in_gamma = of_loss * Term.apply(law, IN_GAMMA, scores, *constants)
+        if of_gradient is not None:
+            change = plus(law.product(xp, scores, of_gradient, *constants), change)
+            if law.trained:
+                in_gamma = plus(law.gamma_along(xp, scores, of_gradient, *constants), in_gamma)
+        return None, change, *[None] * (len(constants) - 1), in_gamma
+
+
+def differentiated_plainly(scores: Tensor) -> bool:
+    """Whether a backward pass is to come, and nothing but calls on plain values."""
+    return (
+        scores.requires_grad
+        and torch.is_grad_enabled()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._get_tracing_state()
+        and forward_ad._current_level < 0
+    )
 
 
 def zero_or(vector: Tensor | None, like: Tensor) -> Tensor:
@@ -130,7 +207,7 @@ def without_none(*constants: Tensor | None) -> list[Tensor]:
 def backward_of(function: Any, ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """The backward pass of a term: its derivative with respect to the scores, times the upstream gradient."""
     scores, *constants = ctx.saved_tensors
-    law, xp, known, in_gamma = ctx.law, Namespace(scores.device), without_none(*constants), None
+    law, xp, known, in_gamma = ctx.law, namespace_of(scores), without_none(*constants), None
     if ctx.order == 0:
         gradient = upstream * function.apply(law, 1, scores, *constants)
         if law.trained:

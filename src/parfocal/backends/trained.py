@@ -39,7 +39,7 @@ def binary(backend: Any, batch: Batch) -> Array:
     if batch.alpha is not None:
         w_1 = alpha_of(backend, batch, scores)
         w_0 = 1 - w_1
-    y_1, y_0 = formula.shares(y, parameters.label_smoothing)
+    y_1, y_0 = formula.shares(xp, y, parameters.label_smoothing)
     gamma: Any = None if batch.gamma is None else gamma_of(backend, batch, scores)
     gamma_0 = gamma_1 = gamma
     pair = gamma is None and law.gamma_0 != law.gamma_1
@@ -88,9 +88,9 @@ def softmax(backend: Any, batch: Batch) -> Array:
     # a row that is ignored, or has an invalid label, has no target: its loss is 0 or NaN already
     known = xp.any(target, axis=-1, keepdims=True)
     weight = of_target(xp, target, alpha + xp.zeros_like(scores))
-    return formula.weighted(xp, xp.where(known, weight, xp.ones_like(weight)), loss)
+    return formula.weighted(xp, xp.where(known, weight, 1.0), loss)
 
 
 def of_target(xp: Any, target: Array, values: Array) -> Array:
     """The value of the true class of each row."""
-    return xp.sum(xp.where(target, values, xp.zeros_like(values)), axis=-1, keepdims=True)
+    return xp.sum(xp.where(target, values, 0.0), axis=-1, keepdims=True)

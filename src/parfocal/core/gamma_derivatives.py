@@ -20,48 +20,56 @@ from parfocal.core.formula import (
     FAR,
     Array,
     Namespace,
+    Sides,
+    at_least_tiny,
     binary_linear,
+    exponential,
     link,
     log_of_n,
-    mixture,
+    log_q,
     or_one,
     power_of_q,
+    shares,
     slope,
     weighted,
 )
+from parfocal.core.pairs import narrow, plus
 
 Three = tuple[Array, Array, Array]  # the first derivative, its derivative in the margin or score, the second derivative
 
 
 def focal(xp: Namespace, m: Array, gamma: Array, m_low: Array | None = None) -> Three:
     """v l, B and v^2 l."""
-    at, m = link(xp, m, m_low), xp.clip(m, -FAR, FAR)
-    q_to_g = power_of_q(xp, at, gamma)
-    loss = -q_to_g * at.u
+    at = link(xp, m, m_low)
+    q_to_g, v = power_of_q(xp, at, gamma), narrow(xp, log_q(xp, at)[0])
+    loss, e = -q_to_g * xp.clip(at.u, -FAR, 0.0), narrow(xp, exponential(xp, m, m_low))
     # Below 0 v, and above 0 u, is log(1 + e), which underflows where the product does not: e is multiplied by its root
     # twice.
-    root = xp.exp(xp.abs(m) / -2)
+    root, m = narrow(xp, xp.exp(xp.abs(m) / -2)), narrow(xp, m)
     if m_low is not None:
         root = root * (1 + xp.where(m < 0, m_low, -m_low) / 2)
-    ratio = xp.where(at.e == 0, xp.ones_like(m), xp.log1p(at.e) / or_one(xp, at.e))
-    first = -(root * xp.where(m < 0, loss, -at.v * q_to_g)) * (root * ratio)
-    return first, at.v * slope(at, q_to_g, gamma) - at.p * loss, at.v * first
+    ratio = xp.where(e == 0, 1.0, at.log_w / or_one(xp, e))
+    first = -(root * xp.where(m < 0, loss, -v * q_to_g)) * (root * ratio)
+    return first, v * slope(xp, at, q_to_g, gamma) - at.p * loss, v * first
 
 
 def binary_hard(xp: Namespace, x: Array, y: Array, gamma: Array, w_1: float, w_0: float) -> Three:
-    sign, w = 2 * y - 1, y * w_1 + (1 - y) * w_0
-    first, mixed, second = focal(xp, sign * x, gamma)
-    return w * first, w * sign * mixed, w * second
+    y_1, y_0 = shares(xp, y, 0.0)
+    on_1, on_0 = y_1 * w_1, y_0 * w_0
+    first, mixed, second = focal(xp, (2 * y - 1) * x, gamma)
+    return (on_1 + on_0) * first, (on_1 - on_0) * mixed, (on_1 + on_0) * second
 
 
-def binary_soft(xp: Namespace, x: Array, y_1: Array, y_0: Array, gamma: Array, w_1: float, w_0: float) -> Three:
+def binary_soft(xp: Namespace, x: Array, label: Sides, gamma: Array) -> Three:
     """The rule "linear"."""
-    loss, gradient = binary_linear(xp, x, y_1, y_0, gamma, w_1, w_0, 1)
-    mixed = mixture(xp, link(xp, x), x, y_1, y_0)
-    log_n, low = log_of_n(xp, xp.clip(xp.abs(x), 0.0, FAR), mixed)
-    log_n = log_n + low
+    loss, gradient = binary_linear(xp, x, label, gamma, 1)
+    near, far, _ = label
+    e = exponential(xp, x)
+    total = at_least_tiny(xp, near + far * e)
+    log_n = narrow(xp, plus(*log_of_n(xp, x, near, far, e, total)))
+    k = (near - far) * (e / total) / (1 + e)
     first = weighted(xp, log_n, loss)
-    return first, gradient * log_n + weighted(xp, mixed.k, loss), log_n * first
+    return first, gradient * log_n + weighted(xp, xp.where(x < 0, -k, k), loss), log_n * first
 
 
 # -- softmax, one true class per row

@@ -87,9 +87,10 @@ class BinaryLaw(Law):
             gamma, pair = gammas[0], False
         if self.linear and pair and not self.hard:  # a pair has a meaning for hard labels alone
             y = nan_unless(xp, (y == 0) | (y == 1), y)
-        weights, shares = (self.w_1, self.w_0), formula.shares(y, self.smoothing)
+        weights = self.w_1, self.w_0
         if self.epsilon is not None:
             p, q = widened(xp, *clipped(xp, nan_unless(xp, plausible(scores), scores), self.epsilon))
+            shares = formula.shares(xp, y, self.smoothing)
             if self.linear and not pair:
                 return probability.binary_linear(xp, p, q, *shares, gamma, *weights, order)
             return probability.binary_expected(xp, p, q, *shares, gamma, self.gamma_0, *weights, order)
@@ -97,11 +98,16 @@ class BinaryLaw(Law):
             gamma = one_per_label(xp, y, self.gamma_0, self.gamma_1) if pair else gamma
             return formula.binary_hard(xp, scores, y, gamma, *weights, order, self.boosting)
         if self.linear and not self.boosting:
-            return formula.binary_linear(xp, scores, *shares, gamma, *weights, order)
+            return formula.binary_linear(xp, scores, self.sides(xp, scores, y), gamma, order)
+        shares = formula.shares(xp, y, self.smoothing)
         terms = formula.binary_expected(xp, scores, *shares, gamma, self.gamma_0, *weights, order, self.boosting)
         if self.linear:  # it has no positive curvature of its own
-            terms = (*formula.binary_linear(xp, scores, *shares, gamma, *weights, min(order, 1)), *terms[2:])
+            linear = formula.binary_linear(xp, scores, self.sides(xp, scores, y), gamma, min(order, 1))
+            terms = (*linear, *terms[2:])
         return terms
+
+    def sides(self, xp: Namespace, scores: Array, y: Array) -> formula.Sides:
+        return formula.sides(xp, scores, *formula.shares(xp, y, self.smoothing), self.w_1, self.w_0)
 
     def unweighted(self, trained: bool, one_label: bool = False) -> BinaryLaw:
         """The same law without weights; with `one_label` for labels that are all 0 or all 1, and not smoothed."""
@@ -114,7 +120,7 @@ class BinaryLaw(Law):
     def derivatives_in_gamma(self, xp: Namespace, scores: Array, y: Array, gamma: Array) -> tuple[Array, Array, Array]:
         if self.hard:
             return gamma_derivatives.binary_hard(xp, scores, y, gamma, self.w_1, self.w_0)
-        return gamma_derivatives.binary_soft(xp, scores, *formula.shares(y, self.smoothing), gamma, self.w_1, self.w_0)
+        return gamma_derivatives.binary_soft(xp, scores, self.sides(xp, scores, y), gamma)
 
     def in_gamma(self, xp: Namespace, scores: Array, *constants: Array) -> tuple[Array, Array]:
         first, _, second = self.derivatives_in_gamma(xp, scores, *constants)
@@ -141,8 +147,8 @@ class HardSoftmaxLaw(Law):
 
     def terms(self, xp: Namespace, scores: Array, order: int, *constants: Array) -> tuple[Array, ...]:
         target, weight, *gammas = constants
-        terms = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order, self.boosting)
-        return tuple(formula.weighted(xp, weight, term) for term in terms)
+        loss, *slopes = softmax.hard(xp, scores, target, self.gamma_of(tuple(gammas)), order, self.boosting)
+        return formula.weighted(xp, weight, loss), *(weight * slope for slope in slopes)
 
     def product(self, xp: Namespace, scores: Array, vector: Array, *constants: Array) -> Array:
         target, weight, *gammas = constants
@@ -216,7 +222,7 @@ def plausible(scores: Array) -> Array:
 
 
 def nan_unless(xp: Namespace, condition: Array, values: Array) -> Array:
-    return xp.where(condition, values, xp.full_like(values, float("nan")))
+    return xp.where(condition, values, float("nan"))
 
 
 def clipped(xp: Namespace, p: Array, epsilon: float) -> tuple[Array, Array]:
@@ -234,4 +240,4 @@ def widened(xp: Namespace, *values: Array) -> tuple[Array, ...]:
 def one_per_label(xp: Namespace, y: Array, gamma_0: float, gamma_1: float) -> formula.Exponents:
     bits = formula.bits_of(xp, y.dtype)
     pairs = zip(formula.halves(gamma_0, bits), formula.halves(gamma_1, bits), strict=True)
-    return formula.Exponents(*(xp.where(y == 1, xp.full_like(y, b), xp.full_like(y, a)) for a, b in pairs))
+    return formula.Exponents(*(xp.where(y == 1, b, a + xp.zeros_like(y)) for a, b in pairs))

@@ -63,11 +63,11 @@ def binary_log_odds(xp: Namespace, parameters: Binary, x: Array, class_weights: 
         pull_0 = formula.log_pull(xp, -x, gamma_0) + math.log(w_0 * weight_0)
         return pull_0 - pull_1
     gradient_0, gradient_1 = (
-        formula.binary_linear(xp, x, *shares, gamma_1, w_1, w_0, 1)[1]
+        formula.binary_linear(xp, x, formula.sides(xp, x, *shares, w_1, w_0), gamma_1, 1)[1]
         if parameters.soft_labels == "linear"
         else formula.binary_expected(xp, x, *shares, gamma_1, gamma_0, w_1, w_0, 1)[1]
         for y in (xp.zeros_like(x), xp.ones_like(x))
-        for shares in [formula.shares(y, parameters.label_smoothing)]
+        for shares in [formula.shares(xp, y, parameters.label_smoothing)]
     )
     # Past the score that minimises a smoothed label's loss its gradient changes sign: eta is 0 or 1 there.
     pull_0, pull_1 = (xp.clip(g, 0.0, None) for g in (gradient_0, -gradient_1))
@@ -135,7 +135,7 @@ def by_class(xp: Namespace, values: list[float], like: Array) -> Array:
     number = xp.arange(like.shape[-1])
     rows = xp.zeros_like(like)
     for k, value in enumerate(values):
-        rows = xp.where(number == k, xp.full_like(like, value), rows)
+        rows = xp.where(number == k, value, rows)
     return rows
 
 
@@ -145,7 +145,7 @@ def log_share(
     """log(p q / |A| / weight), which the posterior is proportional to: -> exp(m) as gamma -> 0, increasing in m."""
     gamma = by_class(xp, list(parameters.gamma), m) if isinstance(parameters.gamma, tuple) else parameters.gamma
     at = formula.link(xp, m, m_low)
-    u, v = xp.where(m < -formula.FAR, m, at.u), xp.where(m > formula.FAR, -m, at.v)
+    u, v = at.u, formula.log_of_others(xp, at)
     return u + v - formula.log_pull(xp, m, gamma, m_low) - by_class(xp, [math.log(w) for w in weights], m)
 
 
@@ -162,7 +162,7 @@ def categorical_posterior_log(xp: Namespace, parameters: Categorical, z: Array, 
         log_eta = xp.log(xp.clip((xp.exp(log_eta) - smoothing / classes) / (1 - smoothing), 0.0, None))
     # alpha weighs each class of a label after smoothing, class_weight the whole sample: it comes off last.
     log_eta = log_normalised(xp, log_eta - by_class(xp, [math.log(w) for w in weights], log_eta))
-    log_eta = xp.where(log_eta < -INFINITE / 2, xp.full_like(log_eta, -math.inf), log_eta)
+    log_eta = xp.where(log_eta < -INFINITE / 2, -math.inf, log_eta)
     return xp.moveaxis(log_eta, -1, parameters.axis)
 
 

@@ -19,9 +19,9 @@ from parfocal.core.formula import (
     Schedule,
     rounded,
     small_power,
-    times_gamma,
     weighted,
 )
+from parfocal.core.formula import power as power_of_log
 from parfocal.core.pairs import log_pair
 from parfocal.core.softmax import largest_of, sum_of_others
 
@@ -29,9 +29,8 @@ from parfocal.core.softmax import largest_of, sum_of_others
 def power(xp: Namespace, base: Array, gamma: Gamma) -> Array:
     """base^gamma for a base above 0."""
     if isinstance(gamma, float) and gamma in SMALL:
-        return small_power(xp, base, gamma)
-    high, low = times_gamma(xp, gamma, *log_pair(xp, base))
-    return xp.exp(high) * (1 + low)
+        return small_power(base, gamma)
+    return power_of_log(xp, gamma, *log_pair(xp, base))
 
 
 def focal(xp: Namespace, p: Array, q: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:

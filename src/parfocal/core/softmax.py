@@ -18,6 +18,7 @@ import math
 from typing import Any, NamedTuple
 
 from parfocal.core.formula import (
+    INFINITY,
     Array,
     Gamma,
     Namespace,
@@ -25,7 +26,7 @@ from parfocal.core.formula import (
     or_one,
     weighted,
 )
-from parfocal.core.pairs import log_pair, logit_difference, sum_pair, two_sum
+from parfocal.core.pairs import log_pair, logit_difference, lost, narrow, stored, sum_pair, two_sum, widens
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
@@ -39,14 +40,16 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
     Only for the largest entry does total - entry lose digits, so its others are summed separately.  `largest` marks it
     where the result must be linear in `values`, as in a derivative, and so must not compare them.
     """
+    short = largest is None and widens(xp)
     if largest is None:
         largest = largest_of(xp, xp.abs(values))
-    zero = xp.zeros_like(values)
-    top = xp.sum(xp.where(largest, values, zero), axis=-1, keepdims=True)
-    below = xp.sum(xp.where(largest, zero, values), axis=-1, keepdims=True)
+    top = xp.sum(xp.where(largest, values, 0.0), axis=-1, keepdims=True)
+    below = xp.sum(xp.where(largest, 0.0, values), axis=-1, keepdims=True)
+    if short:  # top is exactly the largest entry; a compiler may compute it twice, with two results
+        return below + (top - values)
     # Sum of the other tied maxima; 0 without ties.  Kept separate from `top` so that it is exactly 0 in JAX's
     # transposed sums as well.
-    equals = xp.where(largest, values, zero)
+    equals = xp.where(largest, values, 0.0)
     equals = xp.sum(equals, axis=-1, keepdims=True) - equals
     return xp.where(largest, below + equals, top + (below - values))
 
@@ -54,35 +57,41 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
 # Where a library flushes subnormal numbers to 0, exponentials below exp(NEAR) are stored times exp(16).
 NEAR = -64.0
 
+# Cut off at the bits of their number, so many exponentials lose at most an eighth of the largest one.
+FEW = 1024
+
 
 class Exponentials(NamedTuple):
     """Exponentials as scaled * factor: a slope up to 1.46 times a subnormal exponential may be a normal number."""
 
     scaled: Array
-    factor: Array | float
+    factor: Array | None = None
 
     def times(self, share: Array) -> Array:
-        return share * self.scaled * self.factor
+        product = share * self.scaled
+        return product if self.factor is None else product * self.factor
 
     @property
     def values(self) -> Array:
-        return self.scaled * self.factor
+        return self.scaled if self.factor is None else self.scaled * self.factor
 
 
 class Total(NamedTuple):
     """A sum of exponentials, and what rounding lost of it.  The largest of them is 1, or all are 0."""
 
     rounded: Array
-    low: Array
+    low: Array | None
 
 
-def exponentials(xp: Namespace, high: Array, low: Array) -> Exponentials:
+def exponentials(xp: Namespace, high: Array, low: Array | None) -> Exponentials:
     """exp(high + low).  The sum high + 16 is exact where it is used."""
+    if low is None:
+        return Exponentials(xp.exp(high))
     if not getattr(xp, "flushes", False):
-        return Exponentials(xp.exp(high) * (1 + low), 1.0)
+        return Exponentials(xp.exp(high) * (1 + low))
     far = high < NEAR
-    factor = xp.where(far, xp.full_like(high, math.exp(-16)), xp.ones_like(high))
-    return Exponentials(xp.exp(xp.where(far, high + 16, high)) * (1 + low), factor)
+    factor = xp.where(far, math.exp(-16), xp.ones_like(high))
+    return Exponentials(stored(xp, xp.exp(xp.where(far, high + 16, high)) * (1 + low)), factor)
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total, Array]:
@@ -90,37 +99,50 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total,
 
     The classes left out have exponential 0, and so have all classes of a row that holds only -inf.
     """
-    others = xp.where(out, xp.full_like(z, -float("inf")), z)
+    others = stored(xp, xp.where(out, -INFINITY, z))
     top = xp.max(others, axis=-1, keepdims=True)
-    top = xp.where(top == -float("inf"), xp.zeros_like(top), top)
+    top = xp.where(top == -INFINITY, 0.0, top)
     e = exponentials(xp, *logit_difference(xp, others, top))
-    return e, Total(*sum_pair(xp, e.values)), top
+    del others
+    total = total_of(xp, e.scaled, top)
+    return e._replace(scaled=narrow(xp, e.scaled)), total, top
 
 
-def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array]:
+def total_of(xp: Namespace, e: Array, top: Array) -> Total:
+    """The sum of exponentials, 1 the largest.  Those stored times exp(16) are too small to matter."""
+    classes, bound = e.shape[-1], None
+    if isinstance(classes, int) and classes <= FEW and not widens(xp):
+        # A compiler would take (values + bound) - bound for the values if it knew the number.
+        bound = xp.where(xp.isnan(top), top, 2.0 ** classes.bit_length())
+    return Total(*sum_pair(xp, e, bound))
+
+
+def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array | None]:
     """z - (top + log total) as a pair: the margin of a class over the others.
 
     The loss multiplies an error of the margin by 1 + gamma: log total as one rounded number cost 9.5e-6 with 100,000
     classes.
     """
     high, low = logit_difference(xp, z, top)
+    if low is None:
+        return high - xp.log(total.rounded), None
     divisor = or_one(xp, total.rounded)
     bits = classes.bit_length() if isinstance(classes, int) else 32  # a traced length is a tensor or a symbol
     log_total, log_low = log_pair(xp, divisor, scale=bits)
-    empty = total.rounded == 0
-    high, lost = two_sum(xp, high, xp.where(empty, xp.full_like(log_total, float("inf")), -log_total))
-    lost = xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
-    return high, low + (lost - (log_low + total.low / divisor))
+    high, rest = two_sum(xp, high, xp.where(total.rounded == 0, INFINITY, -log_total))
+    # Of a small margin the low part may be larger than a low part should be.
+    high, low = two_sum(xp, high, low + (lost(xp, rest) - (log_low + total.low / divisor)))
+    return high, lost(xp, low)
 
 
 # -- one true class per row
 
 
-def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array, Exponentials, Array]:
+def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array | None, Exponentials, Array]:
     """(m, its low part, exp(z_j - top) of the other classes, their sum) of the class in the one-hot `target`."""
     e, total, top = leave_out(xp, z, target)
-    z_target = xp.sum(xp.where(target, z, xp.zeros_like(z)), axis=-1, keepdims=True)
-    return *margin(xp, z_target, top, total, z.shape[-1]), e, total.rounded
+    z_target = xp.sum(xp.where(target, z, 0.0), axis=-1, keepdims=True)
+    return *margin(xp, z_target, top, total, z.shape[-1]), e, narrow(xp, total.rounded)
 
 
 def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boosting: bool = False) -> tuple[Array, ...]:
@@ -129,10 +151,11 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
     loss, *slopes = focal(xp, m, gamma, order, m_low, boosting)
     if order == 0:
         return (loss,)
-    a, total = slopes[0], or_one(xp, total)
+    a = slopes[0]
     gradient = hard_to_logits(xp, target, e, total, a)
     if order == 1:
         return loss, gradient
+    total = or_one(xp, total)
     r, one_minus_r = e.values / total, sum_of_others(xp, e.values) / total
     others = slopes[1] * r * r - a * r * one_minus_r
     return loss, gradient, xp.where(target, slopes[1], others)
@@ -140,12 +163,13 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
 
 def hard_to_logits(xp: Namespace, target: Array, e: Exponentials, total: Array, a: Array) -> Array:
     """The gradient in the logits of what has the slope `a` in the margin."""
-    return xp.where(target, a, e.times(-a / or_one(xp, total)))
+    share = stored(xp, -a / or_one(xp, total))
+    return xp.where(target, stored(xp, a), e.times(share))
 
 
 def hard_change(xp: Namespace, target: Array, e: Exponentials, total: Array, vector: Array) -> Array:
     """The change of the margin for a change of the logits."""
-    own = xp.where(target, vector, xp.zeros_like(vector))
+    own = xp.where(target, vector, 0.0)
     return xp.sum(own - e.values / or_one(xp, total) * vector, axis=-1, keepdims=True)
 
 
@@ -166,7 +190,7 @@ class Margins(NamedTuple):
     """The margin of every class over the others, and what the derivatives in the logits need."""
 
     m: Array
-    m_low: Array
+    m_low: Array | None
     e: Exponentials  # exp(z_j - z_first), where `first` is the largest logit of the row
     total: Array  # of e, with the class itself left out
     first: Array  # True at the largest logit; nowhere if it is tied
@@ -185,47 +209,52 @@ def margins(xp: Namespace, z: Array) -> Margins:
     first = largest & (count(xp, largest, z) == 1)
     z_first = xp.max(z, axis=-1, keepdims=True)
     e = exponentials(xp, *logit_difference(xp, z, z_first))
-    total = total_of_others(xp, e.values, first)
+    total = total_of_others(xp, e.scaled, first, z_first)
+    e = e._replace(scaled=narrow(xp, e.scaled))
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, total, z.shape[-1])
     m_first, m_first_low = margin(xp, z_first, z_second, total_second, z.shape[-1])
-    divisor = or_one(xp, total_second.rounded)
+    divisor = or_one(xp, narrow(xp, total_second.rounded))
     return Margins(
         m=xp.where(first, m_first, m),
-        m_low=xp.where(first, m_first_low, m_low),
+        m_low=None if m_low is None else xp.where(first, m_first_low, m_low),
         e=e,
-        total=total.rounded,
+        total=narrow(xp, total.rounded),
         first=first,
-        r_first=Exponentials(e_second.scaled / divisor, e_second.factor),
+        r_first=e_second._replace(scaled=e_second.scaled / divisor),
         others_first=sum_of_others(xp, e_second.values) / divisor,
     )
 
 
-def total_of_others(xp: Namespace, e: Array, first: Array) -> Total:
+def total_of_others(xp: Namespace, e: Array, first: Array, top: Array) -> Total:
     """For each class the sum of the others, among them a 1; for the first class, which has no such 1, simply 1."""
-    total, low = sum_pair(xp, e)
-    rounded, lost = two_sum(xp, total, -e)
-    rounded, low = two_sum(xp, rounded, lost + low)
-    return Total(xp.where(first, xp.ones_like(e), rounded), xp.where(first, xp.zeros_like(e), low))
+    total, low = total_of(xp, e, top)
+    rounded, rest = two_sum(xp, total, -e)
+    if low is not None:
+        rounded, low = two_sum(xp, rounded, rest + low)
+        low = xp.where(first, 0.0, low)
+    return Total(xp.where(first, 1.0, rounded), low)
 
 
 def count(xp: Namespace, mask: Array, like: Array) -> Array:
     """How many entries of each row are True, in the dtype of `like`."""
-    return xp.sum(xp.where(mask, xp.ones_like(like), xp.zeros_like(like)), axis=-1, keepdims=True)
+    return xp.sum(xp.where(mask, 1.0, xp.zeros_like(like)), axis=-1, keepdims=True)
 
 
 def of_first(xp: Namespace, at: Margins, values: Array) -> Array:
     """The value of the first class; the axis stays, with length 1."""
-    return xp.sum(xp.where(at.first, values, xp.zeros_like(values)), axis=-1, keepdims=True)
+    return xp.sum(xp.where(at.first, values, 0.0), axis=-1, keepdims=True)
 
 
 def of_others(xp: Namespace, at: Margins, values: Array, largest: Array | None = None) -> Array:
     """For each class the sum over the classes other than the first and itself."""
-    return sum_of_others(xp, xp.where(at.first, xp.zeros_like(values), values), largest)
+    return sum_of_others(xp, xp.where(at.first, 0.0, values), largest)
 
 
 def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
     """Loss and derivatives, up to `order`, for labels with weight on several classes; w holds a_k y_k."""
+    if widens(xp) and order < 2:
+        return dense_wide(xp, z, w, gamma, order)
     at = margins(xp, z)
     loss, *slopes = focal(xp, at.m, gamma, order, at.m_low)
     loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
@@ -241,9 +270,30 @@ def dense(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[
     curvature = w * slopes[1]
     below = e * e * of_others(xp, at, (curvature + own) / (total * total)) - e * of_others(xp, at, own / total)
     rest = of_others(xp, at, e)
-    top = xp.where(at.first, xp.zeros_like(e), curvature / (total * total) - own / total * (rest / total))
+    top = xp.where(at.first, 0.0, curvature / (total * total) - own / total * (rest / total))
     by_first = of_first(xp, at, curvature) * r * r - of_first(xp, at, own) * r * at.others_first
     return loss, gradient, curvature + by_first + xp.where(at.first, xp.sum(top, axis=-1, keepdims=True), below)
+
+
+def dense_wide(xp: Namespace, z: Array, w: Array, gamma: Gamma, order: int) -> tuple[Array, ...]:
+    """`dense` up to order 1 in a namespace that widens: one set of exponentials does for the largest class as well."""
+    e, total, *m = margins_wide(xp, z)
+    loss, *slopes = focal(xp, m.pop(), gamma, order)  # popped: it is not kept while `focal` runs
+    loss = xp.sum(weighted(xp, w, loss), axis=-1, keepdims=True)
+    if order == 0:
+        return (loss,)
+    own = w * slopes.pop()
+    return loss, own - e * sum_of_others(xp, own / or_one(xp, total))
+
+
+def margins_wide(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
+    """(exp(z_j - z_first), their sum without the class itself, m); m is wide."""
+    m, _ = logit_difference(xp, z, xp.max(z, axis=-1, keepdims=True))
+    e = xp.exp(m)
+    total = sum_of_others(xp, e)
+    m = m - xp.log(total)
+    e = narrow(xp, e)
+    return e, narrow(xp, total), m
 
 
 def to_logits(xp: Namespace, at: Margins, own: Array, largest: Array | None = None) -> Array:
@@ -256,7 +306,7 @@ def to_logits(xp: Namespace, at: Margins, own: Array, largest: Array | None = No
 
 
 def second_largest(xp: Namespace, at: Margins) -> Array:
-    return largest_of(xp, xp.where(at.first, xp.zeros_like(at.e.values), at.e.values))
+    return largest_of(xp, xp.where(at.first, 0.0, at.e.values))
 
 
 def change_of_rest(xp: Namespace, at: Margins, v: Array, second: Array) -> tuple[Array, Array, Array]:
@@ -280,7 +330,6 @@ def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array
     _, slopes, curvatures = focal(xp, at.m, gamma, 2, at.m_low)
     e, total, r, v = at.e.values, at.total, at.r_first.values, vector
     own, curvature = w * slopes, w * curvatures
-    zero = xp.zeros_like(e)
     second, r_largest = second_largest(xp, at), largest_of(xp, r)
     s, v_first, below = change_of_rest(xp, at, v, second)
     change = curvature * (v - s)
@@ -288,7 +337,7 @@ def dense_product(xp: Namespace, z: Array, w: Array, gamma: Gamma, vector: Array
     product = product - e * v * of_others(xp, at, own / total)
     # what the other classes add to the largest
     rest = of_others(xp, at, e, second)
-    to_first = xp.where(at.first, zero, change / total + own / total * ((v_first * rest - below) / total))
+    to_first = xp.where(at.first, 0.0, change / total + own / total * ((v_first * rest - below) / total))
     product = xp.where(at.first, change - xp.sum(to_first, axis=-1, keepdims=True), product)
     # what the largest class adds to the others
     dr = r * (v * at.others_first - sum_of_others(xp, r * v, r_largest))
