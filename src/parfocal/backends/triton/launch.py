@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import triton
 from torch import Tensor
+from triton.runtime.driver import driver
 
 from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
 from parfocal.backends.triton.dense_kernels import dense_columns_kernel, dense_rows_kernel
@@ -83,9 +84,12 @@ def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 4, **consta
         (value.dtype, value.data_ptr() % 16) if isinstance(value, Tensor) else float if type(value) is float else value
         for value in arguments
     ]
-    key = kernel.fn, arguments[0].get_device(), *constants.values(), *kinds
+    device = arguments[0].get_device()
+    key = kernel.fn, device, *constants.values(), *kinds
     if (found := compiled.get(key)) is not None:
-        found[0][(programs, 1, 1)](*arguments, *found[1])
+        made, more = found
+        stream = driver.active.get_current_stream(device)
+        made.run(programs, 1, 1, stream, made.function, made.packed_metadata, None, None, None, *arguments, *more)
         return
     made = kernel[(programs,)](*arguments, **constants, num_warps=warps, **OPTIONS)
     if made is not None:  # the interpreter compiles nothing
