@@ -90,7 +90,7 @@ def cost(call: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tens
 def kernels(mode: Counted) -> Iterator[None]:
     """Tensors of the processor go where those of a GPU go, and launches are counted and not made."""
     before = backends.backend, torch_gpu.kernel_reads, torch_gpu.KINDS, launch.launch
-    for kind in ("binary", "indices", "dense"):  # looks at the kernels' numbers, as the first call on a GPU does
+    for kind in ("sums", "binary", "indices", "dense"):  # as the first calls on a GPU do
         torch_gpu.kernels(torch.device("cpu"), kind)
 
     def counted(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:

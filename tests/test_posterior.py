@@ -281,6 +281,7 @@ WRONG_PRIORS: list[tuple[Any, dict[str, Any], str]] = [
     (Binary, {"prior_now": 0.5}, "prior_now was given without prior"),
     (Binary, {"prior": 0.5, "prior_now": 1.0}, "strictly between 0 and 1; got 1.0"),
     (Binary, {"prior": 0.0, "prior_now": 0.5}, "strictly between 0 and 1; got 0.0"),
+    (Binary, {"prior": [0.5, 0.5, 0.5], "prior_now": [0.5, 0.5]}, r"one for each label of the last axis.*\(2, 3\)"),
     (Binary, {"prior": [0.5, 0.5], "prior_now": 0.5}, r"one for each label of the last axis.*\(2, 3\)"),
     (Categorical, {"prior": 0.5, "prior_now": 0.5}, "prior must hold the share of each of the 3 classes"),
     (Categorical, {"prior": [0.2, 0.3, 0.5], "prior_now": [0.2, 0.3]}, "prior_now must hold.*3 classes.*0.3"),

@@ -94,7 +94,9 @@ def test_the_best_of_all_thresholds(drawn: list[tuple[float, bool, int]]) -> Non
             right = [e for e in known.values() if e.alarms and e.hits and e.hits >= wanted * e.alarms]
             if right:
                 found = thresholds.for_precision(p, float(wanted), **named)
-                assert known[found.threshold].hits == max(exact.hits for exact in right)
+                most = max(exact.hits for exact in right)
+                assert known[found.threshold].hits == most
+                assert known[found.threshold].alarms == min(exact.alarms for exact in right if exact.hits == most)
                 same(found, known[found.threshold])
             else:
                 with pytest.raises(ValueError, match="no threshold reaches a precision"):
@@ -168,13 +170,54 @@ def test_intervals_hold_what_new_rows_show(way: str) -> None:
         truth = thresholds.at(p, found.threshold, y, miss=5, alarm=1)._asdict()
         assert found.intervals is not None
         for name, (low, high) in found.intervals.items():
+            assert low <= high
             held[name] = held.get(name, 0) + (low <= truth[name] <= high)
     names = ["recall", "precision", "alarms", "f_beta", *(["cost"] if way == "cost" else [])]
     assert min(held[name] for name in names) >= 50, held
 
 
+def test_intervals_at_the_ends() -> None:
+    """A count of 0 is no proof that there are none; where there can be none, it is."""
+    p, y = np.linspace(0.01, 1, 100), np.linspace(0.01, 1, 100) > 0.7
+    low, high = thresholds.at(p, 0.7, y, interval=0.95).intervals["precision"]  # type: ignore[index]
+    assert 0.85 < low < 0.95 < high <= 1
+    never = thresholds.at(p, math.inf, y, miss=2, alarm=1, interval=0.95).intervals
+    assert never is not None
+    assert never["recall"] == never["alarms"] == (0, 0)
+    assert never["cost"][1] <= 2
+    assert thresholds.at(p, 0.0, y, interval=0.95).intervals["recall"] == (1, 1)  # type: ignore[index]
+
+
+def test_intervals_of_a_recall_near_1() -> None:
+    """Of 60 samples: the truth is in the interval, though the rows themselves show a recall of 1."""
+    p, y = draw(99, 400_000)
+    held = 0
+    for seed in range(60):
+        found = thresholds.for_recall(*draw(2000 + seed, 1000)[:1], 1.0, draw(2000 + seed, 1000)[1], interval=0.95)
+        low, high = found.intervals["recall"]  # type: ignore[index]
+        held += low <= thresholds.at(p, found.threshold, y).recall <= high
+    assert held >= 45, held
+
+
+def test_the_scale_of_the_weights_does_not_matter() -> None:
+    p, y = draw(5, 500)
+    weight = np.random.default_rng(0).random(500)
+    one = thresholds.best_f_beta(p, y, sample_weight=weight, interval=0.9)
+    for scale in (1e-300, 2.0**40, 1e300):
+        assert thresholds.best_f_beta(p, y, sample_weight=weight * scale, interval=0.9).f_beta == pytest.approx(
+            one.f_beta
+        )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float16])
+def test_probabilities_of_other_types(dtype: Any) -> None:
+    p, y = np.asarray([0, 1, 0, 1], dtype), [0, 1, 1, 1]
+    assert thresholds.best_f_beta(p, y) == thresholds.best_f_beta(p.astype(float), y)
+    assert thresholds.by_cost(np.ones(4, dtype), [1, 0, 0, 0], miss=0.5, alarm=1).threshold == math.inf
+
+
 def test_intervals_are_those_of_rows_drawn_again() -> None:
-    """The same by drawing whole rows: groups of neighbours, and Poisson's numbers, change little."""
+    """The same by drawing whole rows: groups of neighbours, and rates for counts, change little."""
     p, y = draw(3, 4000)
     found = thresholds.best_f_beta(p, y, interval=0.9)
     generator, again, fixed, optimism = np.random.default_rng(0), [], [], []
@@ -186,7 +229,8 @@ def test_intervals_are_those_of_rows_drawn_again() -> None:
         optimism.append(best.recall - thresholds.at(p, best.threshold, y).recall)
     assert found.intervals is not None
     np.testing.assert_allclose(found.intervals["threshold"], np.quantile(again, [0.05, 0.95]), rtol=0.1)
-    expected = np.quantile(fixed, [0.05, 0.95]) - np.mean(optimism)
+    better = np.mean(optimism)
+    expected = np.quantile(fixed, [0.05, 0.95]) - [max(better, 0), min(better, 0)]
     np.testing.assert_allclose(found.intervals["recall"], expected, atol=0.02)
 
 
@@ -229,6 +273,11 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: thresholds.for_precision([0.9, 0.1], 0.8, Y), ValueError, "highest is 0.5, at the threshold 0.1"),
     (lambda: thresholds.for_alarms(P, 0, Y), ValueError, "share must be in"),
     (lambda: thresholds.at(P, math.nan, Y), ValueError, "threshold must be a number; got nan"),
+    (lambda: thresholds.at(P, "x", Y), TypeError, "threshold must be a number"),
+    (lambda: thresholds.at(P, Y, 0.5), ValueError, "threshold must be a number; got"),
+    (lambda: thresholds.best_f_beta(P, Y, seed="x"), ValueError, "seed must be a whole number"),
+    (lambda: thresholds.best_f_beta(P, Y, beta=1e200), ValueError, "beta must be between 1e-100 and 1e"),
+    (lambda: thresholds.best_f_beta([P, P], [[0, 0], [1, 0]]), ValueError, "column 1: no row has label 1"),
 ]
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import parfocal.torch
 from parfocal.backends import gpu, torch_gpu
 from parfocal.backends import torch as backends
-from parfocal.backends.triton import launch
+from parfocal.backends.triton import launch, self_check
 from test_triton import near, quicker_calls
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
@@ -33,7 +33,7 @@ def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch_gpu, "KINDS", ("cpu",))
     monkeypatch.setattr(backends, "backend", backend)
-    for kind in ("binary", "indices", "dense"):
+    for kind in ("sums", "binary", "indices", "dense"):
         torch_gpu.kernels(torch.device("cpu"), kind)
 
 
@@ -289,6 +289,18 @@ class TestTheChoice:
         parfocal.torch.sigmoid_focal_loss(X, Y)
         assert not launches
         assert gpu.why() == "torch (Triton is not installed)"
+
+
+def test_wrong_sums_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = launch.launch
+
+    def no_product(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+        if kernel.fn.__name__ != "multiply_kernel":
+            before(kernel, programs, *arguments, **constants)
+
+    monkeypatch.setattr(launch, "launch", no_product)
+    with pytest.raises(ArithmeticError, match="numbers are wrong on cpu"):
+        self_check.check(torch.device("cpu"), "sums")
 
 
 @pytest.mark.usefixtures("as_on_gpu", "gpu_forgets")

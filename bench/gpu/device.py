@@ -42,7 +42,7 @@ def using(choice: str) -> Iterator[None]:
 def trust_the_kernels() -> None:
     """No look at their numbers at the first use, which stops where they are wrong: the stages measure by how much."""
     place = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    torch_gpu.checked.update((place, kind) for kind in ("binary", "indices", "dense"))
+    torch_gpu.checked.update((place, kind) for kind in ("sums", "binary", "indices", "dense"))
 
 
 def device() -> torch.device:

@@ -38,7 +38,7 @@ def machine(stage: Stage) -> None:
             command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
             answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
             stage.line("clocks and driver", answer.strip().splitlines()[0], query)
-    kinds = {"binary": "binary", "softmax": "indices", "smoothed softmax": "dense"}
+    kinds = {"summing": "sums", "binary": "binary", "softmax": "indices", "smoothed softmax": "dense"}
     for name, kind in kinds.items():
         with stage.part(f"the look at {name} kernels before their first use"):
             self_check.check(torch.zeros((), device=device()).device, kind)

@@ -160,8 +160,8 @@ class FocalLoss(Loss):
             among the rows that the model was trained on, and among those that are scored.  Each posterior is
             multiplied by prior_now / prior of its class and normalised (Saerens et al. 2002, "Adjusting the outputs of
             a classifier to new a priori probabilities").  That is right where a class looks as it did, and only its
-            share differs: training rows that were sampled, another season.  For several labels in a row, one share for
-            each label.
+            share differs: training rows that were sampled, another season.  The binary loss takes the share of label 1
+            alone or, for several labels in a row, one for each.
 
         Returns an array in y_pred's shape and dtype, through which no gradient flows.  Raises ValueError where a class
         has weight 0 or label_smoothing is 1: nothing can be said there; and for priors that are not strictly between 0

@@ -3,7 +3,7 @@
     best_f_beta     the best balance of precision and recall
     by_cost         the least cost, where a miss and a false alarm have their prices
     for_recall      the fewest alarms that find this share of the positives
-    for_precision   the most alarms of which this share is right
+    for_precision   the most positives found while this share of the alarms is right
     for_alarms      as many alarms as somebody can look at
     at              what a given threshold does
 
@@ -87,8 +87,8 @@ def best_f_beta(
         threshold is F / (1 + beta^2) of the best F itself (Lipton et al. 2014, arXiv:1402.1892).
     beta : > 0; recall counts beta times as much as precision.
     sample_weight : >= 0, one number a row.
-    interval : 0.95 for intervals of 95 %: of the threshold, and of what it will do to as many new rows like these.
-    seed : of the bootstrap that finds them.
+    interval : 0.95 for intervals of 95 %: of the threshold, and of what it does to rows like these in the long run.
+    seed : of the random numbers that find them.
 
     Returns
     -------
@@ -102,8 +102,9 @@ def best_f_beta(
     Notes
     -----
     The interval of the threshold has those that are chosen in 1,000 bootstrap resamples (Poisson, in up to 2,048 groups
-    of neighbours).  The others have what the threshold itself does to resamples, less what choosing it on these rows
-    has made it look better (Harrell 2015, section 5.3.5: optimism).
+    of neighbours).  The others have the rates that may have led to the counts at the threshold (Jeffreys's prior), and
+    on the worse side what choosing it on these rows has made it look better (Harrell 2015, section 5.3.5: optimism,
+    from the resamples).  As many new rows will scatter about the rates by as much again.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def best_f_beta(
     >>> print(round(expected.threshold, 3), round(expected.f_beta, 3))
     0.175 0.349
     """
-    beta = above_zero("beta", beta)
+    beta = validation.above_zero("beta", beta)
     choose = functools.partial(chosen, choose=curve.best_f_beta(beta), measures=Measures(beta))
     return each(choose, probabilities, labels, sample_weight, interval, seed)
 
@@ -143,7 +144,7 @@ def by_cost(
     >>> thresholds.by_cost([0.1, 0.2, 0.4, 0.6, 0.9], miss=9, alarm=1).threshold
     0.1
     """
-    miss, alarm = above_zero("miss", miss), above_zero("alarm", alarm)
+    miss, alarm = validation.above_zero("miss", miss), validation.above_zero("alarm", alarm)
     measures = Measures(1.0, miss, alarm)
     if labels is None:
         choose: Any = functools.partial(described, threshold=alarm / (miss + alarm), measures=measures)
@@ -169,7 +170,7 @@ def for_recall(
     >>> thresholds.for_recall([0.1, 0.2, 0.4, 0.6, 0.9], 0.5, [0, 0, 1, 0, 1]).threshold
     0.9
     """
-    choose = functools.partial(chosen, choose=curve.for_recall(a_share("recall", recall)), measures=Measures())
+    choose = functools.partial(chosen, choose=curve.for_recall(validation.share("recall", recall)), measures=Measures())
     return each(choose, probabilities, labels, sample_weight, interval, seed)
 
 
@@ -182,16 +183,16 @@ def for_precision(
     interval: float | None = None,
     seed: int = 0,
 ) -> Any:
-    """The lowest threshold at which at least this share of the alarms is right.
+    """The threshold that finds the most positives while at least this share of the alarms is right.
 
-    precision : in (0, 1].  Other arguments, results and errors are those of `best_f_beta`; where no threshold reaches
-        it, a ValueError tells the highest that one does.
+    precision : in (0, 1].  Of thresholds that find as many, it is the highest.  Other arguments, results and errors are
+        those of `best_f_beta`; where no threshold reaches it, a ValueError tells the highest that one does.
 
     >>> from parfocal import thresholds
     >>> thresholds.for_precision([0.1, 0.2, 0.4, 0.6, 0.9], 0.6, [0, 0, 1, 0, 1]).threshold
     0.4
     """
-    precision = a_share("precision", precision)
+    precision = validation.share("precision", precision)
     choose = functools.partial(chosen, choose=curve.for_precision(precision), measures=Measures(), wanted=precision)
     return each(choose, probabilities, labels, sample_weight, interval, seed)
 
@@ -214,7 +215,7 @@ def for_alarms(
     >>> print(found.threshold, found.recall)
     0.6 0.5
     """
-    choose = functools.partial(as_many_alarms, share=a_share("share", share))
+    choose = functools.partial(as_many_alarms, share=validation.share("share", share))
     return each(choose, probabilities, labels, sample_weight, interval, seed)
 
 
@@ -240,11 +241,14 @@ def at(
     >>> print(found.recall, found.precision, found.alarms)
     0.5 0.5 0.4
     """
-    prices = (None if miss is None else above_zero("miss", miss), None if alarm is None else above_zero("alarm", alarm))
     if (miss is None) != (alarm is None):
         raise ValueError(f"miss and alarm go together; got miss={miss!r} and alarm={alarm!r}")
-    measures = Measures(above_zero("beta", beta), *prices)
-    choose = functools.partial(described, threshold=float(threshold), measures=measures)
+    prices = [validation.above_zero(name, p) for name, p in (("miss", miss), ("alarm", alarm)) if p is not None]
+    measures = Measures(validation.above_zero("beta", beta), *prices)
+    number = validation.number_or_list("threshold", threshold)
+    if isinstance(number, tuple) or math.isnan(number):
+        raise ValueError(f"threshold must be a number; got {threshold!r}")
+    choose = functools.partial(described, threshold=number, measures=measures)
     return each(choose, probabilities, labels, sample_weight, interval, seed)
 
 
@@ -255,8 +259,10 @@ def each(
     decide: Callable[..., Decision], probabilities: Any, labels: Any, sample_weight: Any, interval: Any, seed: int
 ) -> Any:
     """The decision of each column, after a look at what was given."""
-    level = None if interval is None else a_share("interval", interval, one=False)
+    level = None if interval is None else validation.share("interval", interval, one=False)
+    seed = validation.whole_number("seed", seed)
     p = host_array("probabilities", probabilities)
+    p = p if p.dtype in (np.float32, np.float64) else p.astype(np.float64)
     known = None if labels is None else host_array("labels", labels)
     if p.ndim == 2 and p.shape[1] == 1 and (known is None or known.ndim == 1):
         p = p[:, 0]
@@ -272,7 +278,13 @@ def each(
     if p.ndim == 1:
         return decide((p, truth, weight), level=level, seed=seed)
     truths = [None] * p.shape[1] if truth is None else truth.T
-    return [decide((values, true, weight), level=level, seed=seed) for values, true in zip(p.T, truths, strict=True)]
+    found = []
+    for k, (values, true) in enumerate(zip(p.T, truths, strict=True)):
+        try:
+            found.append(decide((values, true, weight), level=level, seed=seed))
+        except ValueError as error:
+            raise ValueError(f"column {k}: {error}") from None
+    return found
 
 
 def check(p: np.ndarray, labels: np.ndarray | None) -> None:
@@ -297,21 +309,7 @@ def weights_of(sample_weight: Any, rows: int) -> np.ndarray:
         raise ValueError(f"sample_weight must be finite and >= 0; got {validation.first_bad(bad, weight)}")
     if not weight.any():
         raise ValueError("the weights of all rows are 0, so there is nothing to decide by")
-    return weight
-
-
-def above_zero(name: str, value: Any) -> float:
-    number = validation.number_or_list(name, value)
-    if isinstance(number, tuple) or not 0 < number < math.inf:
-        raise ValueError(f"{name} must be a number above 0; got {value!r}")
-    return number
-
-
-def a_share(name: str, value: Any, one: bool = True) -> float:
-    number = validation.number_or_list(name, value)
-    if isinstance(number, tuple) or not (0 < number < 1 or (one and number == 1)):
-        raise ValueError(f"{name} must be in (0, 1{']' if one else ')'}; got {value!r}")
-    return number
+    return weight / weight.max()  # only their ratios matter
 
 
 # -- the three ways to a threshold
@@ -339,8 +337,6 @@ def chosen(
 
 def described(rows: Rows, threshold: float, measures: Measures, level: float | None, seed: int) -> Decision:
     """A threshold that does not depend on the rows."""
-    if math.isnan(threshold):
-        raise ValueError("threshold must be a number; got nan")
     return decision(threshold, curve.at_threshold(*rows, threshold), measures, rows, level, seed)
 
 
@@ -374,7 +370,7 @@ def decision(
     if level is None:
         return Decision(threshold, **found, intervals=None)
     tails = [(1 - level) / 2, (1 + level) / 2]
-    drawn = measures.of(curve.redrawn(counts, spread_of(rows), seed))
+    drawn = measures.of(curve.redrawn(counts, threshold, spread_of(rows), seed))
     intervals = {"threshold": (threshold, threshold)}
     there = here = {name: np.zeros(1) for name in drawn}
     if again is not None:
@@ -387,8 +383,9 @@ def decision(
         if not known.size or not optimism.size:
             intervals[name] = math.nan, math.nan
             continue
-        low, high = np.quantile(known, tails) - optimism.mean()
-        top = math.inf if name == "cost" else 1.0
+        low, high = np.quantile(known, tails)
+        low, high = low - max(optimism.mean(), 0.0), high - min(optimism.mean(), 0.0)
+        top = max(measures.miss or 0.0, measures.alarm or 0.0) if name == "cost" else 1.0
         intervals[name] = min(max(float(low), 0.0), top), min(max(float(high), 0.0), top)
     return Decision(threshold, **found, intervals=intervals)
 

@@ -67,12 +67,24 @@ def kernels(device: torch.device, kind: str) -> Any:
     """The module that launches them, after a look at their numbers.  A CUDA graph has none: it waits."""
     from parfocal.backends.triton import launch
 
-    if (device, kind) not in checked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+    if (device, kind) not in checked and not capturing(device):
         from parfocal.backends.triton import self_check
 
         self_check.check(device, kind)
         checked.add((device, kind))
     return launch
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def give_up(error: Exception, device: torch.device) -> None:
+    """Operations take over, but in a CUDA graph: a first call in it is no failure of the kernels."""
+    if capturing(device):
+        raise error
+    gpu.fail(error)
 
 
 class TorchGPU(TorchOperations):
@@ -129,14 +141,12 @@ class TorchGPU(TorchOperations):
     def counted(self, labels: Tensor, ignore: int | None, **options: Any) -> Tensor | None:
         """A sum over the labels; None where the kernels cannot."""
         try:
-            from parfocal.backends.triton import launch
-
             with on_device(labels):
-                total, divisor = launch.count(labels, ignore, **options)
+                total, divisor = kernels(labels.device, "sums").count(labels, ignore, **options)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            gpu.fail(error)
+            give_up(error, labels.device)
             return None
         setattr(total, DIVISOR, divisor)
         return total
@@ -160,7 +170,7 @@ class TorchGPU(TorchOperations):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            gpu.fail(error)
+            give_up(error, batch.scores.device)
             return self.computed(batch, order, divisor, summed, dtype, boosting)
         assert loss is not None
         return (loss,) if gradient is None else (loss, self.cast(gradient, dtype))
@@ -226,12 +236,10 @@ class KernelsLoss(torch.autograd.Function):
 def multiplied(gradient: Tensor, factor: Tensor) -> bool:
     """Whether a kernel has multiplied the gradient by the upstream factor; it returns at once where that is 1."""
     try:
-        from parfocal.backends.triton import launch
-
         with on_device(gradient):
-            launch.multiply(gradient, factor)
+            kernels(gradient.device, "sums").multiply(gradient, factor)
     except Exception as error:
-        gpu.fail(error)
+        give_up(error, gradient.device)
         return False
     return True
 
@@ -244,7 +252,7 @@ def gradient_of(batch: Batch, upstream: Tensor | None, divisor: Any, summed: boo
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            gpu.fail(error)
+            give_up(error, batch.scores.device)
         else:
             assert found is not None
             return found

@@ -31,7 +31,7 @@ Choice = Callable[[Curve], np.ndarray]  # the index of the chosen threshold; cur
 
 
 def curve_of(p: np.ndarray, labels: np.ndarray | None, weight: np.ndarray | None) -> Curve:
-    """The curve of rows of probabilities p.  Only thresholds at which something is hit are in it: no other is best."""
+    """The curve of rows of probabilities p.  Thresholds at which nothing more is hit than above them are left out."""
     if labels is not None and weight is None:
         return from_labels(p, labels)
     order = None if weight is None else np.argsort(p)[::-1]
@@ -47,9 +47,12 @@ def curve_of(p: np.ndarray, labels: np.ndarray | None, weight: np.ndarray | None
         np.cumsum(weight[order] * share, out=curve.hits[1:])
     curve = curve._replace(total=float(curve.alarms[-1]), positives=float(curve.hits[-1]))
     last = np.append(p[1:] != p[:-1], True)
+    if not last.all():
+        last = np.append(True, last)
+        curve = curve._replace(thresholds=curve.thresholds[last], alarms=curve.alarms[last], hits=curve.hits[last])
+    last = np.append(True, np.diff(curve.hits) > 0)  # others alarm more and hit as many
     if last.all():
         return curve
-    last = np.append(True, last)
     return curve._replace(thresholds=curve.thresholds[last], alarms=curve.alarms[last], hits=curve.hits[last])
 
 
@@ -99,7 +102,7 @@ def for_recall(wanted: float) -> Choice:
 
 
 def for_precision(wanted: float) -> Choice:
-    """The lowest threshold that reaches it; the one without alarms if none does."""
+    """The threshold with the most hits that reaches it; the one without alarms if none does."""
     return lambda curve: last_true(curve.hits >= wanted * curve.alarms * (1 - 1e-12))
 
 
@@ -129,14 +132,18 @@ def at_threshold(p: np.ndarray, labels: np.ndarray | None, weight: np.ndarray | 
     return Counts(*map(float, sums))
 
 
-def redrawn(found: Counts, spread: float, seed: int) -> Counts:
-    """What a threshold does to resamples of the rows, each row drawn as often as a Poisson number with the mean 1.
+def redrawn(found: Counts, threshold: float, spread: float, seed: int) -> Counts:
+    """What a threshold may do in the long run: rates of which these counts are one draw, by the prior of Jeffreys.
+
+    Resampled rows would never show what happened not to be among them.
 
     spread : what a weight stands for, the sum of the squares over the sum; 1 without weights.
     """
     alarms, hits, total, positives = found
     cells = np.asarray([hits, alarms - hits, positives - hits, total - positives - (alarms - hits)])
-    drawn = spread * np.random.default_rng(seed).poisson(np.maximum(cells, 0.0) / spread, (RESAMPLES, 4))
+    possible = np.asarray([threshold <= 1, threshold <= 1, threshold > 0, threshold > 0])
+    rates = np.random.default_rng(seed).gamma(np.maximum(cells, 0.0) / spread + 0.5, size=(RESAMPLES, 4))
+    drawn = spread * rates * possible
     return Counts(drawn[:, 0] + drawn[:, 1], drawn[:, 0], drawn.sum(axis=1), drawn[:, 0] + drawn[:, 2])
 
 

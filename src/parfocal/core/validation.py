@@ -169,6 +169,26 @@ def whole_number(name: str, value: Any) -> int:
     raise ValueError(f"{name} must be a whole number; got {value!r}")
 
 
+SMALLEST = 1e-100  # of a price, or of F-beta's beta: squares and products stay finite
+
+
+def above_zero(name: str, value: Any) -> float:
+    number = number_or_list(name, value)
+    if isinstance(number, tuple) or not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a number above 0; got {value!r}")
+    if not SMALLEST <= number <= 1 / SMALLEST:
+        raise ValueError(f"{name} must be between {SMALLEST:g} and {1 / SMALLEST:g}; got {value!r}")
+    return number
+
+
+def share(name: str, value: Any, one: bool = True) -> float:
+    """A number in (0, 1], or in (0, 1)."""
+    number = number_or_list(name, value)
+    if isinstance(number, tuple) or not (0 < number < 1 or (one and number == 1)):
+        raise ValueError(f"{name} must be in (0, 1{']' if one else ')'}; got {value!r}")
+    return number
+
+
 def gamma_pair_with_soft_labels(soft_labels: str, gammas: Any) -> None:
     """The rule "linear" has one exponent for both classes."""
     if isinstance(gammas, tuple) and soft_labels == "linear":

@@ -21,12 +21,14 @@ TOLERANCE = 2e-6
 def check(device: torch.device, kind: str) -> None:
     """It waits for the device.  Raises ArithmeticError for wrong numbers.
 
-    kind : "binary"; or of a softmax "indices", or "dense" for smoothed indices and a label for each class.
+    kind : "sums"; "binary"; or of a softmax "indices", or "dense" for smoothed indices and a label for each class.
     """
     compared = []
     with np.errstate(all="ignore"):
         for _ in range(2):  # a kernel is launched in another way when it is found again
-            if kind == "binary":
+            if kind == "sums":
+                compared += of_sums(device)
+            elif kind == "binary":
                 compared += of_binary(device)
             else:
                 compared += [*of_softmax(device, 5, kind), *of_softmax(device, 100, kind)]
@@ -38,6 +40,18 @@ def check(device: torch.device, kind: str) -> None:
 
 
 Compared = tuple[Tensor | None, np.ndarray, np.ndarray]  # found, expected, and what an error is compared with
+
+
+def of_sums(device: torch.device) -> list[Compared]:
+    """Of labels, of losses, and a product with an upstream factor."""
+    numbers = np.arange(1, 3001, dtype=np.float32)
+    values = torch.from_numpy(numbers.copy()).to(device)
+    total, divisor = launch.count((values % 3).long(), 1, weights=(0.5, 1.0, 4.0))
+    summed = launch.total(values.double(), torch.float32, torch.full((), 7, device=device))
+    launch.multiply(values, torch.full((), 3.0, device=device))
+    expected = np.full(2, 1000 * 4.5), np.full(1, numbers.sum(dtype=np.float64) / 7), numbers * 3.0
+    found = torch.stack([total, divisor]), summed[None], values
+    return [(a, b, b) for a, b in zip(found, expected, strict=True)]
 
 
 def of_binary(device: torch.device) -> list[Compared]:
