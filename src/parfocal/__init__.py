@@ -1,6 +1,8 @@
 """Focal losses: one definition, exact numbers and gradients, and recovered probabilities."""
 
-from parfocal import config, metrics, thresholds
+from typing import TYPE_CHECKING, Any
+
+from parfocal import config, metrics
 from parfocal.backends.kernel import kernel_info, set_num_threads
 from parfocal.calibrator import Calibrator
 from parfocal.core.parameters import FLSD53, GammaSchedule
@@ -17,6 +19,9 @@ from parfocal.losses import (
     SparseCategoricalFocalCrossentropy,
 )
 from parfocal.weights import class_weights
+
+if TYPE_CHECKING:
+    from parfocal import thresholds
 
 __version__ = "0.1.0"
 
@@ -39,3 +44,12 @@ __all__ = [
     "sparse_categorical_focal_crossentropy",
     "thresholds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`thresholds`, when it is asked for: it would add a fiftieth to the time of `import parfocal`."""
+    if name != "thresholds":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module("parfocal.thresholds")
