@@ -556,3 +556,23 @@ def test_what_changes_before_the_backward_pass() -> None:
     target.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.sum().backward()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_loss_that_is_kept_does_not_keep_the_logits(reduction: str) -> None:
+    """People add up losses without detach(); torch lets go of what it saved once the backward pass is over."""
+    for function, scores, labels in (
+        (SigmoidFocalLoss(reduction=reduction), noise(6), coins(6)),
+        (SoftmaxFocalLoss(reduction=reduction), noise(6, 4), classes(6)),
+    ):
+        logits = scores.requires_grad_() * 1
+        loss = function(logits, labels)
+        loss.sum().backward()
+        node = loss.grad_fn
+        while not hasattr(node, "batch"):
+            node = node.next_functions[0][0]
+        assert node.batch.scores is None
+        assert node.batch.source is None
+        assert node.gradient is None
+        with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+            loss.sum().backward()

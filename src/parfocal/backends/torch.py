@@ -137,7 +137,12 @@ class KernelLoss(torch.autograd.Function):
             ctx.save_for_backward(scores)
             if labels is not None:
                 batch = batch._replace(labels=batch.labels.copy())
-        ctx.batch, ctx.divisor, ctx.summed, ctx.gradient = batch, divisor, summed, None
+        # Without the scores, which autograd lets go of after the backward pass, though somebody may keep the loss;
+        # where elements are ignored, the kernel reads a copy of them.
+        own = batch.valid is not None and batch.scores.__array_interface__["data"][0] != scores.data_ptr()
+        copied = batch.scores if own else None
+        ctx.batch = new_tuple(Batch, (*batch[:SCORES], copied, *batch[SCORES + 1 : SOURCE], None))
+        ctx.divisor, ctx.summed, ctx.gradient = divisor, summed, None
         if not summed:
             return as_tensor(batch.backend.in_numpy(batch, 0)[0], scores)
         value, gradient = batch.backend.in_numpy(batch, 1, divisor, True)
@@ -153,7 +158,9 @@ class KernelLoss(torch.autograd.Function):
             return gradient, None, None, None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # unreduced, or a second backward pass
-            _ = ctx.saved_tensors  # an error, if they were changed
+            scores, *_ = ctx.saved_tensors  # an error, if they were changed
+            if batch.scores is None:
+                batch = batch._replace(scores=scores.detach().numpy())
             cotangent = None if ctx.summed else upstream[0]
             gradient = torch.from_numpy(batch.backend.in_numpy(batch, 1, ctx.divisor, True, cotangent)[1])
         if ctx.summed and (factor := upstream[0].item()) != 1.0:
@@ -167,7 +174,7 @@ apply_kernel = super(torch.autograd.Function, KernelLoss).apply
 NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: FLOAT32, torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own
 PLAIN = (Tensor, torch.nn.Parameter)
-DTYPE, SOURCE = Batch._fields.index("dtype"), Batch._fields.index("source")
+SCORES, DTYPE, SOURCE = map(Batch._fields.index, ("scores", "dtype", "source"))
 
 
 def differentiable_gradient(batch: Batch, scores: Tensor, upstream: Tensor, divisor: float, summed: bool) -> Tensor:
