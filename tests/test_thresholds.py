@@ -145,6 +145,11 @@ def test_one_decision_for_each_column() -> None:
 # -- intervals
 
 
+def interval(decision: thresholds.Decision, name: str) -> tuple[float, float]:
+    assert decision.intervals is not None
+    return decision.intervals[name]
+
+
 def draw(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     p = 1 / (1 + np.exp(-generator.normal(-4, 1.6, rows)))
@@ -179,13 +184,13 @@ def test_intervals_hold_what_new_rows_show(way: str) -> None:
 def test_intervals_at_the_ends() -> None:
     """A count of 0 is no proof that there are none; where there can be none, it is."""
     p, y = np.linspace(0.01, 1, 100), np.linspace(0.01, 1, 100) > 0.7
-    low, high = thresholds.at(p, 0.7, y, interval=0.95).intervals["precision"]  # type: ignore[index]
+    low, high = interval(thresholds.at(p, 0.7, y, interval=0.95), "precision")
     assert 0.85 < low < 0.95 < high <= 1
     never = thresholds.at(p, math.inf, y, miss=2, alarm=1, interval=0.95).intervals
     assert never is not None
     assert never["recall"] == never["alarms"] == (0, 0)
     assert never["cost"][1] <= 2
-    assert thresholds.at(p, 0.0, y, interval=0.95).intervals["recall"] == (1, 1)  # type: ignore[index]
+    assert interval(thresholds.at(p, 0.0, y, interval=0.95), "recall") == (1, 1)
 
 
 def test_intervals_of_a_recall_near_1() -> None:
@@ -193,8 +198,9 @@ def test_intervals_of_a_recall_near_1() -> None:
     p, y = draw(99, 400_000)
     held = 0
     for seed in range(60):
-        found = thresholds.for_recall(*draw(2000 + seed, 1000)[:1], 1.0, draw(2000 + seed, 1000)[1], interval=0.95)
-        low, high = found.intervals["recall"]  # type: ignore[index]
+        rows, labels = draw(2000 + seed, 1000)
+        found = thresholds.for_recall(rows, 1.0, labels, interval=0.95)
+        low, high = interval(found, "recall")
         held += low <= thresholds.at(p, found.threshold, y).recall <= high
     assert held >= 45, held
 

@@ -97,7 +97,7 @@ def best_f_beta(
     Raises
     ------
     ValueError for probabilities outside [0, 1] and labels other than 0 and 1, with the first bad position; for shapes
-    that do not fit; for no rows, or none with label 1; for settings out of range.  TypeError for what is no number.
+    that do not fit; for no rows, or none with label 1; for settings out of range.  TypeError for what is not a number.
 
     Notes
     -----
