@@ -7,6 +7,8 @@
     dense.py        a row with weight on several classes                native/dense.hpp
     dense_kernels.py   one pass over such rows, or four
     sums.py         the sum over all programs, and what divides it
+    launch.py       from tensors and parameters to launches
+    self_check.py   a look at the kernels' numbers before their first use on a device
 
 (a) IEEE operations only: add, subtract, multiply, fused multiply-add, compare, bits.  No division, no `tl.exp`, no
     libdevice, no inline PTX: the special-function unit's exponential alone breaks the promised accuracy at gamma 2.
