@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample, read_sample
 from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.model.decisions import decision
 from parfocal.app.tell.text import rows_of_table
 
 # Steps that are few make it warn; fits in threads can't hide that from one another.
@@ -162,29 +160,6 @@ def test_other_makes_few_of_many_classes(tmp_path: Path) -> None:
     assert np.bincount(found.labels).tolist() == [21, 21, 21, 9 * 197]
 
 
-# -- deciding --------------------------------------------------------------------------------------
-
-
-def test_two_classes() -> None:
-    model = SimpleNamespace(threshold=0.6, prior=0.02)
-    probabilities = np.array([0.0, 0.019, 0.02, 0.5, 0.6, 1.0])
-    assert decision("default", model)(probabilities).tolist() == [0, 0, 0, 0, 1, 1]
-    assert decision("balanced", model)(probabilities).tolist() == [0, 0, 1, 1, 1, 1]
-
-
-def test_classes() -> None:
-    model = SimpleNamespace(threshold=None, prior=[0.9, 0.09, 0.01])
-    probabilities = np.array([[0.9, 0.09, 0.01], [0.95, 0.03, 0.02], [0.5, 0.49, 0.01], [0.92, 0.079, 0.001]])
-    assert decision("default", model)(probabilities).tolist() == [0, 0, 0, 0]
-    assert decision("balanced", model)(probabilities)[1:].tolist() == [2, 1, 0]
-
-
-@pytest.mark.parametrize("rule", ["", "Balanced", "f1", "cost:1,2", "a\nb"])
-def test_unknown_rules(rule: str) -> None:
-    with pytest.raises(BadInput, match=r"^--decide .*: there is no such rule; it must be default or balanced$"):
-        decision(rule, SimpleNamespace(threshold=0.5, prior=0.5))
-
-
 # -- from files to files ---------------------------------------------------------------------------
 
 
@@ -228,8 +203,8 @@ def test_predict_decides_as_it_is_told(folder: Path, tmp_path: Path, capsys: pyt
     names = np.array(["other", "sand", "wood"])
     found = {}
     for rule, divisors, words in (
-        ("default", 1.0, "kind decided by the largest probability:"),
-        ("balanced", prior, "kind decided by the largest probability divided by the class's share in training:"),
+        ("default", 1.0, "kind decided for the most probable class:"),
+        ("balanced", prior, "kind decided for probabilities divided by the classes' shares in training:"),
     ):
         scores = predict(folder / "model", folder / "table.csv", tmp_path / f"{rule}.csv", "--decide", rule)
         assert words in " ".join(capsys.readouterr().out.split())
@@ -259,7 +234,8 @@ def test_a_wrong_rule_writes_nothing(folder: Path, tmp_path: Path, capsys: pytes
     assert main([*given, "--decide", "sometimes"]) == 2
     assert (
         capsys.readouterr().err
-        == "parfocal: --decide 'sometimes': there is no such rule; it must be default or balanced\n"
+        == "parfocal: --decide 'sometimes': there is no such rule; it must be f1 or f2, cost:MISS,ALARM, recall:0.8, "
+        "precision:0.5, alarms:5/1000, alarms:100/day, balanced, most-probable, costs:FILE.csv\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app_fits import few_rounds, trial_of
-from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, boosters
+from parfocal import BinaryFocalCrossentropy, Calibrator, SparseCategoricalFocalCrossentropy, boosters, thresholds
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
 from parfocal.app.data.splits import Fold, split_by_class, split_by_time
@@ -18,7 +18,7 @@ from parfocal.app.model.linear import ENGINES
 from parfocal.app.options import Metric, Options
 from parfocal.app.study import final_test, study, training, trials
 from parfocal.app.study.candidates import BALANCED, CROSS_ENTROPY, LOGISTIC, Candidate, Settings
-from parfocal.app.study.metrics import best_f1_threshold, observed_over_expected
+from parfocal.app.study.metrics import observed_over_expected
 from parfocal.app.study.training import FoldResult, Folds, Rows
 from parfocal.app.study.trials import Trial, choose
 
@@ -298,12 +298,13 @@ def test_finalists_are_calibrated_on_all_folds_and_thresholds_are_cross_fitted(c
     np.testing.assert_allclose(finalist.probabilities, of_test, rtol=1e-9)
     assert list(finalist.results) == ["raw", "recovered", "calibrated"]
     if classes == 3:
-        assert finalist.threshold is None
+        assert finalist.decision.threshold is None
         return
     calibrated = np.concatenate(trial.calibrated)
-    assert finalist.threshold == best_f1_threshold(labels, calibrated, weights) != best_f1_threshold(labels, calibrated)
-    assert finalist.threshold in calibrated
-    assert finalist.threshold not in expected.posterior(logits)  # no row helps to calibrate itself
+    best = thresholds.best_f_beta(calibrated, labels, sample_weight=weights)
+    assert finalist.decision.threshold == best.threshold != thresholds.best_f_beta(calibrated, labels).threshold
+    assert best.threshold in calibrated
+    assert best.threshold not in expected.posterior(logits)  # no row helps to calibrate itself
 
 
 def test_a_forgotten_trial_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
 from parfocal.app.data.splits import Split
 from parfocal.app.data.target import Target
+from parfocal.app.model.decisions import Decision
+from parfocal.app.model.rules import read_rule
 from parfocal.app.options import Metric, Options
 from parfocal.app.study import final_test, metrics, study, verdict
 from parfocal.app.study.candidates import Candidate, Settings
@@ -114,9 +116,10 @@ def test_a_class_that_a_resample_misses_does_not_count() -> None:
 
 def test_results_by_class() -> None:
     labels, probabilities, weights = made_classes()
-    decided = metrics.decide(probabilities, None)
+    most_probable = Decision(read_rule("most-probable"), None)
+    decided = most_probable(probabilities)
     np.testing.assert_array_equal(decided, probabilities.argmax(axis=1))
-    results = metrics.by_class(labels, probabilities, None, weights)
+    results = metrics.by_class(labels, probabilities, most_probable, weights)
     for number, result in enumerate(results):
         assert result.rows == (labels == number).sum()
         assert result.share == pytest.approx(weights[labels == number].sum() / weights.sum())
@@ -125,18 +128,9 @@ def test_results_by_class() -> None:
         hits = weights @ ((labels == number) & (decided == number))
         assert result.recall == pytest.approx(hits / weights[labels == number].sum())
         assert result.precision == pytest.approx(hits / weights[decided == number].sum())
-    of_two = metrics.by_class(labels == 2, probabilities[:, 2], 0.3, None)
+    of_two = metrics.by_class(labels == 2, probabilities[:, 2], Decision(read_rule("f1"), 0.3), None)
     assert of_two[1].recall == pytest.approx(np.mean(probabilities[labels == 2, 2] >= 0.3))
     assert of_two[0].mean_probability == pytest.approx(1 - of_two[1].mean_probability)
-
-
-def test_threshold_has_the_best_f1() -> None:
-    generator = np.random.default_rng(4)
-    labels = (generator.random(200) < 0.3).astype(float)
-    probabilities = np.clip(labels * 0.2 + generator.random(200), 0, 1)
-    threshold = metrics.best_f1_threshold(labels, probabilities)
-    reached = f1_score(labels, probabilities >= threshold)
-    assert reached == pytest.approx(max(f1_score(labels, probabilities >= p) for p in probabilities))
 
 
 # -- verdict ---------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ APP_LAYERS = [
     {"options"},
     {"study"},
     {"tell"},
-    {"fitting", "predicting"},
+    {"fitting", "predicting", "deciding"},
     {"cli"},
     {"__init__"},
 ]

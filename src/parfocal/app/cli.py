@@ -19,6 +19,7 @@ from rich.console import Console
 from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.files import is_full
+from parfocal.app.model.rules import read_rule
 from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, reading_of, seconds
 
 LONGEST_LINE = 20_000  # characters of a message
@@ -128,6 +129,16 @@ def fit(
             "(90s, 5m, 1h30m); not with --gamma or --alpha. The result depends on the speed of the machine.",
         ),
     ] = None,
+    decide: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="What decision is after; repeatable, and predict takes the first. f1, f2; cost:MISS,ALARM, what a "
+            "miss and a false alarm cost; recall:0.8; precision:0.5; alarms:5/1000; alarms:100/day, with --time; "
+            "balanced. With more than two classes: most-probable, balanced, costs:FILE.csv. [default: f1, or "
+            "most-probable]",
+        ),
+    ] = None,
     select: Annotated[
         Metric, typer.Option(help="The metric that chooses the winner; training always stops by log loss.")
     ] = Metric.log_loss,
@@ -174,6 +185,7 @@ def fit(
         select=select,
         fast=fast,
         refit=refit,
+        rules=tuple(dict.fromkeys(map(read_rule, decide or ()))),
         seed=seed,
         force=force,
     )
@@ -195,10 +207,8 @@ def predict(
         str,
         typer.Option(
             metavar="RULE",
-            help="How decision is made. default: by the threshold with the best F1 over the folds of the fit; with "
-            "more than two classes, the most probable one. balanced: probabilities are first divided by the classes' "
-            "shares in training, so that rare classes are found more often; with two classes, that "
-            "share is the threshold.",
+            help="What decision is after, for this table alone: as for fit, and chosen on the rows of that fit. "
+            "[default: what the model was told to be after]",
         ),
     ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
@@ -223,6 +233,34 @@ def predict(
     scores.print_scores(err_console if as_json else out_console, found)
     if as_json:
         print_json(out_console, record.of_scores(found))
+
+
+@app.command("decide")
+def decide_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `parfocal fit` wrote.")],
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RULE", help="As --decide of fit; several may be given, and predict takes the first."),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the decisions as JSON on standard output, and the usual text on standard error.",
+        ),
+    ] = False,
+) -> None:
+    """Change what a model's decisions are after, without training; without a rule, show what they are.
+
+    The threshold is chosen on the out-of-fold rows of the fit, and its final test tells what it gave.
+    """
+    from parfocal.app import deciding
+    from parfocal.app.tell import record
+
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    found = deciding.decide(folder, [read_rule(rule) for rule in rules or ()], err_console if as_json else out_console)
+    if as_json:
+        print_json(out_console, {"model": str(folder), "decisions": [record.of_decision(one) for one in found]})
 
 
 def print_json(console: Console, found: dict[str, Any]) -> None:

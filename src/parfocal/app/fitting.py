@@ -6,8 +6,10 @@ import numpy as np
 from rich.console import Console
 
 from parfocal.app import files
+from parfocal.app.model import evidence
+from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.feature_names import features_of
-from parfocal.app.model.model import Model, calibration_of
+from parfocal.app.model.model import PICTURE, Model, calibration_of
 from parfocal.app.model.saved import is_model_or_empty, write_model
 from parfocal.app.options import Options
 from parfocal.app.study.study import Study, prepare, rows_of, study
@@ -28,13 +30,14 @@ def fit(options: Options, console: Console, progress_console: Console) -> Study:
             prepared = prepared.without_values()
         found = study(prepared, rows, test, watch)
     text.print_study(console, found)
-    write_model(model_of(found), plots.draw_report(found), options.out, options.force)
+    more = {JUDGED: evidence.dump(found.winner.evidence), PICTURE: plots.draw_report(found)}
+    write_model(model_of(found), more, options.out, options.force)
     text.print_folder(console, found)
     return found
 
 
 def model_of(found: Study) -> Model:
-    saved, target = found.saved, found.sample.target
+    saved, target, decision = found.saved, found.sample.target, found.decisions[0].decision
     features = [feature.name for feature in features_of(found.saved_columns)]
     return Model(
         booster=saved.engine.named(saved.booster, features),
@@ -47,7 +50,10 @@ def model_of(found: Study) -> Model:
         init_score=np.asarray(saved.init_score).tolist(),
         prior=np.asarray(saved.prior).tolist(),
         calibration=calibration_of(found.winner.calibrator),
-        threshold=found.winner.threshold,
+        threshold=decision.threshold,
+        rule=decision.rule.text,
+        costs=None if decision.costs is None else decision.costs.tolist(),
+        rows_per_day=found.sample.rows_per_day,
         rounds=saved.rounds,
         record=record.of_study(found),
     )

@@ -11,10 +11,14 @@ from rich.console import Console
 from parfocal.app import files
 from parfocal.app.data.tables import is_parquet, open_table
 from parfocal.app.errors import BadInput
-from parfocal.app.model.decisions import decision
-from parfocal.app.model.saved import read_model
+from parfocal.app.model.decisions import Decision, decision, needs_rows, without_rows
+from parfocal.app.model.model import Model
+from parfocal.app.model.rules import read_rule, with_costs
+from parfocal.app.model.saved import read_evidence, read_model
 from parfocal.app.model.scoring import Scorer, Scores, check_keep
 from parfocal.app.tell.progress import progress
+
+DEFAULT = "default"  # --decide: what the model was told to be after
 
 
 def predict(
@@ -27,7 +31,7 @@ def predict(
     if not (is_parquet(out) or out.suffix.lower() in (".csv", ".tsv")):
         raise BadInput(f"--out {out}: the name must end in .csv, .tsv or .parquet")
     model = read_model(folder)
-    decided = decision(rule, model)
+    decided = model.decision if rule == DEFAULT else decision_for(rule, folder, model)
     table = open_table(table_path)
     keep = list(dict.fromkeys(keep))
     check_keep(keep, table, out, model)
@@ -42,6 +46,14 @@ def predict(
         scorer.check()
         write_parts(parts, new)
     return scorer.found(folder, out)
+
+
+def decision_for(text: str, folder: Path, model: Model) -> Decision:
+    """What `--decide TEXT` asks for, chosen on the out-of-fold rows of the fit where it needs them."""
+    rule = with_costs(read_rule(text), model.classes)
+    if not needs_rows(rule):
+        return without_rows(rule, model.prior)
+    return decision(rule, read_evidence(folder, model, f"--decide {rule.text}"))
 
 
 def write_parts(parts: list[Path], new: Path) -> None:

@@ -29,6 +29,7 @@ class Sample:
     columns: tuple[Column, ...]
     left_out: dict[str, list[str]]  # reason: columns
     notes: list[str]
+    rows_per_day: float | None = None  # None: --time has no dates
 
     def learn_categories(self, training: np.ndarray) -> Sample:
         """The sample with the categories of the training rows; the final test must not add any."""
@@ -81,13 +82,15 @@ def read_sample(table: Table, roles: Roles, reading: Reading = AS_IT_IS) -> Samp
 
     features = read_features(frame, table, roles, reading)
     labels = codes(named, classes)
+    times, rows_per_day = read_times(frame, roles.time, table, reading)
     known_too_much = leakage.leaking_columns(features.values, features.columns, labels)
     features.notes += [*similar_names(classes), *(f"{shown(column.name)}: {told}" for column, told in known_too_much)]
     return Sample(
         target=target,
         labels=labels,
         weights=None if weights is None else weights[kept],
-        times=read_times(frame, roles.time, table, reading),
+        times=times,
+        rows_per_day=rows_per_day,
         **vars(features),
     )
 
@@ -191,10 +194,12 @@ def read_weights(frame: pl.DataFrame, name: str | None, table: Table, labelled: 
     return weights / weights[labelled].max()  # only their ratios count, and so no product under- or overflows
 
 
-def read_times(frame: pl.DataFrame, name: str | None, table: Table, reading: Reading) -> np.ndarray | None:
-    """Numbers in the order of time."""
+def read_times(
+    frame: pl.DataFrame, name: str | None, table: Table, reading: Reading
+) -> tuple[np.ndarray | None, float | None]:
+    """Numbers in the order of time; and how many rows there are a day, from the first day to the last."""
     if name is None:
-        return None
+        return None, None
     allowed: tuple[Kind, ...] = ("number", "date", "datetime")
     column = columns.recognise(frame[name], table.as_text, reading)
     if column is None or column.kind not in allowed:
@@ -204,4 +209,8 @@ def read_times(frame: pl.DataFrame, name: str | None, table: Table, reading: Rea
     missing = values.null_count()
     if missing:
         raise BadInput(f"--time {name}: {counted(missing, 'row')} without a time; fill it in, or remove the rows")
-    return (values if column.kind == "number" else values.dt.epoch("us")).to_numpy()
+    if column.kind == "number":
+        return values.to_numpy(), None
+    days = values.dt.date()
+    spanned = (days.max() - days.min()).days + 1  # type: ignore[operator, union-attr]
+    return values.dt.epoch("us").to_numpy(), len(values) / spanned

@@ -14,6 +14,7 @@ from parfocal.app.data.columns import MOST_CATEGORIES, Column, Kind, convert, en
 from parfocal.app.data.numerals import DECIMALS, GROUPS
 from parfocal.app.data.target import MOST_CLASSES
 from parfocal.app.errors import brief, counted
+from parfocal.app.model.decisions import NEVER
 from parfocal.app.model.model import DESCRIPTION, Model
 from parfocal.boosters import Engine
 
@@ -85,8 +86,11 @@ def check_numbers(model: Model) -> None:
         raise ValueError("two classes need a threshold, and more have none")
     if model.threshold is not None:
         check_number("threshold", model.threshold)
-        if not 0 <= model.threshold <= 1:
+        if not 0 <= model.threshold <= NEVER:
             raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
+    if model.rows_per_day is not None:
+        check_number("rows_per_day", model.rows_per_day)
+    assert model.decision  # raises what is wrong with it
     if not np.all(np.abs(model.init_score) < 1e6) or not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
         raise ValueError(f"init_score {brief(model.init_score)} has no posterior")
 

@@ -12,7 +12,7 @@ import numpy as np
 from parfocal.app.data.columns import Column
 from parfocal.app.data.frames import polars_of
 from parfocal.app.data.new_rows import CHUNK, NewRows
-from parfocal.app.model.decisions import decision
+from parfocal.app.model.decisions import Decision, saved_decision
 from parfocal.app.model.linear import ENGINES
 from parfocal.boosters import BoostingLoss, focal_loss
 from parfocal.calibrator import Calibrator
@@ -37,7 +37,10 @@ class Model:
     init_score: Any
     prior: Any
     calibration: dict[str, Any] | None  # temperature (None: infinite) and bias of the posterior's logits; None: neither
-    threshold: float | None  # of the positive class; None: of more than two classes the most probable is taken
+    threshold: float | None  # of the positive class; None: more than two classes are decided otherwise
+    rule: str  # that decides, as --decide takes it
+    costs: Any  # of the rule costs:FILE: a row for each true class; otherwise None
+    rows_per_day: float | None  # None: the table had no dates
     rounds: int
     record: Mapping[str, Any]  # what the fit found, with the keys of `parfocal fit --json`
 
@@ -66,9 +69,9 @@ class Model:
         frame : as for `predict_proba`, with its errors.
 
         Returns (N,): of two classes booleans, true where the positive class is as probable as `threshold`; of more the
-        name of the most probable class.
+        name of the class that `rule` takes, usually the most probable one.
         """
-        codes = decision("default", self)(self._probabilities(frame))
+        codes = self.decision(self._probabilities(frame))
         return codes.astype(bool) if len(self.classes) == 2 else np.array(self.classes)[codes]
 
     def _probabilities(self, frame: Any) -> np.ndarray:
@@ -86,6 +89,11 @@ class Model:
         if calibrator is None:
             return np.asarray(self.loss.posterior(margins))
         return np.asarray(calibrator.posterior(np.asarray(self.loss.posterior_logit(margins))))
+
+    @property
+    def decision(self) -> Decision:
+        """How it decides where nothing else is asked for."""
+        return saved_decision(self.rule, self.threshold, self.costs, self.prior)
 
     @property
     def loss(self) -> BoostingLoss:

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,15 +23,19 @@ from parfocal import boosters
 from parfocal.app.data.columns import Column
 from parfocal.app.errors import BadInput, brief, one_line
 from parfocal.app.files import staged
+from parfocal.app.model import evidence
 from parfocal.app.model.boosters import MOST_BYTES, check_booster
 from parfocal.app.model.checks import check_calibration, check_features, check_numbers, check_texts
+from parfocal.app.model.decisions import Decision, Evidence
+from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.feature_names import features_of
 from parfocal.app.model.linear import ENGINES, check_installed
 from parfocal.app.model.model import DESCRIPTION, PICTURE, Model
+from parfocal.app.model.rules import default_rule
 from parfocal.boosters import Engine
 
-# 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
-FORMAT = 3
+# 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration; 3: decides by F1 alone.
+FORMAT = 4
 
 # No fit writes more than this.
 MOST_DESCRIBED = 1 << 28  # bytes of model.json: 10,000 categories of each of 1,000 columns
@@ -39,7 +45,7 @@ def is_model_or_empty(path: Path) -> bool:
     """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
     if not path.is_dir():
         return False
-    ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
+    ours = {DESCRIPTION, JUDGED, PICTURE, *(engine.file for engine in ENGINES.values())}
     try:
         with os.scandir(path) as entries:
             found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
@@ -50,8 +56,8 @@ def is_model_or_empty(path: Path) -> bool:
         return False
 
 
-def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None:
-    """Write the folder, all or nothing."""
+def write_model(model: Model, files: Mapping[str, bytes], folder: Path, force: bool) -> None:
+    """Write the folder, with more files, all or nothing."""
     engine = ENGINES[model.engine]
     named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "record")}
     booster = engine.dump(model.booster)
@@ -64,11 +70,35 @@ def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None
             "columns": [asdict(column) for column in model.columns],
             "features": [asdict(feature) for feature in features_of(model.columns)],  # for the booster's own tools
             "booster_sha256": hashlib.sha256(booster).hexdigest(),
+            "judged_sha256": hashlib.sha256(files[JUDGED]).hexdigest() if JUDGED in files else None,
             "fit": model.record,
             "versions": versions(),
         }
-        (new / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        (new / PICTURE).write_bytes(picture)
+        write_description(new, description)
+        for name, data in files.items():
+            (new / name).write_bytes(data)
+
+
+def rewrite_decision(folder: Path, decision: Decision, told: list[dict[str, Any]]) -> None:
+    """Another decision in a model's folder, all or nothing; `told` is what the fit's record says of decisions."""
+    if not is_model_or_empty(folder):
+        raise BadInput(f"{folder} holds more than the model; move the other files away, or use predict --decide")
+    description = read_description(folder)
+    description |= {
+        "format": FORMAT,
+        "rule": decision.rule.text,
+        "threshold": decision.threshold,
+        "costs": None if decision.costs is None else decision.costs.tolist(),
+        "fit": {**description["fit"], "decisions": told},
+    }
+    with staged(folder, True, is_model_or_empty) as new:
+        shutil.copytree(folder, new)
+        write_description(new, description)
+
+
+def write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -99,6 +129,9 @@ def read_model(folder: Path) -> Model:
             description |= {"engine": "lightgbm", "classes": [description["negative"], description["positive"]]}
         if written <= 2:
             description |= {"calibration": None}
+        if written <= 3:
+            usual = default_rule(len(description["classes"])).text
+            description |= {"rule": usual, "costs": None, "rows_per_day": None}
         if description["engine"] not in list(ENGINES):
             raise ValueError(f"engine is {brief(description['engine'])}; it must be one of {', '.join(ENGINES)}")
         engine = ENGINES[description["engine"]]
@@ -129,6 +162,22 @@ def read_model(folder: Path) -> Model:
         raise damaged(folder, f"{DESCRIPTION} has no {brief(error.args[0])}") from error
     except (OSError, ValueError, TypeError, RecursionError, AttributeError, OverflowError) as error:
         raise damaged(folder, f"{DESCRIPTION}: {one_line(error)}") from error
+
+
+def read_evidence(folder: Path, model: Model, why: str) -> Evidence:
+    """The rows that decisions are made on.  `why` they are needed begins the error where there are none."""
+    try:
+        expected = read_description(folder).get("judged_sha256")
+        if expected is None:
+            raise BadInput(f"{why}: {folder} holds no {JUDGED}, which models have since format 4; fit again")
+        data = read_bytes(folder / JUDGED, evidence.MOST_BYTES)
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise damaged(folder, f"{JUDGED} is not the one that {DESCRIPTION} describes")
+        return evidence.load(data, len(model.classes), model.prior, model.rows_per_day)
+    except BadInput:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(folder, one_line(error)) from error
 
 
 def damaged(folder: Path, what: str) -> BadInput:

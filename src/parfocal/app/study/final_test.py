@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from parfocal.app.data.splits import Split
+from parfocal.app.model.decisions import Decision, Evidence, Judged, first_in_reach
+from parfocal.app.model.rules import Rule
 from parfocal.app.options import Metric, Options
 from parfocal.app.study.candidates import Candidate
-from parfocal.app.study.metrics import ClassResult, best_f1_threshold, by_class, scores
+from parfocal.app.study.metrics import ClassResult, by_class, scores
 from parfocal.app.study.training import FinalFit, Folds, quiet, raw_probabilities
 from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED, Trial, fitted_calibrator
 from parfocal.app.study.verdict import (
@@ -46,7 +49,9 @@ class Finalist:
     trial: Trial
     fit: FinalFit
     calibrator: Calibrator
-    threshold: float | None  # None: of more than two classes the most probable is taken
+    decision: Decision  # by the first rule that was asked for
+    out_of_reach: list[str]  # why others before it have none
+    evidence: Evidence
     results: dict[str, FinalResult]
     by_class: list[ClassResult]
 
@@ -61,16 +66,20 @@ class Finalist:
 
 
 @quiet()
-def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
-    """Calibrate a trained candidate, choose its threshold, both on the validation rows of the folds, and test it."""
+def judge(
+    trial: Trial,
+    final: FinalFit,
+    folds: Folds,
+    test: Rows,
+    rules: Sequence[Rule] = (),
+    rows_per_day: float | None = None,
+) -> Finalist:
+    """Calibrate a trained candidate, decide, both on the validation rows of the folds, and test it."""
     rows, validation = folds.rows, np.concatenate([fold.validation for fold in folds.folds])
     judged = rows.without_features(validation)
     labels, weights = judged.labels, judged.weights
     logits = np.concatenate([fit.logits for fit in trial.fits])
     calibrator = fitted_calibrator(rows.classes, labels, logits, weights)
-    threshold = None
-    if rows.classes == 2:
-        threshold = best_f1_threshold(labels, np.concatenate(trial.calibrated), weights)
     margins = final.margins(test.features)
     probabilities = {
         RAW: raw_probabilities(margins),
@@ -83,8 +92,21 @@ def judge(trial: Trial, final: FinalFit, folds: Folds, test: Rows) -> Finalist:
         kind: FinalResult(final.candidate, kind, of_kind, scores(test.labels, of_kind, test.weights))
         for kind, of_kind in probabilities.items()
     }
-    of_classes = by_class(test.labels, probabilities[CALIBRATED], threshold, test.weights)
-    return Finalist(trial, final, calibrator, threshold, results, of_classes)
+    fold_numbers = np.repeat(np.arange(len(folds.folds)), [len(fold.validation) for fold in folds.folds])
+    evidence = Evidence(
+        Judged(labels, as_kept(np.concatenate(trial.calibrated)), weights, fold_numbers),
+        Judged(test.labels, as_kept(probabilities[CALIBRATED]), test.weights),
+        final.prior,
+        rows_per_day,
+    )
+    decision, out_of_reach = first_in_reach(rules, evidence)
+    of_classes = by_class(test.labels, probabilities[CALIBRATED], decision, test.weights)
+    return Finalist(trial, final, calibrator, decision, out_of_reach, evidence, results, of_classes)
+
+
+def as_kept(probabilities: np.ndarray) -> np.ndarray:
+    """Those of more than two classes as float32, half the size in the folder of the model."""
+    return probabilities if probabilities.ndim == 1 else probabilities.astype(np.float32)
 
 
 def interval(

@@ -16,12 +16,11 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     log_loss,
-    precision_recall_curve,
     precision_recall_fscore_support,
     roc_auc_score,
 )
 
-from parfocal.app.model.decisions import decide
+from parfocal.app.model.decisions import Decision
 from parfocal.app.options import Metric
 
 BINS = 15  # of the calibration error, with equally many rows
@@ -106,14 +105,6 @@ def observed_over_expected(labels: np.ndarray, probabilities: np.ndarray, weight
     return float(np.average(labels, weights=weights)) / max(expected, np.finfo(float).tiny)
 
 
-def best_f1_threshold(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """The threshold on the probability with the best F1."""
-    precision, recall, thresholds = precision_recall_curve(labels, probabilities, sample_weight=weights)
-    total = precision[:-1] + recall[:-1]
-    f1 = np.divide(2 * precision[:-1] * recall[:-1], total, out=np.zeros_like(total), where=total > 0)
-    return float(thresholds[np.argmax(f1)])
-
-
 def weighted_scorer(metric: Metric, labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float]:
     """`score` as a function of the weights alone, for the bootstrap, which asks hundreds of times.
 
@@ -163,13 +154,13 @@ class ClassResult:
 
 
 def by_class(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float | None, weights: np.ndarray | None
+    labels: np.ndarray, probabilities: np.ndarray, decision: Decision, weights: np.ndarray | None
 ) -> list[ClassResult]:
     """A result for each class, in their order."""
     each = np.stack([1 - probabilities, probabilities], axis=1) if probabilities.ndim == 1 else probabilities
     classes = range(each.shape[1])
     decided = precision_recall_fscore_support(
-        labels, decide(probabilities, threshold), labels=classes, sample_weight=weights, zero_division=0.0
+        labels, decision(probabilities), labels=classes, sample_weight=weights, zero_division=0.0
     )
     return [
         ClassResult(

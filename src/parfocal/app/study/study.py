@@ -15,8 +15,12 @@ from parfocal.app.data.splits import Split, split_by_class, split_by_time
 from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput, counted, listed
 from parfocal.app.model.checks import check_texts
+from parfocal.app.model.decisions import OutOfReach, check_days
+from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.linear import ENGINES, LINEAR, check_installed
 from parfocal.app.model.model import DESCRIPTION, PICTURE
+from parfocal.app.model.outcomes import Decided, decided
+from parfocal.app.model.rules import Rule, with_costs
 from parfocal.app.model.saved import versions
 from parfocal.app.options import Options
 from parfocal.app.study.candidates import Candidate, Settings, candidates, usual_settings
@@ -54,6 +58,7 @@ class Prepared:
     table_columns: int  # of the whole table
     began: float  # on the clock of time.monotonic
     read: float  # when the table had been read
+    rules: tuple[Rule, ...] = ()  # of --decide, with the prices of their files
 
     def without_values(self) -> Prepared:
         """To free their memory, once the matrix has them; only --refit needs them again."""
@@ -74,6 +79,8 @@ class Study:
     winner: Finalist
     finalists: list[Finalist]  # cross-entropy first; the winner is among them
     comparisons: list[Comparison]  # each of the other finalists with cross-entropy, the winner first
+    decisions: list[Decided]  # of the winner; by the first `predict` decides
+    out_of_reach: list[str]  # the rules that no threshold obeys, and why
     calibration_harm: tuple[float, float] | None  # what calibrating added to the log loss, where beyond noise
     test: Rows
     saved: FinalFit  # of the winner; by --refit of all rows
@@ -123,7 +130,7 @@ class Study:
     @property
     def files(self) -> list[str]:
         """In the folder of the model."""
-        return [self.saved.engine.file, DESCRIPTION, PICTURE]
+        return [self.saved.engine.file, DESCRIPTION, JUDGED, PICTURE]
 
     @property
     def results(self) -> list[FinalResult]:
@@ -156,6 +163,9 @@ def prepare(options: Options) -> Prepared:
     sample = read_sample(table, options.roles, options.reading)
     classes = sample.target.classes
     check_speed(options, len(classes))
+    rules = tuple(with_costs(rule, classes) for rule in options.rules)
+    for rule in rules:
+        check_days(rule, sample.rows_per_day)
     if sample.times is None:
         split = split_by_class(sample.labels, options.seed, options.fast)
     else:
@@ -165,7 +175,7 @@ def prepare(options: Options) -> Prepared:
         check_texts(learnt.target.name, classes, learnt.columns)  # what predict would refuse is better refused now
     except ValueError as error:
         raise BadInput(f"{options.table}: {error}; leave the column out (--drop), or shorten it") from error
-    return Prepared(options, learnt, split, len(table.names), began, time.monotonic())
+    return Prepared(options, learnt, split, len(table.names), began, time.monotonic(), rules)
 
 
 def check_speed(options: Options, classes: int) -> None:
@@ -199,8 +209,12 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
     chosen = choose_finalists(contest, winner, options.select)
     clock.stage("training on all training rows", len(chosen))
     finals = fit_finally(training, [(trial.candidate, trial.mean_rounds) for trial in chosen], rows, folds.whole)
-    finalists = [judge(trial, final, folds, test) for trial, final in zip(chosen, finals, strict=True)]
+    finalists = [
+        judge(trial, final, folds, test, prepared.rules, sample.rows_per_day)
+        for trial, final in zip(chosen, finals, strict=True)
+    ]
     best = finalists[chosen.index(winner)]
+    decisions, out_of_reach = decisions_of(best, prepared.rules, options.seed)
     rivals = sorted(finalists[1:], key=lambda finalist: finalist is not best)
     saved, saved_columns = best.fit, sample.columns
     if options.refit:
@@ -217,6 +231,8 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
         winner=best,
         finalists=finalists,
         comparisons=[compare(finalists[0], rival, best, test, options, split) for rival in rivals],
+        decisions=decisions,
+        out_of_reach=out_of_reach,
         calibration_harm=calibration_harm(best, test, options, split),
         test=test,
         saved=saved,
@@ -224,6 +240,18 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
         seconds=clock.seconds(),
         versions=versions(),
     )
+
+
+def decisions_of(winner: Finalist, rules: Sequence[Rule], seed: int) -> tuple[list[Decided], list[str]]:
+    """Every rule's decision, or the usual one where none was asked for or is in reach; and why others have none."""
+    found: list[Decided] = []
+    refused: list[str] = []
+    for rule in rules:
+        try:
+            found += decided([rule], winner.evidence, seed)
+        except OutOfReach as error:
+            refused.append(str(error))
+    return found or decided([winner.decision.rule], winner.evidence, seed), refused
 
 
 class Clock:

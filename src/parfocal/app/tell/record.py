@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from parfocal.app.model.model import calibration_of
+from parfocal.app.model.outcomes import Decided, Outcome
 from parfocal.app.model.scoring import Scores
 from parfocal.app.study.metrics import TITLES
 from parfocal.app.study.study import Study
@@ -31,6 +33,7 @@ def of_study(study: Study) -> dict[str, Any]:
         "settings": asdict(winner.candidate.settings),
         "verdict": " ".join(study.verdict),
         "cautions": study.cautions,
+        "decisions": [of_decision(one) for one in study.decisions],
         "dropped_after_one_fold": sorted({candidate.name for candidate in study.dropped}),
         "candidates": [of_trial(trial) for trial in study.trials],
         "final_test": {result.name: result.scores for result in study.results},
@@ -54,7 +57,7 @@ def of_fit(study: Study) -> dict[str, Any]:
             "folder": str(study.options.out),
             "files": study.files,
             "engine": study.saved.engine.name,
-            "threshold": study.winner.threshold,
+            "threshold": study.decisions[0].threshold,
             "columns": [{"name": column.name, "kind": column.kind} for column in study.saved_columns],
         },
         "target": {
@@ -75,6 +78,31 @@ def of_fit(study: Study) -> dict[str, Any]:
         "seconds": study.seconds,
         "versions": study.versions,
     }
+
+
+def of_decision(found: Decided) -> dict[str, Any]:
+    """A rule, its threshold, and what it does: on new rows, and what it did in the final test."""
+    return {
+        "rule": found.rule.text,
+        "words": found.decision.words,
+        "threshold": found.threshold,
+        "costs": found.rule.costs,
+        "expected": of_outcome(found.folds),
+        "final_test": of_outcome(found.test),
+    }
+
+
+def of_outcome(outcome: Outcome) -> dict[str, Any]:
+    """JSON has no NaN: the precision of no alarms is null."""
+    return {
+        "measures": {name: finite(value) for name, value in outcome.measures.items()},
+        "intervals": {name: [finite(end) for end in ends] for name, ends in outcome.intervals.items()},
+        "without_a_model": outcome.baselines,
+    }
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def of_trial(trial: Trial) -> dict[str, Any]:
@@ -105,7 +133,7 @@ def of_scores(found: Scores) -> dict[str, Any]:
         "target": model.target,
         "rows_read": found.rows,
         "rows_written": sum(found.decided),
-        "rule": found.decision.rule,
+        "rule": found.decision.rule.text,
         "threshold": found.decision.threshold,
         "decisions": dict(zip(model.classes, found.decided, strict=True)),
         "mean_probability": means,

@@ -19,11 +19,10 @@ def print_scores(console: Console, found: Scores) -> None:
     scored = f"{counted(found.rows, 'row')} scored"
     if len(model.classes) == 2:
         console.print(Text(f"{scored}, mean probability {means[0]:.4g}"))
-        how = f"(probability >= {decision.threshold:.4g}{decision.why and ', ' + decision.why})"
+        how = f"(probability >= {decision.threshold:.4g}, {decision.words})"
         console.print(Text(f"{shares[1]} decided as {shown(model.target)} = {shown(model.classes[1])} {how}"))
     else:
-        how = f"the largest probability{decision.why and ' ' + decision.why}"
-        console.print(Text(f"{scored}; {shown(model.target)} decided by {how}:"))
+        console.print(Text(f"{scored}; {shown(model.target)} decided for {decision.words}:"))
         for name, share, mean in zip(model.classes, shares, means, strict=True):
             console.print(Text(f"  {shown(name)}: {share}, mean probability {mean:.4g}"))
     console.print(Text(f"Wrote {found.file}."), soft_wrap=True)

@@ -21,6 +21,7 @@ from parfocal.app.study.metrics import BINS, TITLES
 from parfocal.app.study.study import Prepared, Study
 from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED
 from parfocal.app.study.verdict import mean_and_error
+from parfocal.app.tell.decisions import print_decisions
 
 NAMES_SHOWN = 16
 CLASSES_SHOWN = 20
@@ -122,9 +123,10 @@ def print_study(console: Console, study: Study) -> None:
     print_classes(console, study)
     for sentence in study.verdict:
         console.print(Text(sentence, style="bold"))
-    for caution in study.cautions:
+    for caution in (*study.cautions, *study.out_of_reach):
         console.print(Text(f"Caution: {caution}", style="bold"))
     console.print()
+    print_decisions(console, study.decisions, study.sample.target.name, study.sample.target.classes)
 
 
 def print_trials(console: Console, study: Study) -> None:
@@ -223,14 +225,13 @@ def number(value: float) -> str:
 
 def print_folder(console: Console, study: Study) -> None:
     """Where the model is, and a command to try."""
-    options, target, threshold = study.options, study.sample.target, study.winner.threshold
+    options, target = study.options, study.sample.target
     console.print(Text(f"Wrote {options.out}: {', '.join(study.files)}."), soft_wrap=True)
-    if threshold is None:
-        rare = "To find rare classes more often: parfocal predict --decide balanced."
-        console.print(Text(f"It decides for the class of {shown(target.name)} that is most probable. {rare}"))
-    else:
-        decision = f"It decides {shown(target.name)} = {shown(target.positive)}"
-        console.print(Text(f"{decision} from a probability of {threshold:.4g} on (best F1 over the folds)."))
+    if not options.rules and len(target.classes) > 2:
+        console.print(Text("To find rare classes more often: parfocal predict --decide balanced."))
+    elif not options.rules:
+        after = f"parfocal decide {shlex.quote(str(options.out))} cost:5,1"
+        console.print(Text(f"To decide by what a miss and a false alarm cost: {after}."), soft_wrap=True)
     console.print(Text("To score a table, for example the same one:"))
     scored = f"{options.out.name}-scores.csv"
     command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored]

@@ -1,0 +1,176 @@
+"""What `--decide` can be given, read from its text.
+
+f1  f2  f0.5          the best F-beta
+cost:MISS,ALARM       the least cost, where a miss and a false alarm have their prices
+recall:0.8            the fewest alarms that find this share of the positives
+precision:0.5         the most positives found while this share of the alarms is right
+alarms:5/1000         at most so many alarms among so many rows
+alarms:100/day        at most so many alarms a day, on average
+balanced              by multiples of the classes' shares in training
+costs:FILE            more than two classes: a price for each pair of a true and a decided class
+most-probable         more than two classes: the most probable one
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from parfocal.app.data.tables import open_table
+from parfocal.app.errors import BadInput, counted, listed, quoted, shown
+
+BALANCED, MOST_PROBABLE, COSTS = "balanced", "most-probable", "costs"
+LARGEST = 1e9  # of a price and of a beta, either way; beyond it one of two prices means nothing
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How rows are decided, before any row is known."""
+
+    text: str  # as `--decide` takes it
+    kind: str  # f, cost, recall, precision, alarms, day, balanced, most-probable or costs
+    numbers: tuple[float, ...] = ()
+    costs: tuple[tuple[float, ...], ...] | None = None  # of costs:FILE: a row for each true class
+
+    @property
+    def words(self) -> str:
+        """What it is after."""
+        said = [f"{number:.10g}" for number in self.numbers]
+        return {
+            "f": "the best F{}",
+            "cost": "the least cost, where a miss costs {} and a false alarm {}",
+            "recall": "a recall of {} at least",
+            "precision": "a precision of {} at least",
+            "alarms": "{} alarms in {} rows at most",
+            "day": "{} alarms a day at most, on average",
+            BALANCED: "probabilities divided by the classes' shares in training",
+            MOST_PROBABLE: "the most probable class",
+            COSTS: "the least cost",
+        }[self.kind].format(*said)
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """Of a miss and of a false alarm."""
+        return (self.numbers[0], self.numbers[1]) if self.kind == "cost" else None
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise BadInput for a rule of two classes where there are more, or the other way round."""
+        allowed = OF_TWO if len(classes) == 2 else OF_MORE
+        if self.kind not in allowed:
+            raise BadInput(
+                f"--decide {shown(self.text)}: with {counted(len(classes), 'class')} it must be "
+                f"{listed(allowed.values(), len(allowed))}"
+            )
+
+
+OF_TWO = {
+    "f": "f1 or f2",
+    "cost": "cost:MISS,ALARM",
+    "recall": "recall:0.8",
+    "precision": "precision:0.5",
+    "alarms": "alarms:5/1000",
+    "day": "alarms:100/day",
+    BALANCED: BALANCED,
+}
+OF_MORE = {MOST_PROBABLE: MOST_PROBABLE, BALANCED: BALANCED, COSTS: "costs:FILE.csv"}
+ALL = {**OF_TWO, **OF_MORE}
+
+DEFAULT_OF_TWO, DEFAULT_OF_MORE = Rule("f1", "f", (1.0,)), Rule(MOST_PROBABLE, MOST_PROBABLE)
+
+NUMBER = r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)"
+Check = Callable[[list[float]], str | None]  # what is wrong with the numbers
+
+
+def default_rule(classes: int) -> Rule:
+    return DEFAULT_OF_TWO if classes == 2 else DEFAULT_OF_MORE
+
+
+def above_zero(numbers: list[float]) -> str | None:
+    return (
+        None
+        if all(0 < number <= LARGEST for number in numbers)
+        else f"numbers must be above 0, and {LARGEST:g} at most"
+    )
+
+
+def share(numbers: list[float]) -> str | None:
+    return None if 0 < numbers[0] <= 1 else "the share must be above 0, and 1 at most"
+
+
+def alarms_of_rows(numbers: list[float]) -> str | None:
+    if not 0 < numbers[0] <= numbers[1] <= LARGEST:
+        return "there must be more than 0 alarms, and not more than rows"
+    return None
+
+
+PATTERNS: dict[str, tuple[str, Check]] = {
+    "f": (f"f{NUMBER}", above_zero),
+    "cost": (f"cost:{NUMBER},{NUMBER}", above_zero),
+    "recall": (f"recall:{NUMBER}", share),
+    "precision": (f"precision:{NUMBER}", share),
+    "alarms": (f"alarms:{NUMBER}/{NUMBER}", alarms_of_rows),
+    "day": (f"alarms:{NUMBER}/day", above_zero),
+    BALANCED: (BALANCED, lambda numbers: None),
+    MOST_PROBABLE: (MOST_PROBABLE, lambda numbers: None),
+}
+
+
+def read_rule(text: str) -> Rule:
+    """The rule of a text.  The table of costs:FILE is read later, when the classes are known: `with_costs`."""
+    text = text.strip()
+    if text.startswith(f"{COSTS}:") and text != f"{COSTS}:":
+        return Rule(text, COSTS)
+    for kind, (pattern, check) in PATTERNS.items():
+        found = re.fullmatch(pattern, text, re.ASCII)
+        if found:
+            numbers = [float(number) for number in found.groups()]
+            if wrong := check(numbers):
+                raise BadInput(f"--decide {shown(text)}: {wrong}")
+            return Rule(text, kind, tuple(numbers))
+    raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {listed(ALL.values(), len(ALL))}")
+
+
+def with_costs(rule: Rule, classes: Sequence[str]) -> Rule:
+    """The rule that fits these classes, with the prices of its file.  Raises BadInput for what cannot be."""
+    rule.check_classes(classes)
+    if rule.kind != COSTS:
+        return rule
+    table = read_costs(Path(rule.text.removeprefix(f"{COSTS}:")), f"--decide {shown(rule.text)}", classes)
+    return Rule(rule.text, COSTS, costs=tuple(map(tuple, table.tolist())))
+
+
+def read_costs(path: Path, where: str, classes: Sequence[str]) -> np.ndarray:
+    """(classes, classes): what it costs that a row of a class, down, is decided for a class, across."""
+    try:
+        table = open_table(path)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
+    frame = table.read(table.names)
+    true = [str(name).strip() if name is not None else "" for name in frame[frame.columns[0]]]
+    decided = frame.columns[1:]
+    known = listed(map(quoted, classes))
+    for what, names in (("first column", true), ("first line, from its second field on,", decided)):
+        if sorted(names) != sorted(classes):
+            raise BadInput(
+                f"{where}: the {what} must name each class once ({known}); it has {listed(map(quoted, names))}"
+            )
+    costs = np.empty((len(classes), len(classes)))
+    for row, name in enumerate(true):
+        for other in decided:
+            costs[classes.index(name), classes.index(other)] = price(frame[other][row], f"{where}: {name}, {other}")
+    return costs
+
+
+def price(given: object, where: str) -> float:
+    try:
+        number = float(str(given))
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= LARGEST:
+        raise BadInput(f"{where}: the price is {given!r}; it must be a number, {LARGEST:g} at most")
+    return number

@@ -1,0 +1,94 @@
+"""What decisions do, as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from parfocal.app.errors import escaped, shown
+from parfocal.app.model.decisions import NEVER, Decision
+from parfocal.app.model.outcomes import Decided, Outcome
+
+HEADINGS = {
+    "recall": "recall",
+    "precision": "precision",
+    "accuracy": "share\nright",
+    "mean_recall": "mean\nrecall",
+    "alarms_per_1000": "alarms\nper 1,000",
+    "cost_per_1000": "cost\nper 1,000",
+}
+
+
+def print_decisions(console: Console, found: Sequence[Decided], target: str, classes: Sequence[str]) -> None:
+    """Each decision: what it will give on new rows with its interval, what it gave on the final test."""
+    measures = [name for name in HEADINGS if any(name in one.folds.measures for one in found)]
+    grid = Grid(
+        title="Decisions, chosen on the folds", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    grid.add_column("  rule", no_wrap=True)
+    for name in measures:
+        grid.add_column(HEADINGS[name], justify="right", no_wrap=True)
+    for number, one in enumerate(found):
+        usual = number == 0
+        grid.add_row(Text(("* " if usual else "  ") + escaped(one.rule.text), style="bold" if usual else ""))
+        grid.add_row("    to expect", *(cell(one.folds, name) for name in measures))
+        grid.add_row(Text("    95 % interval", style="dim"), *(ends(one.folds, name) for name in measures))
+        grid.add_row("    final test", *(cell(one.test, name) for name in measures))
+    console.print(grid)
+    for one in found:
+        for sentence in sentences(one, target, classes):
+            console.print(Text(sentence))
+    if len(found) > 1:
+        console.print(Text("* decides where predict is not told otherwise", style="dim"))
+    console.print()
+
+
+def sentences(one: Decided, target: str, classes: Sequence[str]) -> list[str]:
+    """How rows are decided, in words; and what deciding without a model costs."""
+    said = [f"{escaped(one.rule.text)}: {how(one.decision, target, classes)}."]
+    if one.folds.baselines:
+        costs = [f"{name} costs {number(cost)}" for name, cost in one.folds.baselines.items()]
+        said.append(f"Per 1,000 rows {', '.join(costs)}; on the final test " + f"{told(one.test)}.")
+    return said
+
+
+def told(outcome: Outcome) -> str:
+    return ", ".join(f"{name} {number(cost)}" for name, cost in outcome.baselines.items())
+
+
+def how(decision: Decision, target: str, classes: Sequence[str]) -> str:
+    words = decision.words
+    if decision.threshold is None:
+        return f"{shown(target)} is decided for {words}"
+    decided = f"{shown(target)} = {shown(classes[1])}"
+    if decision.threshold == NEVER:
+        return f"no row is decided as {decided}, which is best for {words}"
+    return f"{decided} from a probability of {decision.threshold:.4g} on ({words})"
+
+
+def cell(outcome: Outcome, name: str) -> str:
+    return number(outcome.measures[name]) if name in outcome.measures else ""
+
+
+def ends(outcome: Outcome, name: str) -> Text:
+    if name not in outcome.intervals:
+        return Text("")
+    low, high = outcome.intervals[name]
+    return Text(f"{number(low)} to {number(high)}", style="dim")
+
+
+def number(value: float) -> str:
+    """Three digits, and none where there is nothing to tell."""
+    return (
+        f"{value:.3g}"
+        if math.isfinite(value) and abs(value) < 1000
+        else "none"
+        if math.isnan(value)
+        else f"{value:,.0f}"
+    )
