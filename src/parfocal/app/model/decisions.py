@@ -167,8 +167,11 @@ def check_days(rule: Rule, rows_per_day: float | None) -> None:
 
 def saved_decision(rule: str, threshold: float | None, costs: Any, prior: Any) -> Decision:
     """What a model decides by.  Raises ValueError for what no fit writes."""
-    found = read_rule(rule)
-    found.check_classes(("", "") if threshold is not None else ("", "", ""))
+    try:
+        found = read_rule(rule)
+        found.check_classes(("", "") if threshold is not None else ("", "", ""))
+    except BadInput as error:
+        raise ValueError(str(error)) from error
     if found.kind == COSTS:
         table = np.asarray(costs, dtype=np.float64)
         if table.shape != (len(prior), len(prior)) or not np.isfinite(table).all():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from parfocal.app.model.rules import Rule
 
 LEVEL = 0.95  # of the intervals
 RESAMPLES = 1000
-T_QUANTILE = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # of Student's t, 97.5 %, by the number of folds
+Z = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,15 @@ def outcome(
     beta: float | None,
     seed: int,
 ) -> Outcome:
-    """Measures of all folds together, and the intervals of what to expect elsewhere.
-
-    An interval has two parts: how well the rows know the rates (Jeffreys's prior), and how much more the folds differ
-    than that explains (DerSimonian and Laird 1986), as new rows and the saved model will differ from them too.
-    """
+    """Measures of all folds together, and the intervals of what to expect elsewhere."""
     generator, whole = np.random.default_rng(seed), np.sum(folds, axis=0)
-    measures = {name: float(values[0]) for name, values in measures_of(whole[None], costs, beta).items()}
-    drawn = measures_of(redrawn(whole, spread, found, generator), costs, beta)
-    parts = [measures_of(redrawn(fold, spread, found, generator), costs, beta) for fold in folds]
-    intervals = {name: interval(name, drawn[name], [part[name] for part in parts]) for name in measures}
+    drawn, *parts = (measures_of(redrawn(pairs, spread, found, generator), costs, beta) for pairs in (whole, *folds))
+    measures, intervals = {}, {}
+    for name, values in measures_of(whole[None], costs, beta).items():
+        public, factor = (f"{name}_per_1000", 1000.0) if name in ("alarms", "cost") else (name, 1.0)
+        measures[public] = factor * float(values[0])
+        low, high = interval(drawn[name], [part[name] for part in parts], LINKS.get(name, LOG_ODDS))
+        intervals[public] = factor * low, factor * high
     baselines: dict[str, float] = {}
     if costs is not None:
         always = 1000 * (whole.sum(axis=1) / whole.sum()) @ costs
@@ -117,32 +117,41 @@ def outcome(
 
 
 def measures_of(pairs: np.ndarray, costs: np.ndarray | None, beta: float | None) -> dict[str, np.ndarray]:
-    """Of numbers of (true class, decided class), with a leading axis."""
-    total = pairs.sum(axis=(1, 2))
-    right = np.diagonal(pairs, axis1=1, axis2=2)
+    """Of numbers of (true class, decided class), with a leading axis; alarms and costs of a row."""
+    total, right = pairs.sum(axis=(1, 2)), np.diagonal(pairs, axis1=1, axis2=2)
     with np.errstate(invalid="ignore"):
         if pairs.shape[1] == 2:
             hits, positives, alarms = pairs[:, 1, 1], pairs[:, 1].sum(axis=1), pairs[:, :, 1].sum(axis=1)
-            measures = {
-                "recall": hits / positives,
-                "precision": hits / alarms,
-                "alarms_per_1000": 1000 * alarms / total,
-            }
+            measures = {"recall": hits / positives, "precision": hits / alarms, "alarms": alarms / total}
             if beta is not None:
                 measures["f_beta"] = (1 + beta * beta) * hits / (beta * beta * positives + alarms)
         else:
-            measures = {
-                "accuracy": right.sum(axis=1) / total,
-                "mean_recall": (right / pairs.sum(axis=2)).mean(axis=1),
-            }
+            recalls = right / pairs.sum(axis=2)
+            measures = {"accuracy": right.sum(axis=1) / total, "mean_recall": recalls.mean(axis=1)}
     if costs is not None:
-        measures["cost_per_1000"] = 1000 * (pairs * costs).sum(axis=(1, 2)) / total
+        measures["cost"] = (pairs * costs).sum(axis=(1, 2)) / total
     return measures
 
 
+# -- how sure that is
+
+
+class Link(NamedTuple):
+    """The scale on which errors add up."""
+
+    to: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+LOG_ODDS = Link(lambda shares: np.log(shares) - np.log1p(-shares), lambda scores: 1 / (1 + np.exp(-scores)))
+LINKS = {"cost": Link(np.log, np.exp)}
+
+
 def redrawn(pairs: np.ndarray, spread: float, found: Decision, generator: np.random.Generator) -> np.ndarray:
-    """Shares of which these numbers may be one draw: half a row before it for each pair of two classes; of more, one
-    for each true class.  No prior expects what a threshold makes impossible.
+    """Shares of which these numbers may be one draw.
+
+    Before any row there is half a one for each pair of two classes (Jeffreys's prior), and of more classes one for each
+    true class; none where a threshold makes a pair impossible.
     """
     prior = np.full(pairs.shape, 0.5 if len(pairs) == 2 else 1 / len(pairs))
     if found.threshold is not None:
@@ -151,37 +160,29 @@ def redrawn(pairs: np.ndarray, spread: float, found: Decision, generator: np.ran
     return spread * generator.gamma(pairs / spread + prior, size=(RESAMPLES, *pairs.shape))
 
 
-def interval(name: str, drawn: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The middle 95 %, wider by what separates the folds; on the scale of log-odds, or of logarithms for costs."""
+def interval(drawn: np.ndarray, parts: Sequence[np.ndarray], link: Link) -> tuple[float, float]:
+    """The middle 95 %, wider by what separates the folds; the ends that were drawn where the scale has none."""
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return math.nan, math.nan
-    scale = 1.0 if name in ("recall", "precision", "f_beta", "accuracy", "mean_recall") else 1000.0
-    low, middle, high = np.quantile(drawn, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) / scale
-    ends = []
-    extra = T_QUANTILE[len(parts)] ** 2 * (1 + 1 / len(parts)) * between(name, parts, scale) if len(parts) > 1 else 0.0
-    for end in (low, high):
-        here = link(name, np.array([middle, end]))
-        reach = here[1] - here[0]
-        ends.append(scale * float(unlink(name, here[0] + math.copysign(math.hypot(reach, math.sqrt(extra)), reach))))
-    return (ends[0], ends[1]) if np.isfinite(ends).all() else (scale * float(low), scale * float(high))
+    quantiles = np.quantile(drawn, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, middle, high = link.to(quantiles)
+        more = between([link.to(part) for part in parts])
+    if not np.isfinite([low, middle, high]).all():
+        return float(quantiles[0]), float(quantiles[2])
+    reach = np.sqrt(np.square([middle - low, high - middle]) + more)
+    return float(link.back(middle - reach[0])), float(link.back(middle + reach[1]))
 
 
-def between(name: str, parts: Sequence[np.ndarray], scale: float) -> float:
-    """The variance between folds beyond what their rows explain."""
-    each = [link(name, part[~np.isnan(part)] / scale) for part in parts]
-    each = [values[np.isfinite(values)] for values in each]
-    each = [values for values in each if len(values) > 1]
-    if len(each) < 2:
+def between(parts: Sequence[np.ndarray]) -> float:
+    """What new rows and the saved model may differ by from the folds: the square of a half width.
+
+    The folds' own variance is what their means differ by beyond what their draws explain (DerSimonian and Laird 1986).
+    """
+    known = [part[np.isfinite(part)] for part in parts]
+    known = [part for part in known if len(part)]
+    if len(known) < 2:
         return 0.0
-    within = float(np.mean([values.var() for values in each]))
-    return max(float(np.var([values.mean() for values in each], ddof=1)) - within, 0.0)
-
-
-def link(name: str, values: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.log(values) if name == "cost_per_1000" else np.log(values) - np.log1p(-values)
-
-
-def unlink(name: str, value: float) -> float:
-    return math.exp(value) if name == "cost_per_1000" else 1 / (1 + math.exp(-value))
+    variance = float(np.var([part.mean() for part in known], ddof=1) - np.mean([part.var() for part in known]))
+    return Z * Z * (1 + 1 / len(known)) * max(variance, 0.0)
