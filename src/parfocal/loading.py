@@ -27,7 +27,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
 
     - `predict_proba(frame)`: float64 (N, classes), calibrated probabilities of the rows of a pandas or polars DataFrame
       or a polars LazyFrame, in the order of `classes`; of two classes (negative, positive);
-    - `decide(frame)`: (N,), what `parfocal predict` writes as `decision`;
+    - `decide(frame)`: (N,), what `parfocal predict` writes as `decision`, by `rule`;
     - `classes`, `target`, `columns` (each with a `name` and a `kind`: number, boolean, category, date or datetime),
       `threshold` (None for more than two classes) and `prior`, the classes' shares in training;
     - `record`: what the fit found, a dict with the keys of `parfocal fit --json` that model.json has.
