@@ -28,6 +28,7 @@ BOOSTERS = Host(
 )
 
 CURVATURES = ("positive", "exact", "absolute", "cross_entropy")
+"""What `curvature` may be, in `gradient_and_curvature` and in the objectives; the first is the default."""
 
 
 def gradient_and_curvature(

@@ -59,6 +59,7 @@ class GammaSchedule(Schedule):
 
 
 FLSD53 = GammaSchedule([0.2], [5, 3])
+"""The schedule of Mukhoti et al. 2020 (arXiv:2002.09437): gamma is 5 where p_t is below 0.2, else 3."""
 
 
 def known_gamma(value: Any) -> Any:
