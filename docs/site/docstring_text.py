@@ -80,7 +80,7 @@ def blocks(lines: list[str], section: str = "") -> Iterator[str]:
             continue
         if line.startswith("- ") and at and lines[at - 1].strip() and not lines[at - 1].startswith(("- ", "  ")):
             yield ""
-        yield line
+        yield re.sub("^>", "&gt;", line)  # ">= 0" is not a quotation
         at += 1
 
 

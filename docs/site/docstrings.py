@@ -17,8 +17,24 @@ sys.path.append(str(Path(__file__).parent))
 
 from docstring_text import markdown  # its folder is on the path only now
 
+SEE = re.compile(r" *See `parfocal\.boosters(?:\.objective)?\.(\w+)`[.;]?")
 DIRECTIVE = re.compile(r"^::: (\S+)$", re.M)
-INTERNAL = ("parfocal.core.formula.Schedule.at",)  # a method of a public class that is not for its users
+# Methods of public classes that are not for their users, but for a booster or for parfocal itself.
+INTERNAL = {"parfocal.core.formula.Schedule.at"} | {
+    f"parfocal.boosters.{kind}.{name}"
+    for kind, names in {
+        "objective.Objective": "learn_prior prior_of begin known_start mean_curvature factor "
+        "terms terms_at softmax_terms",
+        "lightgbm.FocalObjective": "factor",
+        "objective.Metric": "value",
+        "xgboost.FocalObjective": "factor",
+        "catboost.FocalObjective": "calc_ders_range calc_ders_multi metric",
+        "catboost.FocalMetric": "evaluate is_max_optimal get_final_error",
+        "catboost_labels.MultiLabelFocalObjective": "metric",
+        "catboost_labels.MultiLabelFocalMetric": "evaluate is_max_optimal get_final_error",
+    }.items()
+    for name in names.split()
+}
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 
@@ -87,6 +103,15 @@ def take_over(thing: Any, pkg: griffe.Module) -> None:
     if thing.is_attribute and thing.docstring is None and "NamedTuple" in map(str, getattr(thing.parent, "bases", ())):
         said = thing.source.partition("  # ")[2]  # a field, which a comment explains
         thing.docstring = griffe.Docstring(said, parent=thing) if said else None
+    if (
+        thing.is_class and thing.docstring and (named := SEE.search(thing.docstring.value))
+    ):  # the base has the parameters
+        base = next((kind for kind in thing.mro() if kind.name == named[1]), None)
+        if base is not None and base.docstring:
+            own = SEE.sub("", thing.docstring.value).rstrip()
+            head, mark, example = own.partition("\n>>> ")
+            text = "\n\n".join([head.rstrip(), base.docstring.value, (mark + example).strip()])
+            thing.docstring = griffe.Docstring(text, parent=thing)
     if thing.is_function:
         for decorator in thing.decorators:
             called = str(decorator.value)

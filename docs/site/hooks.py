@@ -21,7 +21,7 @@ TABS = [
     ("keras", "Keras"),
     ("jax", "JAX"),
     ("scikit-learn", "scikit-learn"),
-    ("boosters", "LightGBM, XGBoost, CatBoost"),
+    ("boosters", "Boosters"),
     ("command-line", "Command line"),
 ]
 
@@ -92,10 +92,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             part if part.startswith("```") else LINK.sub(lambda match: relinked(match, place, page), part)
             for part in FENCE.split(markdown)
         )
-    if place in copied.values() or page.file.src_uri in ("does-it-help.md", "true-probabilities.md"):
-        page.meta.setdefault("search", {"exclude": place in copied.values()})
+    if place in copied.values():
+        page.meta["search"] = {"exclude": True}
+    markdown = re.sub(r"(?<=\d) (?=±[.\d])", "\u00a0", markdown)  # a number and its error stay on one line
     markdown = PICTURE.sub(both_pictures, markdown)
     markdown = re.sub(r"^( *)```python\n(?=\s*>>>)", r"\1```pycon\n", markdown, flags=re.M)
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation", "toc"]
     if page.file.src_uri.startswith("start/") and page.file.name != "index":
         markdown = with_tabs(markdown, page.file.src_uri)
     return markdown
