@@ -263,7 +263,7 @@ def draw_curvatures(data: Any, plt: Any) -> Any:
                 shape = "o" if k == 0 else "sD^"[k - 1]
                 axes.plot(value / rows["limit"][0], -place + 0.27 - 0.18 * k, shape, color=palette[k], ms=7)
         axes.axvline(1, color=plt.rcParams["axes.edgecolor"], lw=0.8, zorder=0)
-        axes.set_ylim(-len(tables) + 0.3, 1.7)
+        axes.set_ylim(-len(tables) + 0.3, 2.1)
     left.set_xscale("log")
     left.set_xticks([1, 100, 10_000], ["1", "100", "10,000"])
     left.minorticks_off()
@@ -272,8 +272,8 @@ def draw_curvatures(data: Any, plt: Any) -> Any:
     right.set_xlim(0.8, 1.3)
     left.set_yticks([-k for k in range(len(tables))], tables)
     for k, kind in enumerate(kinds):
-        left.text(2.5, 1.3 - 0.34 * k, kind, color=palette[k], weight="bold", va="center")
-        left.plot(1.6, 1.3 - 0.34 * k, "o" if k == 0 else "sD^"[k - 1], color=palette[k], ms=7)
+        left.text(2.5, 1.8 - 0.36 * k, kind, color=palette[k], weight="bold", va="center")
+        left.plot(1.6, 1.8 - 0.36 * k, "o" if k == 0 else "sD^"[k - 1], color=palette[k], ms=7)
     figure.supxlabel("log loss, gamma 2; positive curvature with a limit = 1", fontsize=12)
     return figure
 

@@ -104,6 +104,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return markdown
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """The search finds what the reference says, and not the source below it."""
+    return html.replace('<details class="mkdocstrings-source"', '<details data-search-exclude class="mkdocstrings-source"')
+
+
 def relinked(match: re.Match[str], place: str, page: Any) -> str:
     """A link of a file in the repository, from where its page lies in the site."""
     target, mark, anchor = match[2].partition("#")
