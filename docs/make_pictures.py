@@ -409,11 +409,32 @@ def stale(name: str) -> bool:
     return not all(file.exists() and wanted in file.read_text(encoding="utf-8") for file in files)
 
 
-def record_peers(folder: Path) -> None:
-    """Loss and gradient of a positive in float32, by Keras on PyTorch and by torchvision's own file."""
+def peers_rows(functions: dict[str, Callable[[Any, float], Any]]) -> list[list[Any]]:
+    """Loss and gradient of a positive in float32, over the logit."""
+    import torch
+
+    rows = []
+    for library, function in functions.items():
+        for gamma in GAMMAS:
+            x = torch.linspace(-40, 40, 321, requires_grad=True)
+            loss = function(x, gamma)
+            loss.sum().backward()
+            rows += [[library, gamma, *row] for row in zip(x.tolist(), loss.tolist(), x.grad.tolist(), strict=True)]
+    return rows
+
+
+def by_keras(x: Any, gamma: float) -> Any:
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    sys.path.append(str(ROOT / "tests"))
     import keras
+    import torch
+
+    ones = torch.ones_like(x)[:, None]
+    return keras.losses.binary_focal_crossentropy(ones, x[:, None], gamma=gamma, from_logits=True)
+
+
+def record_peers(folder: Path) -> None:
+    """Ask Keras on PyTorch, and torchvision's own file."""
+    sys.path.append(str(ROOT / "tests"))
     import torch
 
     from peers import without_init
@@ -421,23 +442,14 @@ def record_peers(folder: Path) -> None:
     without_init(folder, "torchvision", "torchvision.ops")
     from torchvision.ops.focal_loss import sigmoid_focal_loss
 
-    def by_keras(x: Any, gamma: float) -> Any:
-        ones = torch.ones_like(x)[:, None]
-        return keras.losses.binary_focal_crossentropy(ones, x[:, None], gamma=gamma, from_logits=True)
-
     def by_torchvision(x: Any, gamma: float) -> Any:
         return sigmoid_focal_loss(x, torch.ones_like(x), alpha=-1, gamma=gamma)
 
     with PEERS.open("w", encoding="utf-8", newline="") as file:
         write = csv.writer(file, lineterminator="\n")
         write.writerow(["library", "gamma", "logit", "loss", "gradient"])
-        for library, function in (("Keras", by_keras), ("torchvision", by_torchvision)):
-            for gamma in GAMMAS:
-                x = torch.linspace(-40, 40, 321, requires_grad=True)
-                loss = function(x, gamma)
-                loss.sum().backward()
-                for row in zip(x.tolist(), loss.tolist(), x.grad.tolist(), strict=True):
-                    write.writerow([library, gamma, *(f"{value:.6g}" for value in row)])
+        for *names, x, loss, slope in peers_rows({"Keras": by_keras, "torchvision": by_torchvision}):
+            write.writerow([*names, f"{x:.6g}", f"{loss:.6g}", f"{slope:.6g}"])
 
 
 def record_runs() -> None:

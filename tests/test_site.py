@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -74,6 +75,16 @@ def test_a_stale_picture_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module.MADE, "many-files", (lambda: read() | {"raw focal": (0.2, 0.1, 0.02)}, draw))
     assert module.main(["--check"], say=said.append) == 1
     assert "stale: many-files;" in said[0]
+
+
+@pytest.mark.full  # it imports Keras
+def test_keras_computes_what_is_recorded_of_it() -> None:
+    module = load("make_pictures.py")
+    recorded = module.read_peers()
+    rows = module.peers_rows({"Keras": module.by_keras})
+    for gamma in module.GAMMAS:
+        now = np.array([row[2:] for row in rows if row[1] == gamma]).T
+        np.testing.assert_allclose(now, recorded["Keras", gamma], rtol=1e-3, atol=1e-45)
 
 
 def test_every_picture_of_a_page_is_there() -> None:

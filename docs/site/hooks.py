@@ -106,7 +106,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """The search finds what the reference says, and not the source below it."""
-    return html.replace('<details class="mkdocstrings-source"', '<details data-search-exclude class="mkdocstrings-source"')
+    return html.replace(
+        '<details class="mkdocstrings-source"', '<details data-search-exclude class="mkdocstrings-source"'
+    )
 
 
 def relinked(match: re.Match[str], place: str, page: Any) -> str:
