@@ -49,7 +49,7 @@ if importlib.util.find_spec("triton") is None:  # the extra triton-test has it
     ]
 
 # Pages that belong to the second tier: they start a cluster, or import a framework and train with it.
-FULL_PAGES = ("docs/scale.md", "docs/start/jax.md", "docs/start/keras.md", "docs/start/pytorch.md")
+FULL_PAGES = ("docs/scale.md", *(f"docs/start/{page}.md" for page in ("boosters", "jax", "keras", "pytorch")))
 
 
 @pytest.fixture(autouse=True)

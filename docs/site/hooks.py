@@ -75,7 +75,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 def page_text(path: str) -> str:
     """A file of the repository as a page."""
-    text = (ROOT / path).read_text(encoding="utf-8")
+    try:
+        text = (ROOT / path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return f"# {path}\n\nA file of {(ROOT / path).stat().st_size:,} bytes, which is not text.\n"
     if path.endswith(".md"):
         return text
     lines = text.splitlines()
