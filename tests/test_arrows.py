@@ -47,7 +47,7 @@ APP_LAYERS = [
     {"options"},
     {"study"},
     {"tell"},
-    {"fitting", "predicting", "deciding"},
+    {"fitting", "predicting", "deciding", "demo"},
     {"cli"},
     {"__init__"},
 ]
