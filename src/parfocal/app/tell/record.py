@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from parfocal.app.model.model import calibration_of
 from parfocal.app.model.scoring import Scores
-from parfocal.app.study.metrics import TITLES
-from parfocal.app.study.study import Study
-from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED, Trial
+
+if TYPE_CHECKING:  # `predict` need not wait for what a study needs
+    from parfocal.app.study.study import Study
+    from parfocal.app.study.trials import Trial
 
 
 def of_study(study: Study) -> dict[str, Any]:
@@ -78,6 +79,9 @@ def of_fit(study: Study) -> dict[str, Any]:
 
 
 def of_trial(trial: Trial) -> dict[str, Any]:
+    from parfocal.app.study.metrics import TITLES
+    from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED
+
     candidate = trial.candidate
     return {
         "name": candidate.name,
@@ -109,5 +113,6 @@ def of_scores(found: Scores) -> dict[str, Any]:
         "threshold": found.decision.threshold,
         "decisions": dict(zip(model.classes, found.decided, strict=True)),
         "mean_probability": means,
+        "why": found.why or None,
         "cautions": found.cautions,
     }
