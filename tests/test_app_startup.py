@@ -167,6 +167,9 @@ def test_what_a_loaded_model_can_do_besides() -> None:
     ):
         np.testing.assert_array_equal(engine.scores(other, rows), engine.scores(trees, rows))
     assert engine.named(trees, names).feature_name() == names
+    assert trees.dump_model() == booster.dump_model()  # as if it were LightGBM's
+    np.testing.assert_array_equal(trees.predict(rows, raw_score=True), engine.scores(trees, rows))
+    assert not hasattr(trees, "no_such_method")
     scores = engine.scores(trees, rows)
     for _ in range(20):  # each is freed once
         engine.load(saved_text())

@@ -283,7 +283,7 @@ class LightGBM(Engine):
 
     def whole(self, booster: Any) -> Any:
         """As LightGBM's package has it, with all that it can do."""
-        return self.library().Booster(model_str=booster.text.decode()) if isinstance(booster, Trees) else booster
+        return booster.booster if isinstance(booster, Trees) else booster
 
 
 @cache

@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import weakref
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def library_file() -> Path | None:
 
 
 class Trees:
-    """A model that LightGBM's C library holds.  It has no more than scores need; `text` is for all else."""
+    """A model that LightGBM's C library holds.  All but scores is asked of the package's own Booster, when it is."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -92,6 +92,16 @@ class Trees:
 
     def __reduce__(self) -> tuple[type[Trees], tuple[bytes]]:
         return Trees, (self.text,)
+
+    @cached_property
+    def booster(self) -> Any:
+        """The same model as LightGBM's package has it, which is imported now."""
+        return importlib.import_module(PACKAGE).Booster(model_str=self.text.decode())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "text" not in vars(self):  # such as what `copy` and `pickle` look for
+            raise AttributeError(name)
+        return getattr(self.booster, name)
 
     def _call(self, name: str, *arguments: Any) -> None:
         if getattr(self.library, name)(*arguments):

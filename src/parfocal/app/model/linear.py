@@ -272,10 +272,13 @@ ENGINE = LinearEngine()
 ENGINES: dict[str, Engine] = {**boosters.ENGINES, LINEAR: ENGINE}
 
 
-def check_installed(name: str, where: str) -> None:
-    """Raise BadInput, with the cure, for a library that is not installed; the linear model needs none."""
+def check_installed(name: str, where: str, train: bool = True) -> None:
+    """Raise BadInput, with the cure, for a library that is not installed; the linear model needs none.
+
+    `train` is whether more is asked of it than the scores of a saved booster.
+    """
     if name != LINEAR:
         try:
-            ENGINES[name].check_library()
+            (ENGINES[name].library if train else ENGINES[name].check_library)()
         except ModuleNotFoundError as error:
             raise BadInput(f"{where}: {one_line(error)}") from error
