@@ -109,6 +109,7 @@ def test_what_predict_did(folder: Path, tmp_path: Path, capfd: pytest.CaptureFix
         "threshold": facts["prior"],
         "decisions": {"false": 1200 - decided, "true": decided},
         "mean_probability": {"true": pytest.approx(scores["probability"].mean(), rel=1e-12)},
+        "why": None,
         "cautions": [],
     }
     assert f"Wrote {out}." in said.err

@@ -28,7 +28,7 @@ LAYERS = [
     {"metrics", "boosters/gradients", "calibrator"},
     {"boosters/objective", "loading"},
     {"boosters/training"},
-    {"boosters/parameters"},
+    {"boosters/parameters", "boosters/lightgbm_trees"},
     {"boosters/lightgbm", "boosters/xgboost", "boosters/catboost"},
     {"boosters/catboost_labels", "boosters/__init__"},
     {"__init__"},

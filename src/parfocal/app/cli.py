@@ -221,6 +221,13 @@ def predict(
             "[default: what the model was told to be after]",
         ),
     ] = "default",
+    why: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="For each row, the N columns that moved its probability most (1 to 20), in words: why_1, why_2, ...",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
     as_json: Annotated[
         bool,
@@ -230,7 +237,7 @@ def predict(
         ),
     ] = False,
 ) -> None:
-    """Score a table of any size: the columns to keep, then `probability` and `decision`.
+    """Score a table of any size: the columns to keep, then `probability` and `decision`, and with --why the reasons.
 
     decision is true where the probability reaches a threshold. With more than two classes each has a column,
     `probability_<class>`, and decision is the name of one of them; --decide says how.
@@ -239,7 +246,7 @@ def predict(
     from parfocal.app.tell import record, scores
 
     out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
-    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console)
+    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console, why)
     scores.print_scores(err_console if as_json else out_console, found)
     if as_json:
         print_json(out_console, record.of_scores(found))

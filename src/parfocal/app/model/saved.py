@@ -204,7 +204,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
     """The booster, unless its file is damaged or its library is missing."""
-    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
+    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed", train=False)
     features = sum(len(column.parts) for column in model.columns)
     try:
         return engine.load(check_booster(engine.name, data, features, len(np.atleast_1d(model.init_score))))
