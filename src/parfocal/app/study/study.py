@@ -20,6 +20,7 @@ from parfocal.app.model.model import DESCRIPTION, PICTURE
 from parfocal.app.model.saved import versions
 from parfocal.app.options import Options
 from parfocal.app.study.candidates import Candidate, Settings, candidates, usual_settings
+from parfocal.app.study.columns_matter import ColumnsMatter, columns_matter
 from parfocal.app.study.final_test import Finalist, FinalResult, calibration_harm, compare, judge
 from parfocal.app.study.training import FinalFit, Folds, Training, fit_finally
 from parfocal.app.study.trials import Trial, best_of_each, choose, choose_finalists, race, to_trials
@@ -75,6 +76,7 @@ class Study:
     finalists: list[Finalist]  # cross-entropy first; the winner is among them
     comparisons: list[Comparison]  # each of the other finalists with cross-entropy, the winner first
     calibration_harm: tuple[float, float] | None  # what calibrating added to the log loss, where beyond noise
+    matter: ColumnsMatter  # which columns the winner rests on
     test: Rows
     saved: FinalFit  # of the winner; by --refit of all rows
     saved_columns: tuple[Column, ...]  # with the categories of the rows that `saved` saw
@@ -202,6 +204,10 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
     finalists = [judge(trial, final, folds, test) for trial, final in zip(chosen, finals, strict=True)]
     best = finalists[chosen.index(winner)]
     rivals = sorted(finalists[1:], key=lambda finalist: finalist is not best)
+    clock.stage("asking which columns matter")
+    matter = columns_matter(
+        best, test, sample.columns, resampling_blocks(len(test.labels), split.by_time), options.seed
+    )
     saved, saved_columns = best.fit, sample.columns
     if options.refit:
         clock.stage("training on all rows")
@@ -218,6 +224,7 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
         finalists=finalists,
         comparisons=[compare(finalists[0], rival, best, test, options, split) for rival in rivals],
         calibration_harm=calibration_harm(best, test, options, split),
+        matter=matter,
         test=test,
         saved=saved,
         saved_columns=saved_columns,
