@@ -254,7 +254,7 @@ def test_a_model_on_a_full_disk(small_disk: Path, name: str) -> None:
     model = read_model(SAVED / name)
     (small_disk / "filler").write_bytes(b"x" * (64 * 1024 - 12 * 1024))
     with pytest.raises(BadInput, match="the disk is full"):
-        write_model(model, b"x" * 20_000, small_disk / "model", False)
+        write_model(model, b"x" * 20_000, "page", small_disk / "model", False)
     assert os.listdir(small_disk) == ["filler"]
 
 

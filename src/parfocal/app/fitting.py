@@ -11,7 +11,7 @@ from parfocal.app.model.model import Model, calibration_of
 from parfocal.app.model.saved import is_model_or_empty, write_model
 from parfocal.app.options import Options
 from parfocal.app.study.study import Study, prepare, rows_of, study
-from parfocal.app.tell import plots, record, text
+from parfocal.app.tell import page, plots, record, text
 from parfocal.app.tell.progress import progress
 
 
@@ -28,7 +28,7 @@ def fit(options: Options, console: Console, progress_console: Console) -> Study:
             prepared = prepared.without_values()
         found = study(prepared, rows, test, watch)
     text.print_study(console, found)
-    write_model(model_of(found), plots.draw_report(found), options.out, options.force)
+    write_model(model_of(found), plots.draw_report(found), page.page_of(found), options.out, options.force)
     text.print_folder(console, found)
     return found
 

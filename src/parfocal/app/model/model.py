@@ -17,7 +17,7 @@ from parfocal.app.model.linear import ENGINES
 from parfocal.boosters import BoostingLoss, focal_loss
 from parfocal.calibrator import Calibrator
 
-DESCRIPTION, PICTURE = "model.json", "report.png"  # in its folder
+DESCRIPTION, PICTURE, PAGE = "model.json", "report.png", "report.html"  # in its folder
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -25,7 +25,7 @@ from parfocal.app.model.boosters import MOST_BYTES, check_booster
 from parfocal.app.model.checks import check_calibration, check_features, check_numbers, check_texts
 from parfocal.app.model.feature_names import features_of
 from parfocal.app.model.linear import ENGINES, check_installed
-from parfocal.app.model.model import DESCRIPTION, PICTURE, Model
+from parfocal.app.model.model import DESCRIPTION, PAGE, PICTURE, Model
 from parfocal.boosters import Engine
 
 # 1: LightGBM and two classes alone, named `positive` and `negative`; 2: without calibration.
@@ -39,7 +39,7 @@ def is_model_or_empty(path: Path) -> bool:
     """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
     if not path.is_dir():
         return False
-    ours = {DESCRIPTION, PICTURE, *(engine.file for engine in ENGINES.values())}
+    ours = {DESCRIPTION, PICTURE, PAGE, *(engine.file for engine in ENGINES.values())}
     try:
         with os.scandir(path) as entries:
             found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
@@ -50,7 +50,7 @@ def is_model_or_empty(path: Path) -> bool:
         return False
 
 
-def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None:
+def write_model(model: Model, picture: bytes, page: str, folder: Path, force: bool) -> None:
     """Write the folder, all or nothing."""
     engine = ENGINES[model.engine]
     named = {key: value for key, value in vars(model).items() if key not in ("booster", "columns", "record")}
@@ -69,6 +69,7 @@ def write_model(model: Model, picture: bytes, folder: Path, force: bool) -> None
         }
         (new / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (new / PICTURE).write_bytes(picture)
+        (new / PAGE).write_bytes(page.encode())
 
 
 def versions() -> dict[str, str]:

@@ -26,7 +26,7 @@ Said = Callable[[np.ndarray], np.ndarray]  # the probability of one class
 STEPS = 20  # between quantiles
 ENDS = 0.01  # the curve leaves out one row in a hundred at either end, where a far value would squeeze the rest
 MOST_LEVELS = 24  # values that are taken one by one, as the hours of a day
-MOST_CATEGORIES = 10  # the most frequent of the rows
+MOST_CATEGORIES = 8  # the most frequent of the rows
 LIKE_BINS = 16  # in which distributions are compared
 LIKE_FEATURES = 60
 

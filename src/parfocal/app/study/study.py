@@ -16,7 +16,7 @@ from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput, counted, listed
 from parfocal.app.model.checks import check_texts
 from parfocal.app.model.linear import ENGINES, LINEAR, check_installed
-from parfocal.app.model.model import DESCRIPTION, PICTURE
+from parfocal.app.model.model import DESCRIPTION, PAGE, PICTURE
 from parfocal.app.model.saved import versions
 from parfocal.app.options import Options
 from parfocal.app.study.candidates import Candidate, Settings, candidates, usual_settings
@@ -125,7 +125,7 @@ class Study:
     @property
     def files(self) -> list[str]:
         """In the folder of the model."""
-        return [self.saved.engine.file, DESCRIPTION, PICTURE]
+        return [self.saved.engine.file, DESCRIPTION, PICTURE, PAGE]
 
     @property
     def results(self) -> list[FinalResult]:
