@@ -91,7 +91,7 @@ def wilson(share: float, rows: float) -> tuple[float, float]:
     square = NORMAL**2
     centre = (share + square / (2 * rows)) / (1 + square / rows)
     half = NORMAL * np.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
-    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
 
 def confusion(labels: np.ndarray, decided: np.ndarray, classes: int) -> list[list[int]]:
