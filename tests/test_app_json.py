@@ -78,7 +78,7 @@ def test_what_fit_found(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
     seconds = found["seconds"]
     assert list(seconds) == [
         *("reading the table", "preparing the columns", "binning the rows", "comparing losses"),
-        *("training on all training rows", "total"),
+        *("training on all training rows", "asking which columns matter", "total"),
     ]
     assert seconds["total"] == pytest.approx(sum(seconds.values()) - seconds["total"])
     assert min(seconds.values()) >= 0

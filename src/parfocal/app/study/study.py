@@ -204,6 +204,8 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
     finalists = [judge(trial, final, folds, test) for trial, final in zip(chosen, finals, strict=True)]
     best = finalists[chosen.index(winner)]
     rivals = sorted(finalists[1:], key=lambda finalist: finalist is not best)
+    comparisons = [compare(finalists[0], rival, best, test, options, split) for rival in rivals]
+    harm = calibration_harm(best, test, options, split)
     clock.stage("asking which columns matter")
     matter = columns_matter(
         best, test, sample.columns, resampling_blocks(len(test.labels), split.by_time), options.seed
@@ -222,8 +224,8 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
         dropped=[candidate for candidate in dropped if candidate.name not in {t.candidate.name for t in trials}],
         winner=best,
         finalists=finalists,
-        comparisons=[compare(finalists[0], rival, best, test, options, split) for rival in rivals],
-        calibration_harm=calibration_harm(best, test, options, split),
+        comparisons=comparisons,
+        calibration_harm=harm,
         matter=matter,
         test=test,
         saved=saved,
