@@ -8,7 +8,7 @@ import pytest
 from parfocal.app.data.columns import Column
 from parfocal.app.study import columns_matter as matter
 from parfocal.app.study import effects
-from parfocal.app.study.curves import confusion, ranking, reliability, wilson
+from parfocal.app.study.curves import confusion, joined, ranking, reliability, wilson
 from parfocal.app.study.metrics import calibration_error, of_rows
 from parfocal.boosters import Rows
 
@@ -213,14 +213,28 @@ def test_groups_of_reliability_are_those_of_the_calibration_error() -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.random(3000) ** 3
     labels = (generator.random(3000) < probabilities * 0.8).astype(np.int64)
-    groups = reliability(labels, probabilities, None)
+    groups = reliability(labels, probabilities, None, fewest=0)
+    assert len(groups) == 15
     assert sum(group.rows for group in groups) == 3000
     assert sum(group.positives for group in groups) == labels.sum()
     gap = sum(group.rows * abs(group.said - group.happened) for group in groups) / 3000
     assert gap == pytest.approx(calibration_error(labels, probabilities))
     assert all(group.interval[0] <= group.happened <= group.interval[1] for group in groups)
+    fewer = reliability(labels, probabilities, None)
+    assert 1 < len(fewer) < 15
+    assert min(group.positives for group in fewer) >= 5
+    assert sum(group.rows for group in fewer) == 3000
+    assert sum(group.rows * group.said for group in fewer) == pytest.approx(probabilities.sum())
     classes = np.stack([1 - probabilities, probabilities], axis=1)
     assert sum(group.rows for group in reliability(labels, classes, None)) == 6000
+
+
+@pytest.mark.parametrize(
+    ("positives", "groups"),
+    [([0, 3, 2, 9, 0, 7], [0, 0, 0, 1, 2, 2]), ([9, 9, 1], [0, 1, 1]), ([1, 1], [0, 0]), ([0, 0, 5], [0, 0, 0])],
+)
+def test_groups_with_few_positives_are_joined(positives: list[int], groups: list[int]) -> None:
+    assert joined(np.array(positives), 5).tolist() == groups
 
 
 def test_wilson() -> None:

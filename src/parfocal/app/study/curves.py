@@ -12,6 +12,7 @@ from parfocal.core.curve import curve_of
 
 UNIT = 1000.0  # rows that alarms and hits are told of
 POINTS = 240  # of a curve: more cannot be seen, and a slider needs no finer steps
+FEWEST_POSITIVES = 5  # of a group of rows, or its share says nothing: of 20 rows without any it is 0 to 16 %
 NORMAL = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
 
 
@@ -63,14 +64,20 @@ def ranking(
     )
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None) -> list[Group]:
-    """The groups of the calibration error; of more than two classes every class of every row is an event."""
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None, fewest: int = FEWEST_POSITIVES
+) -> list[Group]:
+    """The groups of the calibration error, neighbours joined until they have `fewest` positives.
+
+    Of more than two classes every class of every row is an event.
+    """
     weight = np.ones(len(labels)) if weights is None else weights
     if probabilities.ndim == 2:
         classes = probabilities.shape[1]
         labels, weight = np.eye(classes)[labels].ravel(), np.repeat(weight, classes)
         probabilities = probabilities.ravel()
     bins = equal_count_bins(probabilities)
+    bins = joined(np.bincount(bins, labels == 1), fewest)[bins]
     total, squares = np.bincount(bins, weight), np.bincount(bins, weight**2)
     said, happened = (np.bincount(bins, weight * values) for values in (probabilities, labels))
     rows, positives = np.bincount(bins), np.bincount(bins, labels == 1)
@@ -84,6 +91,18 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarr
         )
         for k in np.flatnonzero(total > 0)
     ]
+
+
+def joined(positives: np.ndarray, fewest: int) -> np.ndarray:
+    """The number of the group of each bin, from the lowest; what is left over joins the last group."""
+    group, found, groups = 0, 0.0, []
+    for count in positives.tolist():
+        groups.append(group)
+        found += count
+        if found >= fewest:
+            group, found = group + 1, 0.0
+    last = max(group - 1, 0)
+    return np.minimum(groups, last) if found < fewest else np.array(groups)
 
 
 def wilson(share: float, rows: float) -> tuple[float, float]:

@@ -322,7 +322,7 @@ def effect_chart(effect: Data, high: float) -> Markup:
     middle = values[len(values) // 2]
     skewed = values[0] > 0 and not effect["part"] and values[-1] - middle > SKEWED * (middle - values[0])
     chart = plot(label, across(values[0], values[-1], skewed), upwards(0, high, height), height)
-    chart.y_axis(whole, "probability", 3)
+    chart.y_axis(whole, "probability", 4)
     about = 7 if effect["part"] == "weekday" else 6 if effect["part"] else 5
     chart.x_axis(told_by(effect), axis_name(effect), 3 if effect["part"] == "days" else about)
     chart.line(list(zip(values, chances, strict=True)), "curve blue")

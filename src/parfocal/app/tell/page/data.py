@@ -126,7 +126,7 @@ def verdict_of(study: Study) -> dict[str, Any]:
         "engine": study.saved.engine.name,
         "settings": str(study.winner.candidate.settings),
         "rounds": study.saved.rounds,
-        "cross_entropy_won": study.winner.candidate.is_cross_entropy,
+        "cross_entropy_won": study.winner.candidate.is_plain,
         "better": next((comparison.rival for comparison in study.comparisons if comparison.beyond_noise), None),
         "sentences": study.verdict,
         "scores": study.winner.results[CALIBRATED].scores,

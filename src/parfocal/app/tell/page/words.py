@@ -100,16 +100,17 @@ def verdict(data: Data) -> str:
     found = data["verdict"]
     name = found["winner"]
     if name == "logistic regression":
-        saved = "The model that was saved is logistic regression: linear, with plain cross-entropy."
+        saved, rival = "The model that was saved is logistic regression.", "trees with cross-entropy"
     else:
+        rival = "cross-entropy"
         saved = f"The loss that was saved is {'plain ' * (name == 'cross-entropy')}{name}."
     if found["cross_entropy_won"]:
         if found["better"]:
             return f"{saved} It is simpler, and close on the folds; on the final test {found['better']} was better."
         return f"{saved} No other loss did better by more than noise."
     if found["better"] == name:
-        return f"{saved} It beats cross-entropy by more than noise."
-    return f"{saved} Cross-entropy would have done about as well."
+        return f"{saved} It beats {rival} by more than noise."
+    return f"{saved} {rival.capitalize()} would have done about as well."
 
 
 def lead(data: Data) -> str:
