@@ -71,7 +71,12 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
 
 
 def test_model_folder(folder: Path) -> None:
-    assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.txt", "report.png"]
+    assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "model.json",
+        "model.txt",
+        "report.html",
+        "report.png",
+    ]
     assert (folder / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
     facts = described(folder / "model")
     assert (facts["format"], facts["target"], facts["classes"]) == (3, "event", ["false", "true"])

@@ -18,7 +18,7 @@ from parfocal.app.model.linear import ENGINES
 from parfocal.boosters import BoostingLoss, focal_loss
 from parfocal.calibrator import Calibrator
 
-DESCRIPTION, PICTURE = "model.json", "report.png"  # in its folder
+DESCRIPTION, PICTURE, PAGE = "model.json", "report.png", "report.html"  # in its folder
 # Numbers at a time, of rows, features and classes: a few seconds of a booster, which does not hear Ctrl-C.
 MOST_CONTRIBUTIONS = 1 << 18
 
