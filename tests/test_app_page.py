@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -215,6 +216,16 @@ def test_other_decisions_are_shown(made: tuple[Study, str, Path]) -> None:
     assert "none is an alarm" in Tags(page.render(data)).text
 
 
+def test_no_alarm_on_the_final_test(made: tuple[Study, str, Path]) -> None:
+    """A threshold above every probability: no precision, and no division by it."""
+    winner = dataclasses.replace(made[0].winner, threshold=0.999999)
+    data = page.data_of(dataclasses.replace(made[0], winner=winner))
+    assert data["decisions"][0]["test"]["measures"]["precision"] is None
+    shown = Tags(page.render(data)).text
+    assert "the model raises 0: it finds 0 of" in shown
+    assert "alarms that are right –" in shown
+
+
 def test_the_worst_mistakes_are_rows_of_the_table(made: tuple[Study, str, Path]) -> None:
     found, text, folder = made
     table, mistakes = pl.read_parquet(folder / "table.parquet"), page.read_data(text)["mistakes"]
@@ -389,6 +400,11 @@ def test_scales_keep_what_is_outside_inside() -> None:
 )
 def test_numbers(value: float, text: str) -> None:
     assert svg.number(value) == text
+
+
+def test_values_on_an_axis_are_short() -> None:
+    texts = [charts.compact(value) for value in (2013, 99_999, 350_000, -1.5e6, 2e9, 1e12, 0.25)]
+    assert texts == ["2013", "99999", "350k", "−1.5M", "2G", "1,000G", "0.25"]
 
 
 def test_percentages_stay_on_one_line() -> None:
