@@ -70,7 +70,7 @@ def test_each_class_has_a_probability(folder: Path) -> None:
 
 def test_the_folder_of_classes(folder: Path) -> None:
     facts = described(folder / "model")
-    assert (facts["format"], facts["engine"], facts["classes"]) == (3, "lightgbm", CLASSES)
+    assert (facts["format"], facts["engine"], facts["classes"]) == (4, "lightgbm", CLASSES)
     assert facts["threshold"] is None
     assert len(facts["init_score"]) == 3
     assert sum(facts["prior"]) == pytest.approx(1)
@@ -101,7 +101,7 @@ def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.Captu
     for name in CLASSES:
         assert f"\n   {name}: " in said
     assert "means over the classes, each against the rest" in lines
-    assert "It decides for the class of kind that is most probable." in said
+    assert "most-probable: kind is decided for the most probable class." in said
     assert max(map(len, said[: said.index("Wrote ")].splitlines())) <= 80
     assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
     assert "kind decided by the largest probability:\n  cold: " in capsys.readouterr().out

@@ -72,6 +72,7 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
 
 def test_model_folder(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "judged.parquet",
         "model.json",
         "model.txt",
         "report.html",

@@ -209,6 +209,7 @@ def test_a_linear_winner_is_saved(folder: Path, tmp_path: Path) -> None:
     assert facts["fit"]["winner"] == "logistic regression"
     assert (facts["engine"], facts["gamma"], facts["alpha"]) == ("linear", 0, None)
     assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "judged.parquet",
         "linear.json",
         "model.json",
         "report.html",

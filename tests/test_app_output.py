@@ -41,7 +41,13 @@ def test_force_replaces_models_and_empty_folders_only(
     assert (out / "notes").exists()
     (out / "notes").unlink()
     assert fit(folder / "table.csv", out, "--force") == 0
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.txt", "report.html", "report.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "judged.parquet",
+        "model.json",
+        "model.txt",
+        "report.html",
+        "report.png",
+    ]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "data").touch()
     (tmp_path / "other").mkdir()

@@ -215,7 +215,9 @@ def test_other_decisions_are_shown(made: tuple[Study, str, Path]) -> None:
         "measures": {"recall": 0.0, "precision": None, "alarms_per_1000": 0.0},
         "intervals": {},
     }
-    assert "none is an alarm" in Tags(page.render(data)).text
+    shown = Tags(page.render(data)).text
+    assert "none is an alarm" in shown
+    assert "alarms that are right –" in shown
 
 
 def test_decide_draws_the_page_again(made: tuple[Study, str, Path], tmp_path: Path) -> None:
@@ -413,6 +415,11 @@ def test_scales_keep_what_is_outside_inside() -> None:
 )
 def test_numbers(value: float, text: str) -> None:
     assert svg.number(value) == text
+
+
+def test_values_on_an_axis_are_short() -> None:
+    texts = [charts.compact(value) for value in (2013, 99_999, 350_000, -1.5e6, 2e9, 1e12, 0.25)]
+    assert texts == ["2013", "99999", "350k", "−1.5M", "2G", "1,000G", "0.25"]
 
 
 def test_percentages_stay_on_one_line() -> None:

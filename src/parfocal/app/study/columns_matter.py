@@ -132,7 +132,8 @@ def importances(
 ) -> list[tuple[float, tuple[float, float]]]:
     """Of each group of features: what the log loss rises by when its values are those of other rows, and the interval.
 
-    Drawing the rows class by class makes the interval of the most important column of flights 2.7 times shorter.
+    Class by class, the interval of the most important column of flights was .0022 long; with rows drawn alike .0060
+    (4,000 rows of 84,208, 1.8 % of them positive; two repeats, means of 12 seeds).
     """
     if not groups:  # a model without a split
         return []

@@ -47,7 +47,8 @@ def precision_recall(data: Data) -> Markup:
     """With the decisions on it."""
     curve = data["curve"]
     positives, chance = curve["positives"], curve["positives"] / 1000
-    points = [(hits / positives, hits / alarms) for alarms, hits in zip(curve["alarms"], curve["hits"], strict=True)]
+    counts = zip(curve["alarms"], curve["hits"], strict=True)
+    points = [(hits / positives, hits / alarms) for alarms, hits in counts if alarms]
     told = [
         found for one in data["decisions"] if (found := one["test"]) and has(found["measures"], "precision", "recall")
     ]
@@ -290,7 +291,15 @@ def told_by(effect: Data) -> Callable[[float], str]:
         return lambda value: MONTHS[int(value)] if value == int(value) and 1 <= value <= 12 else ""
     if effect["part"] == "days":
         return lambda value: (dt.date(1970, 1, 1) + dt.timedelta(days=int(value))).strftime("%b %Y")
-    return lambda value: number(value, 4)
+    return compact
+
+
+def compact(value: float) -> str:
+    """A value of a column: 2013 and not 2,013, 350k and 1.5M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(unit, 1e5):
+            return number(value / unit) + letter
+    return number(value, 5).replace(",", "")
 
 
 def effect_name(effect: Data) -> str:

@@ -54,7 +54,7 @@
     say("nothing", money(price("miss") * positives));
     say("everything", money(price("alarm") * (1000 - positives)));
     slider.setAttribute("aria-valuetext", byId("threshold-said").textContent);
-    byId("pr-dot").setAttribute("transform", `translate(${x(hits[k] / positives)} ${y(hits[k] / alarms[k])})`);
+    byId("pr-dot").setAttribute("transform", `translate(${x(hits[k] / positives)} ${y(hits[k] / (alarms[k] || 1))})`);
     picture(k);
   };
   const nearest = (threshold) => thresholds.reduce(
