@@ -104,7 +104,7 @@ def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert "most-probable: kind is decided for the most probable class." in said
     assert max(map(len, said[: said.index("Wrote ")].splitlines())) <= 80
     assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
-    assert "kind decided by the largest probability:\n  cold: " in capsys.readouterr().out
+    assert "kind decided for the most probable class:\n  cold: " in capsys.readouterr().out
 
 
 def test_one_class_against_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,7 @@ def test_model_folder(folder: Path) -> None:
     ]
     assert (folder / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
     facts = described(folder / "model")
-    assert (facts["format"], facts["target"], facts["classes"]) == (3, "event", ["false", "true"])
+    assert (facts["format"], facts["target"], facts["classes"]) == (4, "event", ["false", "true"])
     assert [column["name"] for column in facts["columns"]] == ["x", "z", "town", "member", "born", "at", "weight"]
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1
