@@ -24,9 +24,12 @@ MEASURES = {
     "precision": "alarms that are right",
     "alarms_per_1000": "alarms in 1,000 rows",
     "cost_per_1000": "cost of 1,000 rows",
+    "f_beta": "F-beta",
+    "accuracy": "decisions that are right",
+    "mean_recall": "found of a class, on average",
 }
 FEW = 9.5  # below it counts are told with a decimal
-SHARES = ("recall", "precision")
+SHARES = ("recall", "precision", "accuracy", "mean_recall")
 EXPLAINED = {
     "log_loss": "Log loss measures how far the probabilities are from what happened. Less is better.",
     "average_precision": "Average precision measures how well the rare rows are ranked first. More is better.",
