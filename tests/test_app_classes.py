@@ -70,7 +70,7 @@ def test_each_class_has_a_probability(folder: Path) -> None:
 
 def test_the_folder_of_classes(folder: Path) -> None:
     facts = described(folder / "model")
-    assert (facts["format"], facts["engine"], facts["classes"]) == (3, "lightgbm", CLASSES)
+    assert (facts["format"], facts["engine"], facts["classes"]) == (4, "lightgbm", CLASSES)
     assert facts["threshold"] is None
     assert len(facts["init_score"]) == 3
     assert sum(facts["prior"]) == pytest.approx(1)
@@ -101,10 +101,10 @@ def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.Captu
     for name in CLASSES:
         assert f"\n   {name}: " in said
     assert "means over the classes, each against the rest" in lines
-    assert "It decides for the class of kind that is most probable." in said
+    assert "most-probable: kind is decided for the most probable class." in said
     assert max(map(len, said[: said.index("Wrote ")].splitlines())) <= 80
     assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
-    assert "kind decided by the largest probability:\n  cold: " in capsys.readouterr().out
+    assert "kind decided for the most probable class:\n  cold: " in capsys.readouterr().out
 
 
 def test_one_class_against_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +206,9 @@ def test_engines(engine: str, target: str, tmp_path: Path) -> None:
         assert main([*given, *more, "--out", str(tmp_path / name)]) == 0
     facts = described(tmp_path / "model")
     file = ENGINES[engine].file
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted([file, "model.json", "report.png"])
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(
+        [file, "model.json", "report.html", "report.png"]
+    )
     first, again = (read_model(tmp_path / name) for name in ("model", "again"))
     program = "import sys; from parfocal.app import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["predict", str(tmp_path / "model"), str(tmp_path / "table.parquet"), "--out", "scores.parquet"]

@@ -34,7 +34,7 @@ def cut_booster(folder: Path) -> None:
         (lambda folder: (folder / "model.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "model.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "damaged"),
-        (lambda folder: edit(folder, format=4), "has the model format 4"),
+        (lambda folder: edit(folder, format=5), "has the model format 5"),
         (lambda folder: edit(folder, columns=[{"name": "x"}]), "damaged"),
         (lambda folder: edit(folder, gamma="two"), "damaged"),
         (lambda folder: edit(folder, gamma=True), "damaged"),

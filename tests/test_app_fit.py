@@ -71,10 +71,16 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
 
 
 def test_model_folder(folder: Path) -> None:
-    assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.txt", "report.png"]
+    assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "judged.parquet",
+        "model.json",
+        "model.txt",
+        "report.html",
+        "report.png",
+    ]
     assert (folder / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
     facts = described(folder / "model")
-    assert (facts["format"], facts["target"], facts["classes"]) == (3, "event", ["false", "true"])
+    assert (facts["format"], facts["target"], facts["classes"]) == (4, "event", ["false", "true"])
     assert [column["name"] for column in facts["columns"]] == ["x", "z", "town", "member", "born", "at", "weight"]
     assert facts["columns"][2]["categories"] == ["Bonn", "Oslo", "Rome"]  # the most frequent first
     assert facts["rounds"] >= 1

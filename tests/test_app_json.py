@@ -48,7 +48,7 @@ def test_the_real_commands(tmp_path: Path) -> None:
     assert out.isascii()
     assert found["notes"] == ["x: '?' in 1 row is taken for missing"]
     assert "'?' in 1 row is taken for missing" in " ".join(err.split())  # what is said otherwise is on standard error
-    assert f"Wrote {model}: linear.json, model.json, judged.parquet, report.png." in err
+    assert f"Wrote {model}: linear.json, model.json, judged.parquet, report.png, report.html." in err
     table.with_columns(town=pl.lit("Atlantis")).write_csv(tmp_path / "new.csv")
     out, err = run("predict", model, str(tmp_path / "new.csv"), "--out", scores, "--json")
     found = loaded(out)
@@ -66,7 +66,7 @@ def test_what_fit_found(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
     model = parfocal.load_model(tmp_path / "model")
     assert found["model"] == {
         "folder": str(tmp_path / "model"),
-        "files": ["model.txt", "model.json", "judged.parquet", "report.png"],
+        "files": ["model.txt", "model.json", "judged.parquet", "report.png", "report.html"],
         "engine": "lightgbm",
         "threshold": model.threshold,
         "columns": [{"name": column.name, "kind": column.kind} for column in model.columns],
@@ -78,7 +78,7 @@ def test_what_fit_found(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
     seconds = found["seconds"]
     assert list(seconds) == [
         *("reading the table", "preparing the columns", "binning the rows", "comparing losses"),
-        *("training on all training rows", "total"),
+        *("training on all training rows", "asking which columns matter", "total"),
     ]
     assert seconds["total"] == pytest.approx(sum(seconds.values()) - seconds["total"])
     assert min(seconds.values()) >= 0
@@ -109,6 +109,7 @@ def test_what_predict_did(folder: Path, tmp_path: Path, capfd: pytest.CaptureFix
         "threshold": facts["prior"],
         "decisions": {"false": 1200 - decided, "true": decided},
         "mean_probability": {"true": pytest.approx(scores["probability"].mean(), rel=1e-12)},
+        "why": None,
         "cautions": [],
     }
     assert f"Wrote {out}." in said.err

@@ -208,7 +208,13 @@ def test_a_linear_winner_is_saved(folder: Path, tmp_path: Path) -> None:
     facts = described(folder / "model")
     assert facts["fit"]["winner"] == "logistic regression"
     assert (facts["engine"], facts["gamma"], facts["alpha"]) == ("linear", 0, None)
-    assert sorted(path.name for path in (folder / "model").iterdir()) == ["linear.json", "model.json", "report.png"]
+    assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "judged.parquet",
+        "linear.json",
+        "model.json",
+        "report.html",
+        "report.png",
+    ]
     assert facts["fit"]["settings"]["inverse_penalty"] in study.PENALTIES
     penalties = [c["settings"]["inverse_penalty"] for c in facts["fit"]["candidates"] if c["linear"]]
     assert penalties == list(study.PENALTIES)  # the fourth was far behind,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from app_fits import QUICK, few_rounds, fit, made_table, predict
 from parfocal import boosters
-from parfocal.app import main, predicting
+from parfocal.app import cli, main, predicting
 from parfocal.app.study import study, training
 from tiers import tiers
 
@@ -40,7 +41,13 @@ def test_force_replaces_models_and_empty_folders_only(
     assert (out / "notes").exists()
     (out / "notes").unlink()
     assert fit(folder / "table.csv", out, "--force") == 0
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.txt", "report.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "judged.parquet",
+        "model.json",
+        "model.txt",
+        "report.html",
+        "report.png",
+    ]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "data").touch()
     (tmp_path / "other").mkdir()
@@ -119,10 +126,18 @@ def test_a_failing_thread_stops_the_others() -> None:
         training.in_threads(work, [3, 1])
 
 
+def test_the_commands_in_eight_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    program = typer.main.get_command(cli.app)
+    assert {line.split()[1] for line in lines[2:-1]} == set(program.commands)  # type: ignore[attr-defined]
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("parfocal ")
-    for arguments in ([], ["--help"], ["fit", "--help"], ["predict", "--help"]):
+    for arguments in (["--help"], ["decide", "--help"], ["fit", "--help"], ["predict", "--help"]):
         assert main(arguments) == 0
         assert "Usage: parfocal" in capsys.readouterr().out
     assert main(["fit", "t.csv"]) == 2

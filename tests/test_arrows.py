@@ -28,7 +28,7 @@ LAYERS = [
     {"metrics", "boosters/gradients", "calibrator"},
     {"boosters/objective", "loading"},
     {"boosters/training"},
-    {"boosters/parameters"},
+    {"boosters/parameters", "boosters/lightgbm_trees"},
     {"boosters/lightgbm", "boosters/xgboost", "boosters/catboost"},
     {"boosters/catboost_labels", "boosters/__init__"},
     {"__init__"},
@@ -47,7 +47,7 @@ APP_LAYERS = [
     {"options"},
     {"study"},
     {"tell"},
-    {"fitting", "predicting", "deciding"},
+    {"fitting", "predicting", "deciding", "demo"},
     {"cli"},
     {"__init__"},
 ]

@@ -28,9 +28,14 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     - `predict_proba(frame)`: float64 (N, classes), calibrated probabilities of the rows of a pandas or polars DataFrame
       or a polars LazyFrame, in the order of `classes`; of two classes (negative, positive);
     - `decide(frame)`: (N,), what `parfocal predict` writes as `decision`, by `rule`;
+    - `explain(frame)`: what each column adds to the margin of each row, see below;
     - `classes`, `target`, `columns` (each with a `name` and a `kind`: number, boolean, category, date or datetime),
       `threshold` (None for more than two classes) and `prior`, the classes' shares in training;
     - `record`: what the fit found, a dict with the keys of `parfocal fit --json` that model.json has.
+
+    What `explain` returns has `columns`, `contributions` (N, columns), `base` and `margins`, their sum: exact Shapley
+    values on the scale of the margin, the score before it becomes a probability.  More than two classes have a margin
+    each, and contributions (N, columns, classes).
 
     Raises
     ------
@@ -49,6 +54,9 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     ('false', 'true') [[0.862, 0.138], [0.851, 0.149]]
     >>> print(model.decide(table)[:2], round(model.threshold, 3))
     [False False] 0.184
+    >>> found = model.explain(table)
+    >>> print(found.columns, found.contributions[0].round(3), round(found.base, 3))
+    ('x', 'z', 'town', 'born') [ 0.006 -0.029  0.     0.01 ] -1.08
     >>> model.record["winner"]
     'focal (gamma 2, alpha 0.25)'
     """

@@ -72,7 +72,8 @@ def make_fits(folder: Path, training: Path, table: Path) -> dict[str, Any]:
         alpha = ["--alpha", "0.25"] if target == "event" else []
         given = ["--target", target, "--drop", other, "--engine", engine, "--gamma", "2", *alpha]
         assert main(["fit", str(training), *given, "--out", str(folder / name), "--force"]) == 0
-        (folder / name / "report.png").unlink()
+        for picture in ("report.png", "report.html"):
+            (folder / name / picture).unlink()
         scores = folder / "scores.csv"
         assert main(["predict", str(folder / name), str(table), "--out", str(scores), "--force"]) == 0
         expected[name] = pl.read_csv(scores).to_dict(as_series=False)

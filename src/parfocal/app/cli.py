@@ -16,6 +16,7 @@ import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
 
+from parfocal import __version__
 from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput, escaped, one_line
 from parfocal.app.files import is_full
@@ -25,7 +26,16 @@ from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, re
 LONGEST_LINE = 20_000  # characters of a message
 LARGEST_SEED = 2**31 - 1  # LightGBM's
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+WELCOME = """parfocal {version}: focal losses, and models for tables with a rare class.
+
+    parfocal demo                                       try it on a small table that comes with it
+    parfocal fit TABLE --target COLUMN --out MODEL      compare losses, train the best, calibrate, decide
+    parfocal predict MODEL TABLE --out SCORES           score a table: probability and decision
+    parfocal decide MODEL RULE                          decide by costs, recall, precision or alarms instead
+    parfocal info                                       what computes the losses here
+    parfocal COMMAND --help                             every option"""
+
+app = typer.Typer(rich_markup_mode=None)
 
 
 class Output(Console):
@@ -211,6 +221,13 @@ def predict(
             "[default: what the model was told to be after]",
         ),
     ] = "default",
+    why: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="For each row, the N columns that moved its probability most (1 to 20), in words: why_1, why_2, ...",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
     as_json: Annotated[
         bool,
@@ -220,7 +237,7 @@ def predict(
         ),
     ] = False,
 ) -> None:
-    """Score a table of any size: the columns to keep, then `probability` and `decision`.
+    """Score a table of any size: the columns to keep, then `probability` and `decision`, and with --why the reasons.
 
     decision is true where the probability reaches a threshold. With more than two classes each has a column,
     `probability_<class>`, and decision is the name of one of them; --decide says how.
@@ -229,7 +246,7 @@ def predict(
     from parfocal.app.tell import record, scores
 
     out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
-    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console)
+    found = predicting.predict(folder, table, out, keep or (), decide, force, err_console, why)
     scores.print_scores(err_console if as_json else out_console, found)
     if as_json:
         print_json(out_console, record.of_scores(found))
@@ -263,6 +280,22 @@ def decide_(
         print_json(out_console, {"model": str(folder), "decisions": [record.of_decision(one) for one in found]})
 
 
+@app.command("demo")
+def demo_(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder to write the model to. [default: parfocal-demo]")
+    ] = Path("parfocal-demo"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the model at --out.")] = False,
+) -> None:
+    """Fit a small table that comes with parfocal: which flights from New York are cancelled?"""
+    from parfocal.app import demo, fitting
+
+    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    options = demo.options(out, force)
+    print(f"Every 23rd flight of 2013 from New York; 2.5 % were cancelled.  The same as:\n\n    {demo.command(out)}\n")
+    fitting.fit(options, out_console, err_console)
+
+
 def print_json(console: Console, found: dict[str, Any]) -> None:
     """In ASCII, which every terminal and every file can hold."""
     console.out(json.dumps(found, indent=2, allow_nan=False), highlight=False)
@@ -275,8 +308,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if not given and "_PARFOCAL_COMPLETE" not in os.environ:
+            print(WELCOME.format(version=__version__))
+            return 0
         with termination_as_exit():
-            status = app(given or ["--help"], prog_name="parfocal", standalone_mode=False)
+            status = app(given, prog_name="parfocal", standalone_mode=False)
     except BadInput as error:
         return fail(str(error))
     except ModuleNotFoundError:

@@ -9,11 +9,11 @@ from parfocal.app import files
 from parfocal.app.model import evidence
 from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.feature_names import features_of
-from parfocal.app.model.model import PICTURE, Model, calibration_of
+from parfocal.app.model.model import PAGE, PICTURE, Model, calibration_of
 from parfocal.app.model.saved import is_model_or_empty, write_model
 from parfocal.app.options import Options
 from parfocal.app.study.study import Study, prepare, rows_of, study
-from parfocal.app.tell import plots, record, text
+from parfocal.app.tell import page, plots, record, text
 from parfocal.app.tell.progress import progress
 
 
@@ -30,7 +30,11 @@ def fit(options: Options, console: Console, progress_console: Console) -> Study:
             prepared = prepared.without_values()
         found = study(prepared, rows, test, watch)
     text.print_study(console, found)
-    more = {JUDGED: evidence.dump(found.winner.evidence), PICTURE: plots.draw_report(found)}
+    more = {
+        JUDGED: evidence.dump(found.winner.evidence),
+        PICTURE: plots.draw_report(found),
+        PAGE: page.page_of(found).encode(),
+    }
     write_model(model_of(found), more, options.out, options.force)
     text.print_folder(console, found)
     return found

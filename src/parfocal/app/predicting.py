@@ -13,6 +13,7 @@ from parfocal.app.data.tables import is_parquet, open_table
 from parfocal.app.errors import BadInput
 from parfocal.app.model.decisions import Decision, decision, needs_rows, without_rows
 from parfocal.app.model.model import Model
+from parfocal.app.model.reasons import check_why
 from parfocal.app.model.rules import read_rule, with_costs
 from parfocal.app.model.saved import read_evidence, read_model
 from parfocal.app.model.scoring import Scorer, Scores, check_keep
@@ -22,9 +23,17 @@ DEFAULT = "default"  # --decide: what the model was told to be after
 
 
 def predict(
-    folder: Path, table_path: Path, out: Path, keep: Sequence[str], rule: str, force: bool, progress_console: Console
+    folder: Path,
+    table_path: Path,
+    out: Path,
+    keep: Sequence[str],
+    rule: str,
+    force: bool,
+    progress_console: Console,
+    why: int | None = None,
 ) -> Scores:
-    """Write the file `out`, all or nothing."""
+    """Write the file `out`, all or nothing.  `why` is how many reasons to give for each row."""
+    reasons = check_why(why)
     if out.exists() and table_path.exists() and out.samefile(table_path):
         raise BadInput(f"--out {out} is the table itself; choose another name")
     files.check_free(out, force, Path.is_file, "a file")
@@ -34,8 +43,8 @@ def predict(
     decided = model.decision if rule == DEFAULT else decision_for(rule, folder, model)
     table = open_table(table_path)
     keep = list(dict.fromkeys(keep))
-    check_keep(keep, table, out, model)
-    scorer = Scorer(model, decided, table, keep)
+    check_keep(keep, table, out, model, reasons)
+    scorer = Scorer(model, decided, table, keep, reasons)
     with files.staged(out, force, Path.is_file) as new:
         parts: list[Path] = []
         with progress(progress_console, "scoring chunks") as watch:

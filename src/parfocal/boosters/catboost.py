@@ -224,6 +224,14 @@ class CatBoost(Engine):
         features = feature_table(features, booster.get_cat_feature_indices(), booster.feature_names_)
         return np.asarray(booster.predict(features, prediction_type="RawFormulaVal"), dtype=np.float64)
 
+    def contributions(self, booster: Any, features: np.ndarray) -> np.ndarray:
+        categorical = booster.get_cat_feature_indices()
+        table = self.library().Pool(
+            feature_table(features, categorical, booster.feature_names_), cat_features=list(categorical) or None
+        )
+        found = np.asarray(booster.get_feature_importance(table, type="ShapValues"), dtype=np.float64)
+        return found if found.ndim == 2 else np.moveaxis(found, 1, 2)
+
     def importances(self, booster: Any) -> np.ndarray:
         return np.asarray(booster.get_feature_importance())
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from parfocal.boosters import lightgbm_trees
 from parfocal.boosters.gradients import Pair
+from parfocal.boosters.lightgbm_trees import Trees
 from parfocal.boosters.objective import Metric, Objective
 from parfocal.boosters.parameters import (
     ALPHA,
@@ -152,6 +154,10 @@ class LightGBM(Engine):
     refused = REFUSED
     focal_objective = FocalObjective
 
+    def check_library(self) -> None:
+        if lightgbm_trees.library() is None:
+            self.library()
+
     def parameter_names(self) -> tuple[dict[str, str], bool]:
         return parameter_names()
 
@@ -244,24 +250,40 @@ class LightGBM(Engine):
         return Trained(trees, objective, trees.current_iteration(), best.margins)
 
     def scores(self, booster: Any, features: Any) -> np.ndarray:
+        if isinstance(booster, Trees):
+            return booster.scores(features)
         return np.asarray(booster.predict(csr_matrix(features), raw_score=True), dtype=np.float64)
 
+    def contributions(self, booster: Any, features: np.ndarray) -> np.ndarray:
+        width = features.shape[1] + 1
+        if isinstance(booster, Trees):
+            found = booster.contributions(features)
+        else:
+            found = np.asarray(booster.predict(features, pred_contrib=True), dtype=np.float64)
+        by_class = np.moveaxis(found.reshape(len(features), found.shape[1] // width, width), 1, 2)
+        return by_class[..., 0] if by_class.shape[2] == 1 else by_class
+
     def importances(self, booster: Any) -> np.ndarray:
-        return np.asarray(booster.feature_importance("gain"))
+        return np.asarray(self.whole(booster).feature_importance("gain"))
 
     def features(self, booster: Any) -> int:
-        return int(booster.num_feature())
+        return booster.features if isinstance(booster, Trees) else int(booster.num_feature())
 
     def named(self, booster: Any, names: Sequence[str]) -> Any:
         """LightGBM takes names with a table alone, so they go into the line of its text that has them."""
-        head, line, trees = booster.model_to_string().partition("\nfeature_names=")
+        head, line, trees = self.whole(booster).model_to_string().partition("\nfeature_names=")
         return self.library().Booster(model_str=f"{head}{line}{' '.join(names)}\n{trees.partition(chr(10))[2]}")
 
     def dump(self, booster: Any) -> bytes:
-        return bytes(booster.model_to_string().encode())
+        return bytes(self.whole(booster).model_to_string().encode())
 
     def load(self, data: bytes) -> Any:
-        return self.library().Booster(model_str=data.decode())
+        """Without LightGBM's package, where its C library can be opened."""
+        return self.library().Booster(model_str=data.decode()) if lightgbm_trees.library() is None else Trees(data)
+
+    def whole(self, booster: Any) -> Any:
+        """As LightGBM's package has it, with all that it can do."""
+        return booster.booster if isinstance(booster, Trees) else booster
 
 
 @cache

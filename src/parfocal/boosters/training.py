@@ -114,6 +114,10 @@ class Engine(ABC):
                 name=self.name,
             ) from None
 
+    def check_library(self) -> None:
+        """Raise what `library` raises where saved boosters of this library can't be opened."""
+        self.library()
+
     def parameter_names(self) -> tuple[dict[str, str], bool]:
         """Every name of a parameter, with the one that `train` uses; and whether the library knows no others."""
         return {}, True
@@ -129,6 +133,14 @@ class Engine(ABC):
     @abstractmethod
     def scores(self, booster: Any, features: Any) -> np.ndarray:
         """(N,), or (N, classes) of more than two; without the start where `starts_at_zero`."""
+
+    @abstractmethod
+    def contributions(self, booster: Any, features: np.ndarray) -> np.ndarray:
+        """What each feature adds to the scores of one row or more: (N, features + 1), or (N, features + 1, classes).
+
+        The last one is the base, about the mean score of training, which all rows share.  Together they are the row's
+        scores, to rounding.
+        """
 
     @abstractmethod
     def importances(self, booster: Any) -> np.ndarray:
@@ -194,6 +206,8 @@ def scoring(task: Task, objective: Objective) -> Score:
 
 def csr_matrix(features: Any) -> Any:
     """LightGBM and CatBoost take SciPy's sparse matrices, but not its sparse arrays; CatBoost no 64-bit indices."""
+    if isinstance(features, np.ndarray):
+        return features
     import scipy.sparse
 
     if not scipy.sparse.issparse(features):

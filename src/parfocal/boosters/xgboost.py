@@ -220,10 +220,19 @@ class XGBoost(Engine):
         rounds = best.rounds or number
         return Trained(booster[:rounds], objective, rounds, best.margins)
 
-    def scores(self, booster: Any, features: Any) -> np.ndarray:
+    def table_for(self, booster: Any, features: Any) -> Any:
         types = booster.feature_types
-        table = self.library().DMatrix(in_float32(features), feature_types=types, enable_categorical=types is not None)
+        return self.library().DMatrix(in_float32(features), feature_types=types, enable_categorical=types is not None)
+
+    def scores(self, booster: Any, features: Any) -> np.ndarray:
+        table = self.table_for(booster, features)
         return np.asarray(booster.predict(table, output_margin=True, validate_features=False), dtype=np.float64)
+
+    def contributions(self, booster: Any, features: np.ndarray) -> np.ndarray:
+        """XGBoost adds them up in float32."""
+        table = self.table_for(booster, features)
+        found = np.asarray(booster.predict(table, pred_contribs=True, validate_features=False), dtype=np.float64)
+        return found if found.ndim == 2 else np.moveaxis(found, 1, 2)
 
     def importances(self, booster: Any) -> np.ndarray:
         gains = booster.get_score(importance_type="total_gain")

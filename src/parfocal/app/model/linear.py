@@ -2,6 +2,8 @@
 
 `FocalLogisticRegression` finds the coefficients.  A missing number counts as the mean; where training had missing
 numbers, a feature marks them.  A category that training did not have counts as missing.
+
+scikit-learn and SciPy are imported by training alone.
 """
 
 from __future__ import annotations
@@ -12,13 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from parfocal import boosters
 from parfocal.app.data.columns import MOST_CATEGORIES
 from parfocal.app.errors import BadInput, one_line
 from parfocal.boosters import Engine, Objective, Stopped, Task, Trained
-from parfocal.sklearn import FocalLogisticRegression
 
 LINEAR = "linear"  # the engine's name
 
@@ -36,6 +36,7 @@ class Layout:
     scales: list[float]  # their standard deviations, 1 where that is 0 and for a category
     missing: list[int]  # indices of numbers with a feature that marks missing ones
     categories: dict[int, int]  # index: number of codes
+    shares: tuple[float, ...] = ()  # of training rows: with each mark, then with each code; earlier versions saved none
 
     @classmethod
     def of(cls, matrix: np.ndarray, categorical: list[int]) -> Layout:
@@ -48,46 +49,95 @@ class Layout:
         scales[scales == 0] = 1.0
         means *= unit
         means[categorical], scales[categorical] = 0.0, 1.0
-        return cls(
+        layout = cls(
             means.tolist(),
             scales.tolist(),
             [place for place in np.flatnonzero(absent.any(axis=0)).tolist() if place not in categorical],
             {place: int(np.fmax.reduce(matrix[:, place], initial=-1)) + 1 for place in categorical},
         )
+        counts = np.zeros(layout.width)
+        counts[layout.dense - len(layout.missing) : layout.dense] = absent[:, layout.missing].sum(axis=0)
+        for places in layout.places(matrix).T:
+            counts += np.bincount(places, minlength=layout.width)
+        return replace(layout, shares=tuple((counts / len(matrix))[layout.numbers :].tolist()))
 
     @property
     def features(self) -> int:
         return len(self.means)
 
     @property
+    def numbers(self) -> int:
+        """Features of the design that are numbers; they come first."""
+        return self.features - len(self.categories)
+
+    @property
+    def dense(self) -> int:
+        """Numbers and marks of missing ones, which come next."""
+        return self.numbers + len(self.missing)
+
+    @property
     def width(self) -> int:
         """Features of the design: numbers, marks of missing ones, the codes of each category and one for others."""
         codes = sum(number + 1 for number in self.categories.values())
-        return self.features - len(self.categories) + len(self.missing) + codes
+        return self.dense + codes
+
+    @property
+    def columns(self) -> np.ndarray:
+        """For each feature of the design, the column of the matrix that it comes from."""
+        numbers = [place for place in range(self.features) if place not in self.categories]
+        codes = [place for place, number in self.categories.items() for _ in range(number + 1)]
+        return np.array([*numbers, *self.missing, *codes], dtype=np.int64)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """The mean of each feature of the design in training; without `shares`, all categories are equally frequent."""
+        centre = np.zeros(self.width)
+        if self.shares:
+            centre[self.numbers :] = self.shares
+            return centre
+        begin = self.dense
+        for number in self.categories.values():
+            centre[begin : begin + number] = 1 / max(number, 1)
+            centre[begin + number] = 0.0 if number else 1.0
+            begin += number + 1
+        return centre
 
     def design(self, matrix: np.ndarray) -> Any:
         """The features, dense or sparse: numbers, marks of missing ones, categories."""
-        numbers = [place for place in range(self.features) if place not in self.categories]
+        values = np.ones((len(matrix), self.dense + len(self.categories)))
+        values[:, : self.dense] = self.numbers_and_marks(matrix)
+        if not self.categories:
+            return values
+        from scipy import sparse  # a fifth of a second, which predictions need not wait for
+
+        # Every row has as many entries; SciPy's own ways to join parts take several times the memory.
+        places = np.empty(values.shape, dtype=np.int32)
+        places[:, : self.dense] = np.arange(self.dense)
+        places[:, self.dense :] = self.places(matrix)
+        rows = np.arange(0, values.size + 1, values.shape[1])
+        together = sparse.csr_array((values.ravel(), places.ravel(), rows), shape=(len(matrix), self.width))
+        return together if self.width - self.dense >= SPARSE_FROM else together.toarray()
+
+    def numbers_and_marks(self, matrix: np.ndarray) -> np.ndarray:
+        """The first features of the design, (N, dense)."""
+        numbers = self.columns[: self.numbers]
         means, scales = np.array(self.means)[numbers], np.array(self.scales)[numbers]
         with np.errstate(over="ignore"):
             scaled = np.clip((matrix[:, numbers] - means) / scales, -FARTHEST, FARTHEST)
-        dense = len(numbers) + len(self.missing)
-        values = np.ones((len(matrix), dense + len(self.categories)))
-        values[:, : len(numbers)] = np.nan_to_num(scaled, nan=0.0, copy=False)
-        values[:, len(numbers) : dense] = np.isnan(matrix[:, self.missing])
-        if not self.categories:
-            return values
-        # Every row has as many entries; SciPy's own ways to join parts take several times the memory.
-        places = np.empty(values.shape, dtype=np.int32)
-        places[:, :dense] = np.arange(dense)
-        begin = dense
-        for column, (place, codes) in enumerate(self.categories.items(), dense):
+        values = np.empty((len(matrix), self.dense))
+        values[:, : self.numbers] = np.nan_to_num(scaled, nan=0.0, copy=False)
+        values[:, self.numbers :] = np.isnan(matrix[:, self.missing])
+        return values
+
+    def places(self, matrix: np.ndarray) -> np.ndarray:
+        """The features of the design that are 1 for each category, (N, categories)."""
+        places = np.empty((len(matrix), len(self.categories)), dtype=np.int32)
+        begin = self.dense
+        for column, (place, codes) in enumerate(self.categories.items()):
             known = (matrix[:, place] >= 0) & (matrix[:, place] < codes)  # NaN is neither
             places[:, column] = begin + np.where(known, matrix[:, place], codes)  # the last one is for all other values
             begin += codes + 1
-        rows = np.arange(0, values.size + 1, values.shape[1])
-        together = sparse.csr_array((values.ravel(), places.ravel(), rows), shape=(len(matrix), self.width))
-        return together if begin - dense >= SPARSE_FROM else together.toarray()
+        return places
 
 
 @dataclass(frozen=True)
@@ -100,8 +150,26 @@ class LinearModel:
     names: tuple[str, ...] = ()  # of the matrix's columns; earlier versions saved none
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
-        margins = np.asarray(self.layout.design(matrix) @ self.coefficients.T) + self.intercepts
+        layout, by_feature = self.layout, self.coefficients.T
+        margins = layout.numbers_and_marks(matrix) @ by_feature[: layout.dense] + self.intercepts
+        for places in layout.places(matrix).T:
+            margins += by_feature[places]
         return margins[:, 0] if margins.shape[1] == 1 else margins
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """Each coefficient times its feature less the feature's mean in training, summed over each column."""
+        layout, by_feature = self.layout, self.coefficients.T
+        columns, mean = layout.columns, layout.centre[:, None] * by_feature
+        found = np.zeros((len(matrix), layout.features + 1, len(self.intercepts)))
+        for feature, values in enumerate(layout.numbers_and_marks(matrix).T):
+            found[:, columns[feature]] += values[:, None] * by_feature[feature]
+        for place, places in zip(layout.categories, layout.places(matrix).T, strict=True):
+            found[:, place] += by_feature[places]
+        of_column = np.zeros(found.shape[1:])
+        np.add.at(of_column, columns, mean)
+        found -= of_column
+        found[:, -1] = self.intercepts + of_column.sum(axis=0)
+        return found[..., 0] if len(self.intercepts) == 1 else found
 
 
 class LinearEngine(Engine):
@@ -115,6 +183,8 @@ class LinearEngine(Engine):
     def train(self, task: Task) -> Trained:
         if task.stop():
             raise Stopped
+        from parfocal.sklearn import FocalLogisticRegression  # scikit-learn takes a second
+
         rows = task.rows
         layout = Layout.of(rows.features, list(rows.categorical))
         model = FocalLogisticRegression(**task.objective, **task.engine_params, max_iter=MOST_STEPS)
@@ -126,13 +196,15 @@ class LinearEngine(Engine):
     def scores(self, booster: LinearModel, features: np.ndarray) -> np.ndarray:
         return booster.margins(features)
 
+    def contributions(self, booster: LinearModel, features: np.ndarray) -> np.ndarray:
+        return booster.contributions(features)
+
     def importances(self, booster: LinearModel) -> np.ndarray:
         """How far one standard deviation, or a change of category, moves a margin."""
         layout, sizes = booster.layout, np.abs(booster.coefficients).max(axis=0)
         found = np.zeros(layout.features)
-        numbers = [place for place in range(layout.features) if place not in layout.categories]
-        found[numbers] = sizes[: len(numbers)]
-        begin = len(numbers) + len(layout.missing)
+        found[layout.columns[: layout.numbers]] = sizes[: layout.numbers]
+        begin = layout.dense
         for place, codes in layout.categories.items():
             found[place] = sizes[begin : begin + codes + 1].max(initial=0.0)
             begin += codes + 1
@@ -152,6 +224,7 @@ class LinearEngine(Engine):
             "scales": layout.scales,
             "missing": layout.missing,
             "categories": {str(place): codes for place, codes in layout.categories.items()},
+            "shares": list(layout.shares),
             "coefficients": booster.coefficients.tolist(),
             "intercepts": booster.intercepts.tolist(),
         }
@@ -172,7 +245,10 @@ class LinearEngine(Engine):
             raise ValueError("a column is out of range")
         if len({*missing, *categories}) < len(missing) + len(categories):
             raise ValueError("a column is there twice")
-        layout = Layout(means.tolist(), scales.tolist(), missing, categories)
+        shares = finite("shares", [0.0, *numbers.get("shares", ())], 1, 1.0)[1:]
+        layout = Layout(means.tolist(), scales.tolist(), missing, categories, tuple(shares.tolist()))
+        if len(shares) not in (0, layout.width - layout.numbers):
+            raise ValueError(f"shares must be {layout.width - layout.numbers:,}")
         coefficients, intercepts = (
             finite("coefficients", numbers["coefficients"], 2),
             finite("intercepts", numbers["intercepts"], 1),
@@ -196,10 +272,13 @@ ENGINE = LinearEngine()
 ENGINES: dict[str, Engine] = {**boosters.ENGINES, LINEAR: ENGINE}
 
 
-def check_installed(name: str, where: str) -> None:
-    """Raise BadInput, with the cure, for a library that is not installed; the linear model needs none."""
+def check_installed(name: str, where: str, train: bool = True) -> None:
+    """Raise BadInput, with the cure, for a library that is not installed; the linear model needs none.
+
+    `train` is whether more is asked of it than the scores of a saved booster.
+    """
     if name != LINEAR:
         try:
-            ENGINES[name].library()
+            (ENGINES[name].library if train else ENGINES[name].check_library)()
         except ModuleNotFoundError as error:
             raise BadInput(f"{where}: {one_line(error)}") from error

@@ -12,12 +12,34 @@ import numpy as np
 from parfocal.app.data.columns import Column
 from parfocal.app.data.frames import polars_of
 from parfocal.app.data.new_rows import CHUNK, NewRows
+from parfocal.app.errors import BadInput
 from parfocal.app.model.decisions import Decision, saved_decision
 from parfocal.app.model.linear import ENGINES
 from parfocal.boosters import BoostingLoss, focal_loss
 from parfocal.calibrator import Calibrator
 
-DESCRIPTION, PICTURE = "model.json", "report.png"  # in its folder
+DESCRIPTION, PICTURE, PAGE = "model.json", "report.png", "report.html"  # in its folder
+# Numbers at a time, of rows, features and classes: a few seconds of a booster, which does not hear Ctrl-C.
+MOST_CONTRIBUTIONS = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What each column of a table adds to the margins of its rows.
+
+    A margin is a score before it becomes a probability.  Of two classes the probability of the positive one rises with
+    it, whatever gamma is and however it was calibrated.  Of more classes each has a margin, and what counts is how far
+    one is ahead of the others.
+    """
+
+    columns: tuple[str, ...]
+    contributions: np.ndarray  # float64 (N, columns), or (N, columns, classes) of more than two
+    base: Any  # what all rows share, about the mean margin of training: a float, or (classes,)
+
+    @property
+    def margins(self) -> np.ndarray:
+        """(N,), or (N, classes): the base and all contributions together."""
+        return self.base + self.contributions.sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,21 +96,74 @@ class Model:
         codes = self.decision(self._probabilities(frame))
         return codes.astype(bool) if len(self.classes) == 2 else np.array(self.classes)[codes]
 
+    def explain(self, frame: Any) -> Explanation:
+        """What each column adds to the margin of each row, which `parfocal predict --why` puts into words.
+
+        These are Shapley values: of trees those that the booster's own code computes (TreeSHAP), of a linear model each
+        coefficient times the feature's distance from its mean in training.  What the parts of a date, or the categories
+        of a column, add is summed.  The contributions and the base add up to the margin, to rounding; XGBoost computes
+        them in float32.
+
+        frame : as for `predict_proba`, with its errors.
+
+        Returns an `Explanation`: `columns`, `contributions` (N, columns), or (N, columns, classes) of more than two
+        classes, `base` and `margins`.
+        """
+        found = [self.contributions(matrix) for matrix in self._matrices(frame)]
+        shape = np.shape(self.init_score)
+        together = np.concatenate(found) if found else np.empty((0, len(self.columns) + 1, *shape))
+        # Its last column is the same in every row; without rows it is that of a row without any value.
+        base = (together if found else self.contributions(np.full((1, self.features), np.nan)))[0, -1]
+        names = tuple(column.name for column in self.columns)
+        return Explanation(names, together[:, :-1], base if shape else float(base))
+
     def _probabilities(self, frame: Any) -> np.ndarray:
+        found = [self.probabilities(matrix) for matrix in self._matrices(frame)]
+        return np.concatenate(found) if found else np.empty((0, *np.shape(self.init_score)))
+
+    def _matrices(self, frame: Any) -> list[np.ndarray]:
         table = polars_of(frame, [column.name for column in self.columns])
         rows = NewRows(self.columns, table.schema)
         matrices = [rows.read(chunk) for chunk in table.iter_slices(CHUNK)]
         rows.check("the frame", "; the model's columns say what it needs")
-        found = [self.probabilities(matrix) for matrix in matrices]
-        return np.concatenate(found) if found else np.empty((0, *np.shape(self.init_score)))
+        return [matrix for matrix in matrices if len(matrix)]
+
+    @property
+    def features(self) -> int:
+        """The numbers that its columns become."""
+        return sum(len(column.parts) for column in self.columns)
+
+    @property
+    def explained_rows(self) -> int:
+        """How many rows at a time, so that wide tables and many classes do not fill the memory, and Ctrl-C is heard."""
+        return max(1, MOST_CONTRIBUTIONS // ((self.features + 1) * np.size(self.init_score)))
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """What each column adds to the margins of a matrix of features, and the base: (N, columns + 1[, classes])."""
+        engine, parts = ENGINES[self.engine], [len(column.parts) for column in self.columns]
+        begin = np.cumsum([0, *parts])  # of each column's features, and of the base
+        rows = self.explained_rows
+        slices = (matrix[first : first + rows] for first in range(0, len(matrix), rows))
+        found = [np.add.reduceat(engine.contributions(self.booster, some), begin, axis=1) for some in slices]
+        together = np.concatenate(found)
+        if engine.starts_at_zero:
+            together[:, -1] += np.asarray(self.init_score)
+        if not np.isfinite(together).all():
+            raise BadInput(f"{engine.file} can't say what moved a row: its trees count no training rows; fit again")
+        return together
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """The same of a matrix of features: of the positive class (N,), or of every class (N, classes)."""
+        """The probabilities of a matrix of features: of the positive class (N,), or of every class (N, classes)."""
         margins = ENGINES[self.engine].margins(self.booster, self.init_score, matrix)
         calibrator = self.calibrator
         if calibrator is None:
             return np.asarray(self.loss.posterior(margins))
         return np.asarray(calibrator.posterior(np.asarray(self.loss.posterior_logit(margins))))
+
+    def logits(self, margins: np.ndarray) -> np.ndarray:
+        """What the probabilities of margins are: log-odds (N,), or log-probabilities (N, classes)."""
+        logits, calibrator = np.asarray(self.loss.posterior_logit(margins)), self.calibrator
+        return logits if calibrator is None else np.asarray(calibrator.posterior_logit(logits))
 
     @property
     def decision(self) -> Decision:

@@ -14,6 +14,7 @@ from parfocal.app.model.rules import Rule
 
 LEVEL = 0.95  # of the intervals
 RESAMPLES = 1000
+MOST_DRAWN = 2_000_000  # numbers; 100 classes are drawn 200 times
 Z = 1.96  # standard errors
 
 
@@ -54,18 +55,15 @@ def outcomes(found: Decision, evidence: Evidence, seed: int = 0) -> Decided:
     Each fold is decided by what the rule chooses on the other folds, so that no row is decided by a threshold that was
     chosen on it.
     """
-    costs = costs_of(found)
-    rows, spread = evidence.folds, spread_of(evidence.folds)
     folds = []
-    for part, others in rows.split():
+    for part, others in evidence.folds.split():
         try:
             there = chosen(found.rule, others, evidence)
         except OutOfReach:
             there = Decision(found.rule, NEVER)
         folds.append(pairs_of(there, part))
-    beta = found.rule.numbers[0] if found.rule.kind == "f" else None
-    expected = outcome(folds, spread, found, costs, beta, seed)
-    tested = outcome([pairs_of(found, evidence.test)], spread_of(evidence.test), found, costs, beta, seed)
+    expected = outcome(found, folds, spread_of(evidence.folds), seed)
+    tested = outcome(found, [pairs_of(found, evidence.test)], spread_of(evidence.test), seed)
     return Decided(found, expected, tested)
 
 
@@ -89,24 +87,18 @@ def spread_of(rows: Judged) -> float:
     return 1.0 if rows.weights is None else float(rows.weights @ rows.weights / rows.weights.sum())
 
 
-def outcome(
-    folds: Sequence[np.ndarray],
-    spread: float,
-    found: Decision,
-    costs: np.ndarray | None,
-    beta: float | None,
-    seed: int,
-) -> Outcome:
+def outcome(found: Decision, folds: Sequence[np.ndarray], spread: float, seed: int) -> Outcome:
     """Measures of all folds together, and the intervals of what to expect elsewhere."""
     generator, whole = np.random.default_rng(seed), np.sum(folds, axis=0)
-    drawn, *parts = (measures_of(redrawn(pairs, spread, found, generator), costs, beta) for pairs in (whole, *folds))
+    drawn, *parts = (measures_of(found, redrawn(found, pairs, spread, generator)) for pairs in (whole, *folds))
     measures, intervals = {}, {}
-    for name, values in measures_of(whole[None], costs, beta).items():
+    for name, values in measures_of(found, whole[None]).items():
         public, factor = (f"{name}_per_1000", 1000.0) if name in ("alarms", "cost") else (name, 1.0)
         measures[public] = factor * float(values[0])
         low, high = interval(drawn[name], [part[name] for part in parts], LINKS.get(name, LOG_ODDS))
         intervals[public] = factor * low, factor * high
     baselines: dict[str, float] = {}
+    costs = costs_of(found)
     if costs is not None:
         always = 1000 * (whole.sum(axis=1) / whole.sum()) @ costs
         if len(always) == 2:
@@ -116,14 +108,16 @@ def outcome(
     return Outcome(measures, intervals, baselines)
 
 
-def measures_of(pairs: np.ndarray, costs: np.ndarray | None, beta: float | None) -> dict[str, np.ndarray]:
+def measures_of(found: Decision, pairs: np.ndarray) -> dict[str, np.ndarray]:
     """Of numbers of (true class, decided class), with a leading axis; alarms and costs of a row."""
+    costs = costs_of(found)
     total, right = pairs.sum(axis=(1, 2)), np.diagonal(pairs, axis1=1, axis2=2)
     with np.errstate(invalid="ignore"):
         if pairs.shape[1] == 2:
             hits, positives, alarms = pairs[:, 1, 1], pairs[:, 1].sum(axis=1), pairs[:, :, 1].sum(axis=1)
             measures = {"recall": hits / positives, "precision": hits / alarms, "alarms": alarms / total}
-            if beta is not None:
+            if found.rule.kind == "f":
+                beta = found.rule.numbers[0]
                 measures["f_beta"] = (1 + beta * beta) * hits / (beta * beta * positives + alarms)
         else:
             recalls = right / pairs.sum(axis=2)
@@ -147,7 +141,7 @@ LOG_ODDS = Link(lambda shares: np.log(shares) - np.log1p(-shares), lambda scores
 LINKS = {"cost": Link(np.log, np.exp)}
 
 
-def redrawn(pairs: np.ndarray, spread: float, found: Decision, generator: np.random.Generator) -> np.ndarray:
+def redrawn(found: Decision, pairs: np.ndarray, spread: float, generator: np.random.Generator) -> np.ndarray:
     """Shares of which these numbers may be one draw.
 
     Before any row there is half a one for each pair of two classes (Jeffreys's prior), and of more classes one for each
@@ -157,7 +151,8 @@ def redrawn(pairs: np.ndarray, spread: float, found: Decision, generator: np.ran
     if found.threshold is not None:
         prior[:, 1] *= found.threshold <= 1
         prior[:, 0] *= found.threshold > 0
-    return spread * generator.gamma(pairs / spread + prior, size=(RESAMPLES, *pairs.shape))
+    draws = min(RESAMPLES, MOST_DRAWN // pairs.size)
+    return spread * generator.gamma(pairs / spread + prior, size=(draws, *pairs.shape))
 
 
 def interval(drawn: np.ndarray, parts: Sequence[np.ndarray], link: Link) -> tuple[float, float]:

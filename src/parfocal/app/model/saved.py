@@ -30,7 +30,7 @@ from parfocal.app.model.decisions import Decision, Evidence
 from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.feature_names import features_of
 from parfocal.app.model.linear import ENGINES, check_installed
-from parfocal.app.model.model import DESCRIPTION, PICTURE, Model
+from parfocal.app.model.model import DESCRIPTION, PAGE, PICTURE, Model
 from parfocal.app.model.rules import default_rule
 from parfocal.boosters import Engine
 
@@ -45,7 +45,7 @@ def is_model_or_empty(path: Path) -> bool:
     """Whether --force may replace what is there: nothing but the files that `write_model` writes."""
     if not path.is_dir():
         return False
-    ours = {DESCRIPTION, JUDGED, PICTURE, *(engine.file for engine in ENGINES.values())}
+    ours = {DESCRIPTION, JUDGED, PAGE, PICTURE, *(engine.file for engine in ENGINES.values())}
     try:
         with os.scandir(path) as entries:
             found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
@@ -79,8 +79,11 @@ def write_model(model: Model, files: Mapping[str, bytes], folder: Path, force: b
             (new / name).write_bytes(data)
 
 
-def rewrite_decision(folder: Path, decision: Decision, told: list[dict[str, Any]]) -> None:
-    """Another decision in a model's folder, all or nothing; `told` is what the fit's record says of decisions."""
+def rewrite_decision(folder: Path, decision: Decision, told: list[dict[str, Any]], page: str | None) -> None:
+    """Another decision in a model's folder, all or nothing.
+
+    `told` is what the fit's record says of decisions, `page` what report.html does.
+    """
     if not is_model_or_empty(folder):
         raise BadInput(f"{folder} holds more than the model; move the other files away, or use predict --decide")
     description = read_description(folder)
@@ -94,6 +97,8 @@ def rewrite_decision(folder: Path, decision: Decision, told: list[dict[str, Any]
     with staged(folder, True, is_model_or_empty) as new:
         shutil.copytree(folder, new)
         write_description(new, description)
+        if page is not None:
+            (new / PAGE).write_bytes(page.encode())
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
@@ -204,7 +209,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 def load(engine: Engine, folder: Path, data: bytes, model: Model) -> Any:
     """The booster, unless its file is damaged or its library is missing."""
-    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed")
+    check_installed(engine.name, f"{folder} is a model of {engine.name}, which is not installed", train=False)
     features = sum(len(column.parts) for column in model.columns)
     try:
         return engine.load(check_booster(engine.name, data, features, len(np.atleast_1d(model.init_score))))

@@ -15,6 +15,7 @@ from parfocal.app.data.tables import Table, is_parquet
 from parfocal.app.errors import BadInput, counted, shown
 from parfocal.app.model.decisions import Decision
 from parfocal.app.model.model import Model
+from parfocal.app.model.reasons import names_of_reasons, reasons
 
 PROBABILITY, DECISION = "probability", "decision"
 
@@ -32,6 +33,7 @@ class Scores:
     decided: tuple[int, ...]  # rows of each class
     mean_probability: tuple[float, ...]  # of each class; of two classes of the positive alone
     unknown_categories: dict[str, int]  # by column, the rows
+    why: int = 0  # reasons for each row
 
     @property
     def cautions(self) -> list[str]:
@@ -44,8 +46,8 @@ class Scores:
 class Scorer:
     """Scores the chunks of a table, and counts."""
 
-    def __init__(self, model: Model, decision: Decision, table: Table, keep: Sequence[str]) -> None:
-        self.model, self.decision, self.table, self.keep = model, decision, table, keep
+    def __init__(self, model: Model, decision: Decision, table: Table, keep: Sequence[str], why: int = 0) -> None:
+        self.model, self.decision, self.table, self.keep, self.why = model, decision, table, keep, why
         self.new_rows = NewRows(model.columns, table.types, text=table.as_text)
         self.decided: Counter[int] = Counter()
         self.total = np.zeros(np.shape(model.init_score))
@@ -59,9 +61,9 @@ class Scorer:
         for chunk in self.table.batches(names, CHUNK):
             matrix = rows.read(chunk)
             if len(chunk) and rows.fit_so_far:
-                yield self.score(chunk.select(self.keep), matrix)
+                yield self.score(chunk, matrix)
 
-    def score(self, kept: pl.DataFrame, matrix: np.ndarray) -> pl.DataFrame:
+    def score(self, chunk: pl.DataFrame, matrix: np.ndarray) -> pl.DataFrame:
         model, probabilities = self.model, self.model.probabilities(matrix)
         codes = self.decision(probabilities)
         self.decided.update(Counter(codes.tolist()))
@@ -72,7 +74,8 @@ class Scorer:
             decided = pl.Series(DECISION, codes.astype(bool))
         else:
             decided = pl.Series(DECISION, model.classes).gather(codes)
-        return pl.DataFrame([*kept.get_columns(), *columns, decided])
+        why = reasons(self.model, chunk, matrix, codes, self.why) if self.why else []
+        return pl.DataFrame([*chunk.select(self.keep).get_columns(), *columns, decided, *why])
 
     def check(self) -> None:
         """Raise everything that was wrong with the table."""
@@ -92,6 +95,7 @@ class Scorer:
             decided=tuple(self.decided[place] for place in range(len(self.model.classes))),
             mean_probability=tuple((np.atleast_1d(self.total) / rows).tolist()),
             unknown_categories=dict(self.new_rows.unknown),
+            why=self.why,
         )
 
 
@@ -100,10 +104,10 @@ def names_of_probabilities(model: Model) -> list[str]:
     return [PROBABILITY] if len(model.classes) == 2 else [f"{PROBABILITY}_{name}" for name in model.classes]
 
 
-def check_keep(keep: Sequence[str], table: Table, out: Path, model: Model) -> None:
+def check_keep(keep: Sequence[str], table: Table, out: Path, model: Model, why: int = 0) -> None:
     for name in keep:
         table.check_column(name, "--keep")
-        if name in (*names_of_probabilities(model), DECISION):
+        if name in (*names_of_probabilities(model), DECISION, *names_of_reasons(why)):
             raise BadInput(f"--keep {name}: predict writes a column of that name; rename yours, or don't keep it")
         if not is_parquet(out) and (table.types[name].is_nested() or table.types[name] in (pl.Binary, pl.Object)):
             raise BadInput(f"--keep {name}: a CSV can't hold {table.types[name]}; write .parquet, or don't keep it")

@@ -18,12 +18,13 @@ from parfocal.app.model.checks import check_texts
 from parfocal.app.model.decisions import OutOfReach, check_days
 from parfocal.app.model.evidence import JUDGED
 from parfocal.app.model.linear import ENGINES, LINEAR, check_installed
-from parfocal.app.model.model import DESCRIPTION, PICTURE
+from parfocal.app.model.model import DESCRIPTION, PAGE, PICTURE
 from parfocal.app.model.outcomes import Decided, decided
 from parfocal.app.model.rules import Rule, with_costs
 from parfocal.app.model.saved import versions
 from parfocal.app.options import Options
 from parfocal.app.study.candidates import Candidate, Settings, candidates, usual_settings
+from parfocal.app.study.columns_matter import ColumnsMatter, columns_matter
 from parfocal.app.study.final_test import Finalist, FinalResult, calibration_harm, compare, judge
 from parfocal.app.study.training import FinalFit, Folds, Training, fit_finally
 from parfocal.app.study.trials import Trial, best_of_each, choose, choose_finalists, race, to_trials
@@ -82,6 +83,7 @@ class Study:
     decisions: list[Decided]  # of the winner; by the first `predict` decides
     out_of_reach: list[str]  # the rules that no threshold obeys, and why
     calibration_harm: tuple[float, float] | None  # what calibrating added to the log loss, where beyond noise
+    matter: ColumnsMatter  # which columns the winner rests on
     test: Rows
     saved: FinalFit  # of the winner; by --refit of all rows
     saved_columns: tuple[Column, ...]  # with the categories of the rows that `saved` saw
@@ -130,7 +132,7 @@ class Study:
     @property
     def files(self) -> list[str]:
         """In the folder of the model."""
-        return [self.saved.engine.file, DESCRIPTION, JUDGED, PICTURE]
+        return [self.saved.engine.file, DESCRIPTION, JUDGED, PICTURE, PAGE]
 
     @property
     def results(self) -> list[FinalResult]:
@@ -216,6 +218,12 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
     best = finalists[chosen.index(winner)]
     decisions, out_of_reach = decisions_of(best, prepared.rules, options.seed)
     rivals = sorted(finalists[1:], key=lambda finalist: finalist is not best)
+    comparisons = [compare(finalists[0], rival, best, test, options, split) for rival in rivals]
+    harm = calibration_harm(best, test, options, split)
+    clock.stage("asking which columns matter")
+    matter = columns_matter(
+        best, test, sample.columns, resampling_blocks(len(test.labels), split.by_time), options.seed
+    )
     saved, saved_columns = best.fit, sample.columns
     if options.refit:
         clock.stage("training on all rows")
@@ -230,10 +238,11 @@ def study(prepared: Prepared, rows: Rows, test: Rows, watch: Watch) -> Study:
         dropped=[candidate for candidate in dropped if candidate.name not in {t.candidate.name for t in trials}],
         winner=best,
         finalists=finalists,
-        comparisons=[compare(finalists[0], rival, best, test, options, split) for rival in rivals],
+        comparisons=comparisons,
         decisions=decisions,
         out_of_reach=out_of_reach,
-        calibration_harm=calibration_harm(best, test, options, split),
+        calibration_harm=harm,
+        matter=matter,
         test=test,
         saved=saved,
         saved_columns=saved_columns,

@@ -2,5 +2,6 @@
 
 text.py        for the terminal;  scores.py  what `predict` says there;  progress.py  a bar for those who watch
 plots.py       a picture
+page/          report.html, one file for people to read
 record.py      plain values for JSON
 """

@@ -80,15 +80,13 @@ def ends(outcome: Outcome, name: str) -> Text:
     if name not in outcome.intervals:
         return Text("")
     low, high = outcome.intervals[name]
-    return Text(f"{number(low)} to {number(high)}", style="dim")
+    return Text(f"{number(low, 2)} to {number(high, 2)}", style="dim")
 
 
-def number(value: float) -> str:
-    """Three digits, and none where there is nothing to tell."""
-    return (
-        f"{value:.3g}"
-        if math.isfinite(value) and abs(value) < 1000
-        else "none"
-        if math.isnan(value)
-        else f"{value:,.0f}"
-    )
+def number(value: float, digits: int = 3) -> str:
+    """Two or three digits, and no more than four decimals; "none" where there is nothing to tell."""
+    if math.isnan(value):
+        return "none"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.4f}'):.{digits}g}"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from parfocal.app.model.model import calibration_of
 from parfocal.app.model.outcomes import Decided, Outcome
 from parfocal.app.model.scoring import Scores
-from parfocal.app.study.metrics import TITLES
-from parfocal.app.study.study import Study
-from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED, Trial
+
+if TYPE_CHECKING:  # `predict` need not wait for what a study needs
+    from parfocal.app.study.study import Study
+    from parfocal.app.study.trials import Trial
 
 
 def of_study(study: Study) -> dict[str, Any]:
@@ -106,6 +107,9 @@ def finite(value: float) -> float | None:
 
 
 def of_trial(trial: Trial) -> dict[str, Any]:
+    from parfocal.app.study.metrics import TITLES
+    from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED
+
     candidate = trial.candidate
     return {
         "name": candidate.name,
@@ -137,5 +141,6 @@ def of_scores(found: Scores) -> dict[str, Any]:
         "threshold": found.decision.threshold,
         "decisions": dict(zip(model.classes, found.decided, strict=True)),
         "mean_probability": means,
+        "why": found.why or None,
         "cautions": found.cautions,
     }

@@ -1,0 +1,81 @@
+"""The page: report.html in the folder of a model, one file that asks nobody for anything.
+
+data.py      every number of it, as plain values (`data_of`)
+words.py     its sentences;  svg.py, charts.py  its pictures
+report.html, style.css, script.js      what `render` puts them into
+
+The page carries its data as JSON, so that it can be drawn again: `render(read_data(page))` is the page.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from parfocal.app.model.decisions import Evidence
+from parfocal.app.model.outcomes import Decided
+from parfocal.app.study.curves import confusion
+from parfocal.app.study.study import Study
+from parfocal.app.tell.page import charts, svg, words
+from parfocal.app.tell.page.data import data_of, decisions_of, plain
+
+__all__ = ["data_of", "decisions_of", "page_of", "read_data", "render", "with_decisions"]
+
+HERE = Path(__file__).parent
+BEGIN = '<script type="application/json" id="parfocal-report">'
+
+
+def page_of(study: Study) -> str:
+    return render(data_of(study))
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """The page of what `data_of` gave, or of what `read_data` read."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": svg.percent, "number": svg.number, "listed": words.listed_names}
+    return environment.get_template("report.html").render(
+        data=data,
+        charts=charts,
+        words=words,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
+        json=Markup(embedded(data)),
+    )
+
+
+def with_decisions(page: str, found: Sequence[Decided], evidence: Evidence) -> str:
+    """The page with other decisions.  Mistakes that they no longer make leave it; new ones need a fit."""
+    data, test, first = read_data(page), evidence.test, found[0].decision
+    data["decisions"] = decisions_of(found)
+    if first.threshold is None:
+        data["classes"]["confusion"] = confusion(test.labels, first(test.probabilities), test.classes)
+    else:
+        for kind, decided in (("misses", 0), ("false_alarms", 1)):
+            worst = data["mistakes"][kind]
+            data["mistakes"][kind] = [one for one in worst if (one["probability"] >= first.threshold) == decided]
+    return render(plain(data))
+
+
+def embedded(data: Mapping[str, Any]) -> str:
+    """JSON that cannot end its element: `<` is written as JSON allows."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def read_data(page: str) -> dict[str, Any]:
+    """The data of a page.  Raises ValueError for what is no page of ours."""
+    found = re.search(re.escape(BEGIN) + "(.*?)</script>", page, re.DOTALL)
+    if found is None:
+        raise ValueError("it is not a report of parfocal fit: it has no data in it")
+    data = json.loads(found[1])
+    if not isinstance(data, dict) or "decisions" not in data:
+        raise ValueError("it is not a report of parfocal fit: its data are others")
+    return data
