@@ -117,7 +117,7 @@ def read_trials(part: str) -> list[tuple[str, str, float, float]]:
 # -- the pictures: each draws on a figure with the style's colours
 
 
-def draw_logits(data: Any, gamma: float, plt: Any) -> Any:
+def draw_loss(data: Any, gamma: float, plt: Any) -> Any:
     """Loss and gradient of a positive over its logit, beside two peers."""
     import parfocal
 
@@ -126,7 +126,7 @@ def draw_logits(data: Any, gamma: float, plt: Any) -> Any:
     loss = parfocal.BinaryFocalCrossentropy(gamma=gamma, from_logits=True, reduction="sum")
     value = parfocal.binary_focal_crossentropy(np.ones((len(x), 1)), x[:, None], gamma=gamma, from_logits=True)
     slope = np.abs(loss.value_and_grad(np.ones((len(x), 1)), x[:, None])[1][:, 0])
-    figure, (above, below) = plt.subplots(2, 1, figsize=(6, 6.4), sharex=True, height_ratios=(1, 1.25))
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6, 5.4), sharex=True, height_ratios=(1, 1.25))
     for name, colour, wide, dashes in (("torchvision", vision, 3.4, (1, 1)), ("Keras", keras_s, 2.6, (3, 1.2))):
         logit, loss_there, slope_there = data[name, gamma]
         above.plot(logit, loss_there, color=colour, lw=wide, dashes=dashes, zorder=3)
@@ -358,8 +358,8 @@ def colours(plt: Any) -> list[str]:
 
 Draw = Callable[[Any, Any], Any]
 MADE: dict[str, tuple[Callable[[], Any], Draw]] = {
-    "logits": (read_peers, lambda data, plt: draw_logits(data, 0.5, plt)),
-    "logits-gamma-2": (read_peers, lambda data, plt: draw_logits(data, 2.0, plt)),
+    "loss": (read_peers, lambda data, plt: draw_loss(data, 0.5, plt)),
+    "loss-gamma-2": (read_peers, lambda data, plt: draw_loss(data, 2.0, plt)),
     "posterior": (lambda: None, draw_posterior),
     **{
         f"digits-{name}": (lambda name=name: read_digits(f"digits_{name}"), draw_digits)
