@@ -145,6 +145,9 @@ MORE: dict[str, Callable[[], Any]] = {
     "binary, one weight": binary(F32, F32, 2.0, weight=torch.ones(1), summed=True),
     "binary, upstream": binary(F32, F32, 2.0, losses=False, upstream=torch.ones(4096)),
     "binary, smoothed": binary(F32, INT8, 2.0, smoothing=0.1, summed=True),
+    "binary, one program": lambda: launch.binary(
+        *(torch.zeros(1024),) * 2, (2.0, 2.0), (0.75, 0.25), gradient=True, summed=True, divisor=torch.ones(())
+    ),
     "binary, expected": binary(F32, F32, (1.0, 2.5), expected=True, summed=True),
     "softmax, 4096 classes": softmax(F32, (64, 4096), 2.0, summed=True),
     "softmax, 1000 classes, any gamma": softmax(F32, (64, 1000), 1.5, summed=True),

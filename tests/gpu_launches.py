@@ -55,6 +55,7 @@ def calls() -> list[Callable[[], Any]]:
         lambda: launch.binary(x[:1], x[:1], *given, gradient=True, losses=False, upstream=torch.ones(())),
         lambda: launch.softmax(z, targets, 1, 2.0, gradient=True, ignore=-100),
         lambda: launch.softmax(z[:16], targets[:16], 1, 2.0, gradient=True, ignore=-100),
+        lambda: launch.binary(x[:100], x[:100], *given, gradient=True, summed=True, divisor=torch.ones(())),
         lambda: launch.multiply(torch.zeros(4096), torch.ones(())),
     ]
 

@@ -136,8 +136,9 @@ class Counted(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("function", "inputs", "targets", "options", "most"),
     [
-        (SIGMOID_LOSS, X, Y, {"reduction": "mean"}, 3),
-        (SIGMOID_LOSS, X, Y, {"reduction": "sum", "weight": WEIGHT}, 3),
+        (SIGMOID_LOSS, X, Y, {"reduction": "mean"}, 2),
+        (SIGMOID_LOSS, X.repeat(30), Y.repeat(30), {"reduction": "mean"}, 3),
+        (SIGMOID_LOSS, X, Y, {"reduction": "sum", "weight": WEIGHT}, 2),
         (SIGMOID_LOSS, X, Y, {"reduction": "none"}, 4),
         (SIGMOID_LOSS, X, MARKED, {"reduction": "mean", "ignore_index": -1}, 5),
         (SIGMOID_LOSS, X, Y, {"reduction": "mean_over_positives"}, 5),
@@ -165,6 +166,24 @@ def test_how_many_launches(
     with Counted(names):
         torch.autograd.grad(loss, inputs, factors)
     assert len(names) <= most, names
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+@pytest.mark.parametrize(("function", "inputs", "targets"), [(SIGMOID_LOSS, X, Y), (SOFTMAX_LOSS, Z, CLASSES)])
+def test_one_factor_for_all_losses_is_read_as_it_lies(
+    function: Any, inputs: Tensor, targets: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody adds up the losses: it is expanded, and no copy of it is needed."""
+    inputs, names = inputs.clone().requires_grad_(), list[str]()
+    loss = function(inputs, targets, reduction="none")
+    factor = torch.tensor(2.0).expand(loss.shape)
+    (gradient,) = torch.autograd.grad(loss, inputs, factor, retain_graph=True)
+    (expected,) = torch.autograd.grad(loss, inputs, factor.contiguous(), retain_graph=True)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=0)
+    monkeypatch.setattr(launch, "launch", lambda kernel, *given, **named: names.append(kernel.fn.__name__))
+    with Counted(names):
+        torch.autograd.grad(loss, inputs, factor)
+    assert len(names) == 1, names
 
 
 @pytest.mark.usefixtures("as_on_gpu")

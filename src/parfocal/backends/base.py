@@ -18,7 +18,7 @@ import numpy as np
 from parfocal import config
 from parfocal.backends import trained
 from parfocal.backends.arrays import Arrays
-from parfocal.core import formula, validation
+from parfocal.core import formula, softmax, validation
 from parfocal.core.batch import Batch, mask_per_loss, weight_per_loss
 from parfocal.core.formula import Array
 from parfocal.core.laws import (
@@ -252,12 +252,12 @@ class Backend(Arrays):
         assert classes is not None  # class_axis has seen to that
         gammas = self.per_class(gamma, scores, halved=True) if isinstance(gamma, tuple) else []
         if isinstance(parameters, SparseCategorical):
-            target, found, known = self.one_hot(batch, classes)
+            target, found, known = self.targets(batch, classes)
             if not smoothing and parameters.from_logits:
                 weight = nan_unless(xp, known, self.row_weight(parameters, target, found, scores))
-                mixed = [xp.sum(xp.where(target, g, 0.0), axis=-1, keepdims=True) for g in gammas]
+                mixed = [self.of_target(target, g) for g in gammas]
                 return HardSoftmaxLaw(gamma, boosting), (target, weight, *mixed)
-            labels = nan_unless(xp, known, self.cast(target, self.working_dtype(scores)))
+            labels = nan_unless(xp, known, self.cast(self.mask(target, classes), self.working_dtype(scores)))
         else:
             labels = self.cast(batch.labels, self.working_dtype(scores))
             labels = labels if batch.axis == len(scores.shape) - 1 else xp.moveaxis(labels, batch.axis, -1)
@@ -281,8 +281,11 @@ class Backend(Arrays):
         dtype = np.float64 if bits == 53 else np.float32
         return [self.from_numpy(np.asarray(column, dtype=dtype), scores) for column in columns]
 
-    def one_hot(self, batch: Batch, classes: int) -> tuple[Array, Array, Array]:
-        """The true class of each row, none where it is ignored; whether there is one; and that, or it is ignored."""
+    def targets(self, batch: Batch, classes: int) -> tuple[Array, Array, Array]:
+        """The true class of each row, none where it is ignored; whether there is one; and that, or it is ignored.
+
+        The class is a one-hot mask here.
+        """
         labels = self.xp.expand_dims(batch.labels, axis=-1)
         target = labels == self.cast(self.xp.arange(classes), labels.dtype)
         if self.kind(labels) == "f":
@@ -297,10 +300,18 @@ class Backend(Arrays):
 
     def row_weight(self, parameters: Categorical, target: Array, found: Array, scores: Array) -> Array:
         """The alpha of each row's class; 0 for a row without one."""
-        xp, alpha = self.xp, self.alpha(parameters, scores)
+        alpha = self.alpha(parameters, scores)
         if isinstance(parameters.alpha, tuple):
-            return xp.sum(xp.where(target, alpha, 0.0), axis=-1, keepdims=True)
+            return self.xp.where(found, self.of_target(target, alpha), 0.0)
         return times(self.cast(found, self.working_dtype(scores)), alpha)
+
+    def mask(self, target: Array, classes: int) -> Array:
+        """The true class of each row as a one-hot mask."""
+        return target
+
+    def of_target(self, target: Array, values: Array) -> Array:
+        """The value of the true class of each row; where there is none, any."""
+        return softmax.of_target(self.xp, target, values)
 
     def alpha(self, parameters: Categorical, scores: Array) -> Any:
         alpha = parameters.alpha

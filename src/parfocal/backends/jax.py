@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from parfocal.backends.base import Backend
+from parfocal.core.batch import Batch
 from parfocal.core.formula import Array
 from parfocal.core.laws import IN_GAMMA, Law
 
@@ -37,12 +38,36 @@ class Namespace:
         return jax.lax.optimization_barrier(values) if jax.default_backend() == "cpu" else values
 
     @staticmethod
+    def one_hot(target: Array, z: Array) -> Array:
+        return mask(target, z.shape[-1])
+
+    @staticmethod
+    def of_target(target: Array, values: Array) -> Array:
+        return gathered(target, values)
+
+    @staticmethod
     def log1p(e: Array) -> Array:
         s = e / (2 + e)
         square, series = s * s, jnp.zeros_like(e)
         for n in range(16 if e.dtype == jnp.float64 else 7, 0, -1):
             series = (series + 1 / (2 * n + 1)) * square
         return 2 * s + 2 * s * series
+
+
+# The true class of a row is an index, -1 where there is none, or a mask: a sum over that would be two passes more.
+
+
+def mask(target: Array, classes: int) -> Array:
+    return target if target.dtype == bool else target == jnp.arange(classes, dtype=target.dtype)
+
+
+def gathered(target: Array, values: Array) -> Array:
+    """The value of the true class; where there is none, that of another one."""
+    if target.dtype == bool:
+        return jnp.where(target, values, 0.0).sum(axis=-1, keepdims=True)
+    if values.ndim == 1:
+        return jnp.take(values, target, mode="clip")
+    return jnp.take_along_axis(values, target, axis=-1, mode="clip")
 
 
 NAMESPACE = Namespace()
@@ -98,6 +123,24 @@ class Jax(Backend):
 
     def detached(self, array: Array) -> Array:
         return jax.lax.stop_gradient(array)
+
+    def targets(self, batch: Batch, classes: int) -> tuple[Array, Array, Array]:
+        labels = jnp.expand_dims(batch.labels, axis=-1)
+        found = (labels >= 0) & (labels < classes)
+        target = jnp.where(found, labels, -1).astype(jnp.int32)
+        if self.kind(labels) == "f":
+            found = found & (target == labels)
+            target = jnp.where(found, target, -1)
+        if batch.valid is None:
+            return target, found, found
+        valid = jnp.expand_dims(batch.valid, axis=-1)
+        return jnp.where(valid, target, -1), found & valid, found | ~valid
+
+    def mask(self, target: Array, classes: int) -> Array:
+        return mask(target, classes)
+
+    def of_target(self, target: Array, values: Array) -> Array:
+        return gathered(target, values)
 
     def differentiable_term(self, law: Law, order: int, scores: Array, constants: tuple[Array, ...]) -> Array:
         if order < 2:

@@ -72,7 +72,7 @@ def softmax(backend: Any, batch: Batch) -> Array:
     if batch.gamma is not None:
         gamma = gamma_of(backend, batch, scores) + xp.zeros_like(scores)
         if hard:
-            law, constants = HardSoftmaxLaw(None, trained=True), (*constants[:2], of_target(xp, target, gamma))
+            law, constants = HardSoftmaxLaw(None, trained=True), (*constants[:2], backend.of_target(target, gamma))
         else:
             law, constants = DenseSoftmaxLaw(None, trained=True), (constants[0], gamma)
     loss = backend.differentiable_term(law, 0, scores, constants)
@@ -86,11 +86,6 @@ def softmax(backend: Any, batch: Batch) -> Array:
             "an alpha with one number per class can be trained only with class indices, and without label smoothing"
         )
     # a row that is ignored, or has an invalid label, has no target: its loss is 0 or NaN already
-    known = xp.any(target, axis=-1, keepdims=True)
-    weight = of_target(xp, target, alpha + xp.zeros_like(scores))
+    known = xp.any(backend.mask(target, scores.shape[-1]), axis=-1, keepdims=True)
+    weight = backend.of_target(target, alpha + xp.zeros_like(scores))
     return formula.weighted(xp, xp.where(known, weight, 1.0), loss)
-
-
-def of_target(xp: Any, target: Array, values: Array) -> Array:
-    """The value of the true class of each row."""
-    return xp.sum(xp.where(target, values, 0.0), axis=-1, keepdims=True)

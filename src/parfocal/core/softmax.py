@@ -22,11 +22,22 @@ from parfocal.core.formula import (
     Array,
     Gamma,
     Namespace,
+    bits_of,
     focal,
     or_one,
     weighted,
 )
-from parfocal.core.pairs import log_pair, logit_difference, lost, narrow, stored, sum_pair, two_sum, widens
+from parfocal.core.pairs import (
+    log_pair,
+    logit_difference,
+    lost,
+    narrow,
+    stored,
+    sum_of_rounded,
+    sum_pair,
+    two_sum,
+    widens,
+)
 
 
 def largest_of(xp: Namespace, values: Array) -> Array:
@@ -57,7 +68,7 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
 # Where a library flushes subnormal numbers to 0, exponentials below exp(NEAR) are stored times exp(16).
 NEAR = -64.0
 
-# Cut off at the bits of their number, so many exponentials lose at most an eighth of the largest one.
+# Of up to this many exponentials a power of two is known that all of them can be cut off at (`scale_of`).
 FEW = 1024
 
 
@@ -65,7 +76,7 @@ class Exponentials(NamedTuple):
     """Exponentials as scaled * factor: a slope up to 1.46 times a subnormal exponential may be a normal number."""
 
     scaled: Array
-    factor: Array | None = None
+    factor: Any = None  # an array, a number, or None for 1
 
     def times(self, share: Array) -> Array:
         product = share * self.scaled
@@ -83,15 +94,19 @@ class Total(NamedTuple):
     low: Array | None
 
 
-def exponentials(xp: Namespace, high: Array, low: Array | None) -> Exponentials:
-    """exp(high + low).  The sum high + 16 is exact where it is used."""
+def exponentials(xp: Namespace, high: Array, low: Array | None, scale: float) -> Exponentials:
+    """exp(high + low), stored times `scale`.  The sum high + 16 is exact where it is used.
+
+    The sign says which are stored times exp(16): the logits need not be read, or kept, for it.
+    """
     if low is None:
         return Exponentials(xp.exp(high))
     if not getattr(xp, "flushes", False):
-        return Exponentials(xp.exp(high) * (1 + low))
+        return Exponentials(xp.exp(high) * (scale + scale * low), 1 / scale)
     far = high < NEAR
-    factor = xp.where(far, math.exp(-16), xp.ones_like(high))
-    return Exponentials(stored(xp, xp.exp(xp.where(far, high + 16, high)) * (1 + low)), factor)
+    e = xp.exp(xp.where(far, high + 16, high)) * (scale + scale * low)
+    e = stored(xp, xp.where(far, -e, e))
+    return Exponentials(e, xp.where(e < 0, -math.exp(-16) / scale, xp.full_like(e, 1 / scale)))
 
 
 def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total, Array]:
@@ -102,19 +117,31 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total,
     others = stored(xp, xp.where(out, -INFINITY, z))
     top = xp.max(others, axis=-1, keepdims=True)
     top = xp.where(top == -INFINITY, 0.0, top)
-    e = exponentials(xp, *logit_difference(xp, others, top))
+    scale = scale_of(xp, z)
+    e = exponentials(xp, *logit_difference(xp, others, top), scale)
     del others
-    total = total_of(xp, e.scaled, top)
+    total = total_of(xp, e.scaled, scale)
     return e._replace(scaled=narrow(xp, e.scaled)), total, top
 
 
-def total_of(xp: Namespace, e: Array, top: Array) -> Total:
-    """The sum of exponentials, 1 the largest.  Those stored times exp(16) are too small to matter."""
-    classes, bound = e.shape[-1], None
-    if isinstance(classes, int) and classes <= FEW and not widens(xp):
-        # A compiler would take (values + bound) - bound for the values if it knew the number.
-        bound = xp.where(xp.isnan(top), top, 2.0 ** classes.bit_length())
-    return Total(*sum_pair(xp, e, bound))
+def scale_of(xp: Namespace, z: Array) -> float:
+    """A power of two: exponentials of a row times this, rounded to whole numbers, add up exactly.  1 if there is none.
+
+    What rounding cuts off of 1024 exponentials is at most an eighth of the largest one.
+    """
+    classes = z.shape[-1]  # a traced length is a tensor or a symbol
+    if widens(xp) or not isinstance(classes, int) or classes > FEW:
+        return 1.0
+    scale: float = 2.0 ** (bits_of(xp, z.dtype) - 1 - classes.bit_length())
+    return scale
+
+
+def total_of(xp: Namespace, e: Array, scale: float) -> Total:
+    """The sum of exponentials, stored times `scale`.  Those stored times exp(16), too, are too small to matter."""
+    if scale == 1:
+        return Total(*sum_pair(xp, e))
+    total, low = sum_of_rounded(xp, e)
+    return Total(total * (1 / scale), low * (1 / scale))
 
 
 def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array | None]:
@@ -135,14 +162,26 @@ def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> t
     return high, lost(xp, low)
 
 
-# -- one true class per row
+# -- one true class per row, `target`: a one-hot mask, or what a namespace with its own `one_hot` takes in its place
+
+
+def one_hot(xp: Namespace, target: Array, z: Array) -> Array:
+    """The target as a mask of the logits' shape."""
+    mask: Array = xp.one_hot(target, z) if hasattr(xp, "one_hot") else target
+    return mask
+
+
+def of_target(xp: Namespace, target: Array, values: Array) -> Array:
+    """The value of the true class; the axis stays, with length 1."""
+    if hasattr(xp, "of_target"):
+        return xp.of_target(target, values)
+    return xp.sum(xp.where(target, values, 0.0), axis=-1, keepdims=True)
 
 
 def hard_margin(xp: Namespace, z: Array, target: Array) -> tuple[Array, Array | None, Exponentials, Array]:
-    """(m, its low part, exp(z_j - top) of the other classes, their sum) of the class in the one-hot `target`."""
-    e, total, top = leave_out(xp, z, target)
-    z_target = xp.sum(xp.where(target, z, 0.0), axis=-1, keepdims=True)
-    return *margin(xp, z_target, top, total, z.shape[-1]), e, narrow(xp, total.rounded)
+    """(m, its low part, exp(z_j - top) of the other classes, their sum) of the true class."""
+    e, total, top = leave_out(xp, z, one_hot(xp, target, z))
+    return *margin(xp, of_target(xp, target, z), top, total, z.shape[-1]), e, narrow(xp, total.rounded)
 
 
 def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boosting: bool = False) -> tuple[Array, ...]:
@@ -158,18 +197,18 @@ def hard(xp: Namespace, z: Array, target: Array, gamma: Gamma, order: int, boost
     total = or_one(xp, total)
     r, one_minus_r = e.values / total, sum_of_others(xp, e.values) / total
     others = slopes[1] * r * r - a * r * one_minus_r
-    return loss, gradient, xp.where(target, slopes[1], others)
+    return loss, gradient, xp.where(one_hot(xp, target, z), slopes[1], others)
 
 
 def hard_to_logits(xp: Namespace, target: Array, e: Exponentials, total: Array, a: Array) -> Array:
     """The gradient in the logits of what has the slope `a` in the margin."""
     share = stored(xp, -a / or_one(xp, total))
-    return xp.where(target, stored(xp, a), e.times(share))
+    return xp.where(one_hot(xp, target, e.scaled), stored(xp, a), e.times(share))
 
 
 def hard_change(xp: Namespace, target: Array, e: Exponentials, total: Array, vector: Array) -> Array:
     """The change of the margin for a change of the logits."""
-    own = xp.where(target, vector, 0.0)
+    own = xp.where(one_hot(xp, target, vector), vector, 0.0)
     return xp.sum(own - e.values / or_one(xp, total) * vector, axis=-1, keepdims=True)
 
 
@@ -180,7 +219,7 @@ def hard_product(xp: Namespace, z: Array, target: Array, gamma: Gamma, vector: A
     r, largest = e.values / or_one(xp, total), largest_of(xp, e.values)
     dm = hard_change(xp, target, e, total, vector)
     dr = r * (vector * sum_of_others(xp, r, largest) - sum_of_others(xp, r * vector, largest))
-    return xp.where(target, c * dm, -(c * dm * r + a * dr))
+    return xp.where(one_hot(xp, target, z), c * dm, -(c * dm * r + a * dr))
 
 
 # -- weight on several classes
@@ -208,8 +247,9 @@ def margins(xp: Namespace, z: Array) -> Margins:
     largest = largest_of(xp, z)
     first = largest & (count(xp, largest, z) == 1)
     z_first = xp.max(z, axis=-1, keepdims=True)
-    e = exponentials(xp, *logit_difference(xp, z, z_first))
-    total = total_of_others(xp, e.scaled, first, z_first)
+    scale = scale_of(xp, z)
+    e = exponentials(xp, *logit_difference(xp, z, z_first), scale)
+    total = total_of_others(xp, e.scaled, first, scale)
     e = e._replace(scaled=narrow(xp, e.scaled))
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, total, z.shape[-1])
@@ -226,10 +266,10 @@ def margins(xp: Namespace, z: Array) -> Margins:
     )
 
 
-def total_of_others(xp: Namespace, e: Array, first: Array, top: Array) -> Total:
+def total_of_others(xp: Namespace, e: Array, first: Array, scale: float) -> Total:
     """For each class the sum of the others, among them a 1; for the first class, which has no such 1, simply 1."""
-    total, low = total_of(xp, e, top)
-    rounded, rest = two_sum(xp, total, -e)
+    total, low = total_of(xp, e, scale)
+    rounded, rest = two_sum(xp, total, -e if scale == 1 else e * (-1 / scale))
     if low is not None:
         rounded, low = two_sum(xp, rounded, rest + low)
         low = xp.where(first, 0.0, low)

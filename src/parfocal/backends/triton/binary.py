@@ -4,7 +4,7 @@
     tile that holds another label goes the longer way of `soft_labels`, in parts of one element a thread: 8 at a time
     would need 145 registers, and so would every tile.
 (b) A thread adds the losses of its elements in float32, as a tree, and the sums of its tiles as a pair.  The last sum,
-    over the lanes of a program, is in float64.
+    over the lanes of a program, is in float64.  A single program divides it, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import triton.language as tl
 
 from parfocal.backends.triton.elementary import exponential, reciprocal
 from parfocal.backends.triton.focal import BOTH, binary_expected, binary_hard, binary_linear, finite, two_sum, weighted
+from parfocal.backends.triton.sums import quotient
 
 # What labels between 0 and 1 mean: HARD says that there are none, PAIR that none is allowed (a gamma pair has a meaning
 # for hard labels alone).
@@ -173,7 +174,7 @@ def binary_kernel(
     weight_at,  # one for each logit, or rows of `inner` with strides, or None
     upstream_at,  # factors of the gradient, or None
     losses_at,  # or None
-    sums_at,  # one float64 for each program, or None
+    sums_at,  # one float64 for each program; one float32 if there is one program: the sum, divided; or None
     gradient_at,  # or None
     divisor_at,  # a number that the gradient is divided by, or None
     n,
@@ -191,6 +192,8 @@ def binary_kernel(
     by_0,  # factors of its gradient: the same, times the scale of the reduction
     by_1,
     smoothing,
+    divisor,  # of the sum, beside the one on the device, and what float32 misses of it
+    divisor_low,
     G: tl.constexpr,
     RULE: tl.constexpr,
     SMOOTH: tl.constexpr,
@@ -283,4 +286,8 @@ def binary_kernel(
                     sums, lost = add_losses(sums, lost, losses, PART, HALVES)
     if sums_at is not None:
         lost = tl.where(finite(sums), lost, 0.0)  # an infinite sum has lost nothing
-        tl.store(sums_at + program, tl.sum(sums.to(tl.float64) + lost.to(tl.float64), axis=0))
+        total = tl.sum(sums.to(tl.float64) + lost.to(tl.float64), axis=0)
+        if sums_at.dtype.element_ty == tl.float32:
+            tl.store(sums_at + tl.arange(0, 1), quotient(total, divisor_at, divisor, divisor_low).to(tl.float32))
+        else:
+            tl.store(sums_at + program, total)

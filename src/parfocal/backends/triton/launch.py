@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from triton.runtime.driver import driver
 from parfocal.backends.triton.binary import EXPECTED, HARD, LINEAR, PAIR, TILE, WARPS, binary_kernel
 from parfocal.backends.triton.dense_kernels import dense_columns_kernel, dense_rows_kernel
 from parfocal.backends.triton.focal import ANY, BOTH
+from parfocal.backends.triton.layouts import NO_PLACES, beside, is_dense, readable, rows_of, weight_of
 from parfocal.backends.triton.softmax import SCHEDULE, columns_kernel, rows_kernel
 from parfocal.backends.triton.sums import count_kernel, multiply_kernel, total_kernel
 from parfocal.core.formula import Schedule
@@ -81,7 +81,11 @@ def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 4, **consta
     if not programs:
         return
     kinds = [
-        (value.dtype, value.data_ptr() % 16) if isinstance(value, Tensor) else float if type(value) is float else value
+        float
+        if (kind := type(value)) is float
+        else value
+        if kind is int or value is None
+        else (value.dtype, value.data_ptr() % 16)
         for value in arguments
     ]
     device = arguments[0].get_device()
@@ -117,41 +121,6 @@ def scale_of(divisor: float | Tensor) -> float:
     return 1.0 if isinstance(divisor, Tensor) else 1.0 / divisor
 
 
-# -- layouts
-
-
-def collapsed(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """The same places as few axes (length, stride): those that follow each other in memory become one."""
-    axes: list[tuple[int, int]] = []
-    for length, stride in zip(shape, strides, strict=True):
-        if length == 1:
-            continue
-        if axes and axes[-1][1] == stride * length:
-            axes[-1] = (axes[-1][0] * length, stride)
-        else:
-            axes.append((length, stride))
-    return axes
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill one piece of memory, in any order of the axes."""
-    if tensor.is_contiguous():
-        return True
-    lying = sorted(zip(tensor.stride(), tensor.shape, strict=True), reverse=True)
-    axes = collapsed([length for _, length in lying], [stride for stride, _ in lying])
-    return not axes or (len(axes) == 1 and axes[0][1] == 1)
-
-
-def beside(tensor: Tensor, x: Tensor) -> Tensor:
-    """`tensor` with the layout of the dense x."""
-    return tensor if tensor.stride() == x.stride() else torch.empty_like(x, dtype=tensor.dtype).copy_(tensor)
-
-
-def readable(labels: Tensor) -> Tensor:
-    """Booleans as the bytes that they are."""
-    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
-
-
 # -- binary
 
 
@@ -179,49 +148,64 @@ def binary(
     divisor : of the sum and of the gradient.
     """
     x = x if is_dense(x) else x.contiguous()
-    labels, n = beside(readable(labels), x), x.numel()
-    inner, outer_stride, inner_stride, spread = 1, 0, 0, False
+    labels, n, places = beside(readable(labels), x), x.numel(), NO_PLACES
     if weight is not None:
-        weight, inner, outer_stride, inner_stride, spread = weight_of(weight, x)
-    one_factor = upstream is not None and upstream.numel() == 1 and n != 1
+        weight, places = weight_of(weight, x)
+    one_factor = is_one_factor(upstream, n)
     if upstream is not None and not one_factor:
         upstream = beside(upstream, x)
-    hard, pair = not labels.is_floating_point() and not smoothing, gammas[0] != gammas[1]
-    rule = HARD if hard else EXPECTED if expected else PAIR if pair else LINEAR
-    g, scale = BOTH.value if pair else small_gamma(gammas[0]), scale_of(divisor)
-    part = TILE.value // 2 if g < 0 or spread or labels.element_size() == 8 else TILE.value
-    programs, steps = programs_for(-(-n // TILE.value))
-    loss = torch.empty_like(x, dtype=torch.float32) if losses and not summed else None
-    sums = torch.empty(programs, dtype=torch.float64, device=x.device) if losses and summed else None
-    slopes = torch.empty_like(x) if gradient else None
-    launch(
-        binary_kernel,
-        programs,
-        *(x, labels, weight, upstream, loss, sums, slopes, divisor if isinstance(divisor, Tensor) else None),
-        *(n, steps, ignore or 0, inner, outer_stride, inner_stride, *split(gammas[0]), *split(gammas[1])),
-        *(*weights, weights[0] * scale, weights[1] * scale, smoothing),
-        G=g,
-        RULE=rule.value,
-        SMOOTH=smoothing != 0,
-        IGNORES=ignore is not None,
-        BROADCAST=spread,
-        ONE_FACTOR=one_factor,
-        PART=part,
-        warps=WARPS,
+    place, number = (divisor, 1.0) if isinstance(divisor, Tensor) else (None, divisor)
+    programs, numbers, constants = binary_plan(
+        n, labels.dtype, gammas, weights, smoothing, expected, ignore, number, places, one_factor
     )
-    return Result(loss if sums is None else total(sums, torch.float32, divisor), slopes)
+    loss = sums = None
+    if losses and not summed:
+        loss = torch.empty_like(x, dtype=torch.float32)
+    elif losses and programs == 1:
+        loss = sums = torch.empty((), dtype=torch.float32, device=x.device)
+    elif losses:
+        sums = torch.empty(programs, dtype=torch.float64, device=x.device)
+    slopes = torch.empty_like(x) if gradient else None
+    losses_at = None if summed else loss
+    launch(binary_kernel, programs, x, labels, weight, upstream, losses_at, sums, slopes, place, *numbers, **constants)
+    return Result(total(sums, torch.float32, divisor) if loss is None and sums is not None else loss, slopes)
 
 
-def weight_of(weight: Tensor, x: Tensor) -> tuple[Tensor, int, int, int, bool]:
-    """(the weight, the elements of a row, the strides of rows and elements, whether it is read by strides)."""
-    if weight.shape == x.shape and weight.stride() == x.stride():
-        return weight, 1, 0, 0, False
-    if x.is_contiguous():
-        axes = collapsed(x.shape, weight.expand(x.shape).stride())
-        if len(axes) <= 2:
-            (_, outer_stride), (inner, inner_stride) = [(1, 0)] * (2 - len(axes)) + axes
-            return weight, inner, outer_stride, inner_stride, True
-    return beside(weight.expand(x.shape), x), 1, 0, 0, False
+@functools.lru_cache(maxsize=1024)
+def binary_plan(
+    n: int,
+    labels: torch.dtype,
+    gammas: tuple[float, float],
+    weights: tuple[float, float],
+    smoothing: float,
+    expected: bool,
+    ignore: int | None,
+    divisor: float,
+    places: tuple[int, int, int, bool],
+    one_factor: bool,
+) -> tuple[int, tuple[float, ...], dict[str, Any]]:
+    """The number of programs, and the kernel's numbers and constants: found once for calls that come again."""
+    hard, pair = not labels.is_floating_point and not smoothing, gammas[0] != gammas[1]
+    rule = HARD if hard else EXPECTED if expected else PAIR if pair else LINEAR
+    g, scale, spread = BOTH.value if pair else small_gamma(gammas[0]), scale_of(divisor), places[3]
+    programs, steps = programs_for(-(-n // TILE.value))
+    numbers = (n, steps, ignore or 0, *places[:3], *split(gammas[0]), *split(gammas[1]), *weights)
+    constants = {
+        "G": g,
+        "RULE": rule.value,
+        "SMOOTH": smoothing != 0,
+        "IGNORES": ignore is not None,
+        "BROADCAST": spread,
+        "ONE_FACTOR": one_factor,
+        "PART": TILE.value // 2 if g < 0 or spread or labels.itemsize == 8 else TILE.value,
+        "warps": WARPS,
+    }
+    return programs, (*numbers, weights[0] * scale, weights[1] * scale, smoothing, *split(divisor)), constants
+
+
+def is_one_factor(upstream: Tensor | None, number: int) -> bool:
+    """Whether a number that is not the only one is multiplied into every gradient, as where losses are summed later."""
+    return upstream is not None and number != 1 and (upstream.numel() == 1 or not any(upstream.stride()))
 
 
 # -- softmax
@@ -235,30 +219,6 @@ def on_device(values: tuple[float, ...], device: torch.device, halves: bool = Fa
     if halves:
         high = np.concatenate([high, (wide - high).astype(np.float32)])
     return torch.from_numpy(high).to(device)
-
-
-class Rows(NamedTuple):
-    """Where the rows of a softmax lie: groups of `inner` rows."""
-
-    number: int
-    inner: int
-    outer_stride: int
-    inner_stride: int
-    class_stride: int
-
-
-def rows_of(z: Tensor, axis: int) -> Rows | None:
-    """None where the rows need more strides than two."""
-    if not z.numel():
-        return Rows(0, 0, 0, 0, 1)
-    outer = collapsed(z.shape[:axis], z.stride()[:axis])
-    inner = collapsed(z.shape[axis + 1 :], z.stride()[axis + 1 :])
-    if len(outer) > 1 or len(inner) > 1:
-        return None
-    (groups, outer_stride), (length, stride) = (outer or [(1, 0)])[0], (inner or [(1, 0)])[0]
-    if not inner:  # rows with no neighbours are one group
-        return Rows(groups, groups, 0, outer_stride, z.stride(axis))
-    return Rows(groups * length, length, outer_stride, stride, z.stride(axis))
 
 
 def softmax(
@@ -303,7 +263,7 @@ def softmax(
     tensors = [z, z if slopes is None else slopes, targets if dense else z][: 3 if soft else 2]
     lying = [found for tensor in tensors if (found := rows_of(tensor, axis)) is not None]
     loss = torch.empty(shape, dtype=torch.float32, device=z.device) if losses and not summed else None
-    one_factor = upstream is not None and upstream.numel() == 1 and rows.number != 1
+    one_factor = is_one_factor(upstream, rows.number)
     if upstream is not None and not one_factor:
         upstream = upstream.contiguous()
     together = all(of.class_stride == 1 for of in lying) and classes > FEW and rows.inner == rows.number

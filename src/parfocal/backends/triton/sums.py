@@ -11,6 +11,16 @@ import triton.language as tl
 LANES = tl.constexpr(1024)
 
 
+@triton.jit
+def quotient(total, divisor_at, divisor, divisor_low):
+    """A sum in float64, divided by a number on the device, if there is one, and by one of the host."""
+    one = tl.full((1,), 1.0, tl.float64)
+    total = one * total
+    if divisor_at is not None:
+        total /= tl.load(divisor_at).to(tl.float64)
+    return total / (one * divisor + one * divisor_low)
+
+
 @triton.jit(do_not_specialize=["n"])
 def total_kernel(
     sums_at,  # n numbers, float64
@@ -27,11 +37,7 @@ def total_kernel(
     for start in range(0, n, LANES):
         at = start + tl.arange(0, LANES)
         sums += tl.load(sums_at + at, mask=at < n, other=0.0)
-    total = tl.full((1,), 1.0, tl.float64) * tl.sum(sums, axis=0)
-    if divisor_at is not None:
-        total /= tl.load(divisor_at).to(tl.float64)
-    one = tl.full((1,), 1.0, tl.float64)
-    total /= one * divisor + one * divisor_low
+    total = quotient(tl.sum(sums, axis=0), divisor_at, divisor, divisor_low)
     tl.store(result_at + tl.arange(0, 1), total.to(result_at.dtype.element_ty))
     if AS_DIVISOR:
         other = total < 1.0 if AT_LEAST_ONE else total == 0.0
