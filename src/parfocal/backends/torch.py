@@ -71,9 +71,12 @@ class TorchOperations(Backend):
         return nullcontext()  # torch warns of nothing, and its compiler knows no errstate
 
     def number(self, value: Any, like: Tensor) -> Any:
-        """While torch.jit.trace runs, a length is an int64 tensor, and a Python number divided by it is float32."""
+        """While torch.jit.trace runs, a length is an int64 tensor, and a Python number divided by it is float32.  And a
+        float64 tensor would make the loss one, if neither has an axis."""
+        if not isinstance(value, Tensor):
+            return value
         traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state()
-        return value.to(like.dtype) if traced and isinstance(value, Tensor) else value
+        return value.to(like.dtype) if traced or value.dtype == torch.float64 else value
 
     def array_like(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
@@ -106,15 +109,19 @@ class TorchOperations(Backend):
         return mask.sum()  # int64: exact
 
     def label_sum(self, batch: Batch) -> Tensor:
-        """The sum of the labels that count, exact where they are whole."""
-        labels = batch.labels
-        floating = labels.is_floating_point()
-        return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
+        """The sum of the labels that count."""
+        return exact_sum(batch.labels)
 
     def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Any:
         """The sum of the weights of the rows' classes; an invalid index is reported elsewhere."""
         each = self.per_class(weights, batch.scores)[0][batch.labels.clamp(0, len(weights) - 1)]
         return batch._replace(weight=each).total_weight()
+
+
+def exact_sum(labels: Tensor) -> Tensor:
+    """The sum of labels, exact where they are whole."""
+    floating = labels.is_floating_point()
+    return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
 
 
 # -- the native kernel on the tensors' own memory
