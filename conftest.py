@@ -68,6 +68,7 @@ TOGETHER = (
     r"test_derivatives|test_(backends_agree|frameworks|schedule).*(tensorflow|tf\.function|test_tf_|unknown_rank)",
     r"test_jax_adapter|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
     r"test_app_classes\.py",  # a fitted model
+    r"test_torch_ranks",  # processes
     r"test_dask|docs/scale\.md",  # a cluster
     r"test_mutants.*kernel",  # what every broken kernel is linked with
 )

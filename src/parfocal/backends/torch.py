@@ -28,6 +28,7 @@ from parfocal.backends.torch_terms import (
     Namespace,
     Term,
     differentiated_plainly,
+    namespace_for,
     namespace_of,
 )
 from parfocal.core import parameters
@@ -56,7 +57,7 @@ class TorchOperations(Backend):
         if torch.compiler.is_compiling():  # which knows few of NumPy's ways
             return torch.as_tensor(array, device=like.device)
         copy = np.array(array, array.dtype.newbyteorder("="), order="C")
-        return torch.from_numpy(copy).to(like.device, non_blocking=True)
+        return self.xp.shared(torch.from_numpy(copy).to(like.device, non_blocking=True))
 
     def owns(self, values: Any) -> bool:
         return isinstance(values, Tensor)
@@ -84,7 +85,8 @@ class TorchOperations(Backend):
                 f"{name} is on the device {values.device} and {self.host.scores} on {like.device}; bring both to one, "
                 f"{name}.to({self.host.scores}.device)"
             )
-        return super().array_like(name, values, like)
+        found: Tensor = super().array_like(name, values, like)
+        return found if type(found) is type(like) else self.xp.shared(found)
 
     def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:
@@ -320,7 +322,7 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
 
         if (found := torch_gpu.backend(scores, labels, weight, host)) is not None:
             return found
-    return TorchOperations(Namespace(scores.device), host)
+    return TorchOperations(namespace_for(scores), host)
 
 
 def kernel_reads(scores: Tensor, labels: Any, weight: Any, device: str = "cpu") -> bool:
