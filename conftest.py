@@ -66,7 +66,7 @@ def settings_stay() -> Iterator[None]:
 TOGETHER = (
     # the truth of second derivatives, and TensorFlow, which takes long to import
     r"test_derivatives|test_(backends_agree|frameworks|schedule).*(tensorflow|tf\.function|test_tf_|unknown_rank)",
-    r"test_jax_adapter|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
+    r"test_jax_|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
     r"test_app_classes\.py",  # a fitted model
     r"test_torch_ranks",  # processes
     r"test_dask|docs/scale\.md",  # a cluster

@@ -268,7 +268,6 @@ MUTANTS = {
         "return counting.sum() if counting is not None else whole(targets.numel(), targets)",
         "return whole(targets.numel(), targets)",
     ),
-    "the group is not asked": ("torch/distributed.py", "    dist.all_reduce(numbers, group=group)\n", "    ...\n"),
 }
 
 
