@@ -217,7 +217,8 @@ def shards(process: Process) -> None:
             continue
         value = case.loss().eval()(logits, case.target)
         (wanted,) = torch.autograd.grad(value.sum(), logits)
-        for placement in (Shard(0), Replicate(), *[Shard(1)] * (case.target.ndim == 2)):
+        by_class = case.target.ndim == 2 and CLASSES % process.world == 0
+        for placement in (Shard(0), Replicate(), *[Shard(1)] * by_class):
             x, y = (distribute_tensor(t.detach(), mesh, [placement]) for t in (logits, case.target))
             got = case.loss()(x.requires_grad_(), y)
             (slope,) = torch.autograd.grad(got.sum(), x)

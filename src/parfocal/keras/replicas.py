@@ -38,7 +38,16 @@ def backend_of(batch: Batch, context: Any) -> Any:
 
     def added(count: Any) -> Any:
         count = tf.cast(tf.convert_to_tensor(count), batch.backend.working_dtype(batch.scores))
+        if context.strategy.extended._use_merge_call():  # there is no public name
+            return context.merge_call(added_here, args=(count,))
         return context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+
+    def added_here(strategy: Any, counts: Any) -> Any:
+        """Without a collective operation, which TensorFlow 2.21 takes for one of those that add up the gradients."""
+        values = strategy.experimental_local_results(counts)
+        if len(values) == strategy.num_replicas_in_sync:
+            return tf.add_n(values)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, counts, axis=None)  # some are on other machines
 
     class Replicated(type(batch.backend)):  # type: ignore[misc]  # TensorFlow's, which is known only now
         def positives(self, batch: Batch) -> Any:
