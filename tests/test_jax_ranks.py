@@ -41,15 +41,19 @@ def test_reductions_on_one_device() -> None:
         ("mean", losses.mean()),
         ("mean_over_positives", losses.sum() / 2),
     ):
-        assert sigmoid_focal_loss(X, Y, reduction=reduction) == pytest.approx(wanted, rel=1e-6)
+        assert float(sigmoid_focal_loss(X, Y, reduction=reduction)) == pytest.approx(wanted, rel=1e-6)
     kept = float(losses[:2].sum())
     for reduction, wanted in (("sum", kept), ("mean", kept / 2), ("mean_over_positives", kept)):
-        assert sigmoid_focal_loss(X, Y, where=where, reduction=reduction) == pytest.approx(wanted, rel=1e-6)
-    assert sigmoid_focal_loss(X, 0 * Y, reduction="mean_over_positives") == sigmoid_focal_loss(X, 0 * Y).sum()
+        assert float(sigmoid_focal_loss(X, Y, where=where, reduction=reduction)) == pytest.approx(wanted, rel=1e-6)
+    assert float(sigmoid_focal_loss(X, 0 * Y, reduction="mean_over_positives")) == pytest.approx(
+        float(sigmoid_focal_loss(X, 0 * Y).sum())
+    )
     assert sigmoid_focal_loss(X[:0], Y[:0], reduction="mean") == 0
     rows = softmax_focal_loss(Z, T)
-    assert softmax_focal_loss(Z, T, reduction="mean") == pytest.approx(float(rows.mean()), rel=1e-6)
-    assert softmax_focal_loss(Z, T, where=jnp.array([True, False]), reduction="mean") == rows[0]
+    assert float(softmax_focal_loss(Z, T, reduction="mean")) == pytest.approx(float(rows.mean()), rel=1e-6)
+    assert float(softmax_focal_loss(Z, T, where=jnp.array([True, False]), reduction="mean")) == pytest.approx(
+        float(rows[0])
+    )
     assert sigmoid_focal_loss(X.astype(jnp.float16), Y, reduction="mean").dtype == jnp.float16
 
 
