@@ -47,7 +47,7 @@ if importlib.util.find_spec("triton") is None:  # the extra triton-test has it
     ]
 
 # Pages that belong to the second tier: they start a cluster.
-FULL_PAGES = ("docs/scale.md",)
+FULL_PAGES = ("docs/scale-boosting.md",)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ TOGETHER = (
     r"test_jax_|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
     r"test_app_classes\.py",  # a fitted model
     r"test_torch_ranks",  # processes
-    r"test_dask|docs/scale\.md",  # a cluster
+    r"test_dask|docs/scale-boosting",  # a cluster
     r"test_mutants.*kernel",  # what every broken kernel is linked with
 )
 
