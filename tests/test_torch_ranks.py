@@ -202,6 +202,50 @@ def test_totals_that_are_too_small(a_group_of_one: None) -> None:
     assert SigmoidFocalLoss().at_least == SoftmaxFocalLoss().at_least == 0
 
 
+over = SigmoidFocalLoss(reduction="mean_over_positives")
+ONES = (torch.arange(24).reshape(6, 4) % 5 == 0).double()
+IGNORED = ONES.masked_fill(torch.arange(24).reshape(6, 4) % 3 == 0, -1)
+CLASSES = torch.tensor([0, 3, -100, 2, 3, -100])
+COUNTS: list[tuple[Any, torch.Tensor, float]] = [
+    (SigmoidFocalLoss(), ONES, 24),
+    (SigmoidFocalLoss(weight=[1, 2, 3, 4]), ONES, 24),
+    (SigmoidFocalLoss(reduction="sum", normalizer=7), ONES, 24),
+    (SigmoidFocalLoss(ignore_index=-1), IGNORED, 16),
+    (SigmoidFocalLoss(reduction="mean_over_positives"), ONES, 5),
+    (SigmoidFocalLoss(reduction="mean_over_positives"), ONES.bool(), 5),
+    (SigmoidFocalLoss(reduction="mean_over_positives", label_smoothing=0.1), 0.01 * ONES, 0.05),
+    (SigmoidFocalLoss(reduction="mean_over_positives", ignore_index=-1), IGNORED, 3),
+    (SigmoidFocalLoss(reduction="mean_over_positives", ignore_index=1), ONES, 0),
+    (SoftmaxFocalLoss(), CLASSES, 4),
+    (SoftmaxFocalLoss(), CLASSES.int(), 4),
+    (SoftmaxFocalLoss(ignore_index=3), CLASSES.clamp(0), 4),
+    (SoftmaxFocalLoss(weight=[0.1, 0.2, 0.3, 0.4]), CLASSES, 0.1 + 0.4 + 0.3 + 0.4),
+    (SoftmaxFocalLoss(weight=[0.1, 0.2, 0.3, 0.4]), ONES / 5, 6),
+    (SoftmaxFocalLoss(), torch.full((6,), -100), 0),
+]
+
+
+@pytest.mark.parametrize("number", range(len(COUNTS)))
+def test_a_count_is_that_of_sum_and_count(number: int) -> None:
+    loss, target, wanted = COUNTS[number]
+    logits = torch.zeros(6, 4, dtype=torch.float64)
+    for rows in (6, 0):
+        count, same = loss.count(target[:rows]), loss.sum_and_count(logits[:rows], target[:rows])[1]
+        torch.testing.assert_close(count, same, rtol=1e-15, atol=0)
+        assert count == pytest.approx(wanted * (rows > 0), rel=1e-15)
+        assert count.shape == ()
+    assert loss.count(target.to("meta")).device.type == "meta"
+
+
+def test_weights_of_a_call_take_the_place_of_the_losss_own() -> None:
+    weights = torch.tensor([1.0, 2.0, 3.0, 5.0])
+    assert SoftmaxFocalLoss(weight=[9, 9, 9, 9]).count(CLASSES, weights) == 1 + 5 + 3 + 5
+    assert SoftmaxFocalLoss().count(torch.tensor(3), weights) == 5
+    assert SoftmaxFocalLoss().count(ONES[0] / 2) == 1  # one sample
+    assert SoftmaxFocalLoss().count(torch.zeros(2, 4, 3, 5)) == 2 * 3 * 5
+    assert SigmoidFocalLoss().count(ONES, [1, 2, 3, 4]) == 24
+
+
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "a group of text": (lambda: SigmoidFocalLoss(group="nccl"), TypeError, "group must be a .*ProcessGroup.*'nccl'"),
     "a normalizer": (lambda: SoftmaxFocalLoss(group=None, normalizer=3), ValueError, "neither with normalizer"),

@@ -124,7 +124,8 @@ def reduced(losses: jax.Array, counting: jax.Array | None, reduction: str, axis_
         floating = jnp.issubdtype(counting.dtype, jnp.floating)
         count = jnp.sum(counting, dtype=losses.dtype if floating else jnp.int32).astype(losses.dtype)
     if axis_name is not None:
-        total, count = jax.lax.psum((total, jax.lax.stop_gradient(count)), axis_name)
+        add: Any = jax.lax.psum  # it has no types
+        total, count = add((total, jax.lax.stop_gradient(count)), axis_name)
     if reduction == "sum":
         return total
     return total / (jnp.maximum(count, 1) if reduction == "mean_over_positives" else formula.or_one(jnp, count))

@@ -245,12 +245,9 @@ def warn_if_alone(loss: Any, inputs: Any) -> bool:
         return False
     if not (loss.training and torch.is_grad_enabled() and getattr(inputs, "requires_grad", False)):
         return False
-    positives = "positives" if loss.reduction == "mean_over_positives" else "elements that are not ignored"
-    if loss.reduction == "mean" and "weight" in loss.shown:
-        positives = "samples that are not ignored" if loss.weight is None else "weights of the targets' classes"
     name = type(loss).__name__
     warnings.warn(
-        f"{dist.get_world_size()} processes train, and this {name} divides by the {positives} of its own process. The "
+        f"{dist.get_world_size()} processes train, and this {name} divides by the {loss.rule.counts} of its own process. The "
         "average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
         f"{name}(..., group=torch.distributed.group.WORLD); or, when gradients are accumulated, loss(input, target, "
         "normalizer=parfocal.torch.global_divisor(counts)) with the sum of loss.count(target) over the step's batches",

@@ -32,9 +32,7 @@ class FocalModule(nn.Module):
     averaged = True
     _own_count = False  # it divides by a count that other processes have a part of, and has not warned of it yet
 
-    def __init__(
-        self, rule: Rule, normalizer: float | Tensor | None, group: Any, averaged: bool, counts: bool, **given: Any
-    ) -> None:
+    def __init__(self, rule: Rule, normalizer: float | Tensor | None, group: Any, averaged: bool, **given: Any) -> None:
         super().__init__()
         self.group, self.averaged = check_group(group), validation.flag("averaged", averaged)
         self.rule, self.reduction, self.normalizer = rule, rule.reduction, normalizer
@@ -50,7 +48,7 @@ class FocalModule(nn.Module):
         elif normalizer is not None:
             check_normalizer(normalizer)
         if self.group is ALONE:
-            self._own_count = counts and normalizer is None
+            self._own_count = rule.counts != "" and normalizer is None
         elif normalizer is not None or rule.reduction == "none":
             raise ValueError(
                 "group adds up what the reduction divides by over its processes, so it goes neither with normalizer "
@@ -233,8 +231,7 @@ class SigmoidFocalLoss(FocalModule):
         averaged: bool = True,
     ) -> None:
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
-        counts = reduction == "mean_over_positives" or (reduction == "mean" and ignore_index is not None)
-        super().__init__(rule, normalizer, group, averaged, counts, alpha=alpha, gamma=gamma)
+        super().__init__(rule, normalizer, group, averaged, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", None if weight is None else element_weights(weight))
 
@@ -282,7 +279,7 @@ class SoftmaxFocalLoss(FocalModule):
         averaged: bool = True,
     ) -> None:
         rule = SoftmaxRule(alpha, gamma, reduction, weight, ignore_index, label_smoothing)
-        super().__init__(rule, normalizer, group, averaged, reduction == "mean", alpha=alpha, gamma=gamma)
+        super().__init__(rule, normalizer, group, averaged, alpha=alpha, gamma=gamma)
         self.ignore_index, self.label_smoothing = rule.ignore_index, rule.loss.parameters.label_smoothing
         self._show("weight", rule.weight)
 

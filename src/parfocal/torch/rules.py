@@ -37,6 +37,7 @@ from parfocal.torch.arguments import (
     trained_of,
 )
 
+INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # others are looked at
 REDUCTIONS = ("mean", "sum", "none")
 SIGMOID_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")
 
@@ -124,6 +125,11 @@ class Rule:
     def at_least(self) -> int:
         """What a smaller total counts as; at 0 a total of 0 counts as 1."""
         return 0
+
+    @property
+    def counts(self) -> str:
+        """What is counted in each batch to divide by; "" where it is the number of losses, or nothing."""
+        return ""
 
     def never_zero(self, count: Tensor) -> Tensor:
         """A count as a divisor."""
@@ -228,6 +234,12 @@ class SigmoidRule(Rule):
         return batch.backend.label_sum(batch)
 
     @property
+    def counts(self) -> str:
+        if self.reduction == "mean_over_positives":
+            return "positives"
+        return "elements that are not ignored" if self.reduction == "mean" and self.ignore_index is not None else ""
+
+    @property
     def at_least(self) -> int:
         return int(self.reduction == "mean_over_positives")
 
@@ -295,7 +307,8 @@ class SoftmaxRule(Rule):
                 )
             parameters: Any = self.dense.parameters
         else:
-            check_indices(targets)
+            if targets.dtype not in INDICES:
+                check_indices(targets)
             parameters, targets = self.loss.parameters, targets.long()  # as bytes, 156 would be -100
         batch: Batch = backends.backend(inputs, targets, None, differentiable, TORCH).batch(
             parameters, targets, inputs, host=TORCH
@@ -319,6 +332,12 @@ class SoftmaxRule(Rule):
         if self.weight is None or batch.valid is None:
             return super().counted(batch)
         return batch.backend.target_weight(batch, self.weight)
+
+    @property
+    def counts(self) -> str:
+        if self.reduction != "mean":
+            return ""
+        return "samples that are not ignored" if self.weight is None else "weights of the targets' classes"
 
     def count_of(self, targets: Tensor, weight: Any) -> Tensor:
         check_labels("target", targets)
