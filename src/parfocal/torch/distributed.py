@@ -247,8 +247,8 @@ def warn_if_alone(loss: Any, inputs: Any) -> bool:
         return False
     name = type(loss).__name__
     warnings.warn(
-        f"{dist.get_world_size()} processes train, and this {name} divides by the {loss.rule.counts} of its own process. The "
-        "average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
+        f"{dist.get_world_size()} processes train, and this {name} divides by the {loss.rule.counts} of its own process. "
+        "The average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
         f"{name}(..., group=torch.distributed.group.WORLD); or, when gradients are accumulated, loss(input, target, "
         "normalizer=parfocal.torch.global_divisor(counts)) with the sum of loss.count(target) over the step's batches",
         stacklevel=6,  # this, what called it, forward, and two of torch's
