@@ -245,9 +245,9 @@ def warn_if_alone(loss: Any, inputs: Any) -> bool:
         return False
     if not (loss.training and torch.is_grad_enabled() and getattr(inputs, "requires_grad", False)):
         return False
-    name = type(loss).__name__
+    name, counts = type(loss).__name__, loss.rule.counts
     warnings.warn(
-        f"{dist.get_world_size()} processes train, and this {name} divides by the {loss.rule.counts} of its own process. "
+        f"{dist.get_world_size()} processes train, and this {name} divides by the {counts} of its own process. "
         "The average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
         f"{name}(..., group=torch.distributed.group.WORLD); or, when gradients are accumulated, loss(input, target, "
         "normalizer=parfocal.torch.global_divisor(counts)) with the sum of loss.count(target) over the step's batches",
