@@ -248,6 +248,8 @@ def test_weights_of_a_call_take_the_place_of_the_losss_own() -> None:
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "a group of text": (lambda: SigmoidFocalLoss(group="nccl"), TypeError, "group must be a .*ProcessGroup.*'nccl'"),
+    "a group of text, too": (lambda: global_divisor(3, "nccl"), TypeError, "group must be a .*ProcessGroup.*'nccl'"),
+    "no group": (lambda: global_divisor(3, False), TypeError, "group=False is this process alone"),
     "a normalizer": (lambda: SoftmaxFocalLoss(group=None, normalizer=3), ValueError, "neither with normalizer"),
     "none": (lambda: SigmoidFocalLoss(reduction="none", group=None), ValueError, "nor with reduction='none'"),
     "averaged": (lambda: SigmoidFocalLoss(averaged="yes"), TypeError, "averaged must be True or False"),

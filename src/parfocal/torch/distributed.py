@@ -60,11 +60,10 @@ def global_divisor(count: Any, group: Any = None, averaged: bool = True, at_leas
 
     Raises
     ------
-    TypeError for a count that is not a number, or a group that is none.
+    TypeError for a count that is not a number, and a group that is not one.
     ValueError without an initialised process group, and for a DTensor; and on every process of the group, where the
     count of one is negative, infinite or NaN.  On a device the result is NaN instead, since nobody looks.
 
-    >>> import tempfile, torch
     >>> torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     >>> global_divisor(torch.tensor(12)), global_divisor(0), global_divisor(0.15), global_divisor(0.15, at_least=1)
     (tensor(12., dtype=torch.float64), tensor(1., dtype=torch.float64), tensor(0.1500, dtype=torch.float64),
@@ -122,7 +121,10 @@ def initialised(group: Any) -> Any:
             "there is no process group to sum over; call torch.distributed.init_process_group first, for example under "
             "torchrun. On one process leave out group"
         )
-    return dist.group.WORLD if group is None else group
+    checked = check_group(group)
+    if checked is ALONE:
+        raise TypeError("group=False is this process alone, and there is nothing to sum over; leave the call out")
+    return dist.group.WORLD if checked is None else checked
 
 
 def check_group(group: Any) -> Any:
