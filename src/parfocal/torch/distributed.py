@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
@@ -28,13 +28,15 @@ from parfocal.core import validation
 
 __all__ = ["global_divisor", "global_loss"]
 
-ALONE = False  # in place of a group: this process divides by its own count
+ALONE: Literal[False] = False  # in place of a group: this process divides by its own count
 CODES = ("a count that was handed over", "mean", "sum", "mean_over_positives")
 COUNT = "count must be one number >= 0, what this process's losses are divided by"
 BY_ITSELF = "is a DTensor: what is summed over it is summed over all of its shards already"
 
 
-def global_divisor(count: Any, group: Any = None, averaged: bool = True, at_least: float = 0) -> Tensor:
+def global_divisor(
+    count: Tensor | float, group: dist.ProcessGroup | None = None, averaged: bool = True, at_least: float = 0
+) -> Tensor:
     """What each process divides the sum of its losses by, so that averaged gradients are those of the whole batch.
 
         n = global_divisor(loss.count(target))
@@ -70,14 +72,15 @@ def global_divisor(count: Any, group: Any = None, averaged: bool = True, at_leas
      tensor(1., dtype=torch.float64))
     >>> torch.distributed.destroy_process_group()
     """
-    group = initialised(group)
-    with told_to_others(group):
-        count, least = one_number("count", count), check_least(at_least)
-        averaged = validation.flag("averaged", averaged)
-    return divisor(summed(count, group, CODES[0]), group, averaged, least)
+    ranks = initialised(group)
+    with told_to_others(ranks):
+        mine, least, averaged = one_number("count", count), check_least(at_least), validation.flag("averaged", averaged)
+    return divisor(summed(mine, ranks, CODES[0]), ranks, averaged, least)
 
 
-def global_loss(loss: Tensor, count: Tensor, group: Any = None, at_least: float = 0) -> Tensor:
+def global_loss(
+    loss: Tensor, count: Tensor | float, group: dist.ProcessGroup | None = None, at_least: float = 0
+) -> Tensor:
     """The loss over the rows of all processes, to be shown; it has no gradient.
 
         global_loss(*loss.sum_and_count(logits, target), at_least=loss.at_least)
@@ -102,12 +105,12 @@ def global_loss(loss: Tensor, count: Tensor, group: Any = None, at_least: float 
     tensor(0.7500, dtype=torch.float64)
     >>> torch.distributed.destroy_process_group()
     """
-    group = initialised(group)
-    with told_to_others(group):
-        losses, count, least = one_number("loss", loss), one_number("count", count), check_least(at_least)
-    total = summed(count, group, CODES[0])
+    ranks = initialised(group)
+    with told_to_others(ranks):
+        losses, mine, least = one_number("loss", loss), one_number("count", count), check_least(at_least)
+    total = summed(mine, ranks, CODES[0])
     losses = losses.to(total.device, total.dtype, copy=True)
-    dist.all_reduce(losses, group=group)
+    dist.all_reduce(losses, group=ranks)
     return losses / never_small(total, least)
 
 

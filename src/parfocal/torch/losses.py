@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from parfocal.losses import recover
 from parfocal.torch.arguments import TORCH, check_normalizer, element_weights, no_normalizer
 from parfocal.torch.distributed import ALONE, check_group, is_initialized, warn_if_alone
 from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup  # a build of torch may have none
 
 
 class FocalModule(nn.Module):
@@ -227,7 +230,7 @@ class SigmoidFocalLoss(FocalModule):
         label_smoothing: float = 0.0,
         soft_labels: str = "linear",
         normalizer: float | Tensor | None = None,
-        group: Any = ALONE,
+        group: ProcessGroup | Literal[False] | None = ALONE,
         averaged: bool = True,
     ) -> None:
         rule = SigmoidRule(alpha, gamma, reduction, ignore_index, label_smoothing, soft_labels)
@@ -275,7 +278,7 @@ class SoftmaxFocalLoss(FocalModule):
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         normalizer: float | Tensor | None = None,
-        group: Any = ALONE,
+        group: ProcessGroup | Literal[False] | None = ALONE,
         averaged: bool = True,
     ) -> None:
         rule = SoftmaxRule(alpha, gamma, reduction, weight, ignore_index, label_smoothing)
