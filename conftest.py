@@ -49,7 +49,7 @@ if importlib.util.find_spec("triton") is None:  # the extra triton-test has it
     ]
 
 # Pages that belong to the second tier: they start a cluster, or import a framework and train with it.
-FULL_PAGES = ("docs/scale.md", *(f"docs/start/{page}.md" for page in ("boosters", "jax", "keras", "pytorch")))
+FULL_PAGES = ("docs/scale-boosting.md", *(f"docs/start/{page}.md" for page in ("boosters", "jax", "keras", "pytorch")))
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +68,10 @@ def settings_stay() -> Iterator[None]:
 TOGETHER = (
     # the truth of second derivatives, and TensorFlow, which takes long to import
     r"test_derivatives|test_(backends_agree|frameworks|schedule).*(tensorflow|tf\.function|test_tf_|unknown_rank)",
-    r"test_jax_adapter|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
+    r"test_jax_|test_(backends_agree|frameworks|schedule).*(jax|vmap)",  # what JAX compiles for each shape
     r"test_app_classes\.py",  # a fitted model
-    r"test_dask|docs/scale\.md",  # a cluster
+    r"test_torch_ranks",  # processes
+    r"test_dask|docs/scale-boosting",  # a cluster
     r"test_mutants.*kernel",  # what every broken kernel is linked with
 )
 

@@ -10,8 +10,8 @@ from parfocal.backends import kernel
 
 FASTEST, *OTHERS = kernel.available()
 
-# Run by test_keras_adapter.py, in processes of their own.
-collect_ignore = ["keras_adapter.py", "keras_models.py"]
+# Run by test_keras_adapter.py and test_*_ranks.py, in processes of their own.
+collect_ignore = ["keras_adapter.py", "jax_ranks.py", "keras_models.py", "torch_ranks.py"]
 
 
 @pytest.fixture(params=kernel.available())

@@ -28,6 +28,12 @@ from keras_adapter import (
     value_and_grad,
 )
 
+if BACKEND == "tensorflow":  # before anything runs: two devices, between which a sum really goes
+    import tensorflow as tf
+
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+
 # Of the models that the second process loads.
 FOLDER = Path(os.environ["KERAS_ADAPTER_FOLDER"])
 X = RNG.normal(size=(64, 5)).astype("float32") * 3
@@ -145,21 +151,88 @@ def test_mixed_precision() -> None:
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_over_positives"])
-def test_replicas_share_a_mean(reduction: str) -> None:
-    """Under tf.distribute gradients are summed over the replicas, so each mean is divided by their number."""
+OVER: dict[str, Any] = {"from_logits": True, "reduction": "mean_over_positives"}
+SPARSE = Losses.SparseCategoricalFocalCrossentropy
+REPLICATED: dict[str, tuple[Any, np.ndarray, np.ndarray | None]] = {
+    "mean": (Losses.BinaryFocalCrossentropy(from_logits=True), ONE[:, None], None),
+    "sum": (Losses.BinaryFocalCrossentropy(from_logits=True, reduction="sum"), ONE[:, None], None),
+    "positives": (
+        Losses.BinaryFocalCrossentropy(from_logits=True, reduction="mean_over_positives"),
+        ONE[:, None],
+        None,
+    ),
+    "no positives": (
+        Losses.BinaryFocalCrossentropy(from_logits=True, reduction="mean_over_positives"),
+        0 * ONE[:, None],
+        None,
+    ),
+    "ignored": (SPARSE(from_logits=True, ignore_class=2), np.sort(MANY), None),
+    "weights": (SPARSE(from_logits=True, reduction="mean_with_sample_weight"), MANY, WEIGHTS**8),
+}
+
+
+@pytest.mark.parametrize("name", REPLICATED)
+def test_replicas_have_the_loss_of_the_whole_batch(name: str) -> None:
+    """Under tf.distribute gradients are added over the replicas; here each has other rows, and other counts."""
     if BACKEND != "tensorflow":
         return
-    import tensorflow as tf
+    loss, labels, weights = REPLICATED[name]
+    labels = np.sort(labels, axis=0) if name == "positives" else labels  # the first replica has none
+    outputs = 1 if labels.ndim == 2 else 3
+    kernel = np.linspace(-1, 1, 5 * outputs, dtype="float32").reshape(5, outputs)
 
-    loss = Losses.BinaryFocalCrossentropy(from_logits=True, reduction=reduction)
+    def value_and_gradient(part: Any) -> Any:
+        variable = tf.constant(kernel)
+        with tf.GradientTape() as tape:
+            tape.watch(variable)
+            sample_weight = None if weights is None else tf.gather(tf.constant(weights), part)
+            scores = tf.gather(tf.constant(X), part) @ variable
+            value = loss(tf.gather(tf.constant(labels), part), scores, sample_weight)
+        return value, tape.gradient(value, variable)
 
     def step() -> Any:
-        return loss(ONE, X[:, 0])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return value_and_gradient(32 * replica + tf.range(32))
 
-    per_replica = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).run(step)
-    assert len(per_replica.values) == 2
-    same(sum(value.numpy() for value in per_replica.values), loss(ONE, X[:, 0]))
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    whole = value_and_gradient(tf.range(64))
+    for run in (step, tf.function(step)):
+        for per_replica, wanted in zip(strategy.run(run), whole, strict=True):
+            same(sum(value.numpy() for value in per_replica.values), wanted.numpy(), 1e-5)
+
+
+def test_fit_on_two_replicas_is_fit_on_one() -> None:
+    if BACKEND != "tensorflow":
+        return
+    labels, weights = np.sort(ONE), []
+    for strategy in (tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.get_strategy()):
+        with strategy.scope():
+            model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1, kernel_initializer="ones")])
+            loss = Losses.BinaryFocalCrossentropy(**OVER)
+            model.compile(keras.optimizers.SGD(0.01), loss=loss)
+            losses = model.fit(X, labels, batch_size=64, epochs=2, verbose=0, shuffle=False).history["loss"]
+        weights.append(np.concatenate([np.ravel(w) for w in [*model.get_weights(), losses]]))
+    same(*weights, 1e-5)
+
+
+def test_keras_distribution_over_four_devices() -> None:
+    """On JAX the rows are spread, and every sum is over all of them: right by itself."""
+    if BACKEND != "jax":
+        return
+    devices = keras.distribution.list_devices("cpu")
+    assert len(devices) == 4
+    labels, weights = np.sort(ONE), []
+    for spread in (None, keras.distribution.DataParallel(devices=devices)):
+        keras.distribution.set_distribution(spread)
+        try:
+            model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1, kernel_initializer="ones")])
+            loss = Losses.BinaryFocalCrossentropy(**OVER)
+            model.compile(keras.optimizers.SGD(0.01), loss=loss)
+            model.fit(X, labels, batch_size=64, epochs=2, verbose=0, shuffle=False)
+            weights.append(np.ravel(model.get_weights()[0]))
+        finally:
+            keras.distribution.set_distribution(None)
+    same(*weights, 1e-5)
 
 
 # -- what a loss knows besides, and mistakes

@@ -21,6 +21,7 @@ import many_files  # noqa: E402  # as above
 import tables  # noqa: E402  # as above
 
 ONE_PER_FRAMEWORK = sorted(path.name for path in EXAMPLES.glob("digits_*.py"))
+ON_SEVERAL = sorted(path.name for path in EXAMPLES.glob("ddp_*.py"))
 QUICK = ("--steps", "200", "--seeds", "2")
 RUNS = [(name, "", QUICK) for name in ONE_PER_FRAMEWORK if name != "digits_keras.py"]
 RUNS += [("digits_keras.py", backend, QUICK) for backend in ("torch", "jax", "tensorflow")]
@@ -62,6 +63,53 @@ def test_recovered_probabilities_beat_raw_scores(name: str, backend: str, argume
     check_table(run(name, backend, *arguments))
 
 
+def under_torchrun(processes: int, *command: str) -> str:
+    """torchrun finds a free port itself."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    result = subprocess.run(
+        [*torchrun, EXAMPLES / command[0], *command[1:]],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+LIMIT = 400  # seconds, on a busy machine
+
+
+@pytest.mark.full
+def test_the_gradient_of_two_processes_with_and_without_a_group() -> None:
+    printed = under_torchrun(2, "ddp_segmenter.py", "--steps", "81")
+    found = re.findall(r"step +(\d+), positives (\d+) \+ (\d+): error without group= ([\d.]+), with it (\S+)", printed)
+    assert [int(step) for step, *_ in found] == [0, 20, 40, 60, 80]
+    assert [other == "0" for _, _, other, *_ in found] == [True, True, True, False, False]
+    for _, one, _, without, within in found:
+        assert int(one) > 100
+        assert float(without) > 0.3
+        assert float(within) < 1e-4  # in float32
+
+
+@pytest.mark.full
+def test_accelerate_finds_the_same_on_any_number_of_processes() -> None:
+    alone, two = (under_torchrun(processes, "ddp_accelerate.py") for processes in (1, 2))
+    assert alone == two
+    losses = [float(loss) for loss in re.findall(r"loss of the last step ([\d.]+), weight", alone)]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
+
+
+@pytest.mark.full
+def test_lightning_finds_the_same_on_any_number_of_processes() -> None:
+    alone, two = (run("ddp_lightning.py", "", "--devices", devices) for devices in ("1", "2"))
+    lines = [line for line in alone.splitlines() if line.startswith(("epoch", "loss"))]
+    assert len(lines) == 4
+    assert lines == [line for line in two.splitlines() if line.startswith(("epoch", "loss"))]
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ["lightgbm", "xgboost"])
 def test_many_files(engine: str, tmp_path: Path) -> None:
@@ -97,7 +145,8 @@ def test_fashion_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, 
 def test_every_example_is_short_and_listed() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert len(ONE_PER_FRAMEWORK) == 4
-    for name in ONE_PER_FRAMEWORK:
+    assert len(ON_SEVERAL) == 3
+    for name in (*ONE_PER_FRAMEWORK, *ON_SEVERAL):
         assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 60
         assert f"`{name}`" in page
 

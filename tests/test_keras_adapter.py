@@ -54,10 +54,11 @@ def test_models(backend: str, tmp_path: Path) -> None:
 
 
 def run(backend: str, folder: Path, *arguments: str | Path) -> None:
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"} if backend == "jax" else {}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, **quiet, "KERAS_BACKEND": backend, "KERAS_ADAPTER_FOLDER": str(folder)},
+        env={**os.environ, **quiet, **devices, "KERAS_BACKEND": backend, "KERAS_ADAPTER_FOLDER": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -28,6 +28,7 @@ from parfocal.backends.torch_terms import (
     Namespace,
     Term,
     differentiated_plainly,
+    namespace_for,
     namespace_of,
 )
 from parfocal.core import parameters
@@ -56,7 +57,7 @@ class TorchOperations(Backend):
         if torch.compiler.is_compiling():  # which knows few of NumPy's ways
             return torch.as_tensor(array, device=like.device)
         copy = np.array(array, array.dtype.newbyteorder("="), order="C")
-        return torch.from_numpy(copy).to(like.device, non_blocking=True)
+        return self.xp.shared(torch.from_numpy(copy).to(like.device, non_blocking=True))
 
     def owns(self, values: Any) -> bool:
         return isinstance(values, Tensor)
@@ -71,9 +72,12 @@ class TorchOperations(Backend):
         return nullcontext()  # torch warns of nothing, and its compiler knows no errstate
 
     def number(self, value: Any, like: Tensor) -> Any:
-        """While torch.jit.trace runs, a length is an int64 tensor, and a Python number divided by it is float32."""
+        """While torch.jit.trace runs, a length is an int64 tensor, and a Python number divided by it is float32.  And a
+        float64 tensor would make the loss one, if neither has an axis."""
+        if not isinstance(value, Tensor):
+            return value
         traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state()
-        return value.to(like.dtype) if traced and isinstance(value, Tensor) else value
+        return value.to(like.dtype) if traced or value.dtype == torch.float64 else value
 
     def array_like(self, name: str, values: Any, like: Tensor) -> Tensor:
         if isinstance(values, Tensor) and values.device != like.device and values.ndim:
@@ -81,7 +85,8 @@ class TorchOperations(Backend):
                 f"{name} is on the device {values.device} and {self.host.scores} on {like.device}; bring both to one, "
                 f"{name}.to({self.host.scores}.device)"
             )
-        return super().array_like(name, values, like)
+        found: Tensor = super().array_like(name, values, like)
+        return found if type(found) is type(like) else self.xp.shared(found)
 
     def differentiable_term(self, law: Law, order: int, scores: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         if order == 2:
@@ -106,15 +111,19 @@ class TorchOperations(Backend):
         return mask.sum()  # int64: exact
 
     def label_sum(self, batch: Batch) -> Tensor:
-        """The sum of the labels that count, exact where they are whole."""
-        labels = batch.labels
-        floating = labels.is_floating_point()
-        return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
+        """The sum of the labels that count."""
+        return exact_sum(batch.labels)
 
     def target_weight(self, batch: Batch, weights: tuple[float, ...]) -> Any:
         """The sum of the weights of the rows' classes; an invalid index is reported elsewhere."""
         each = self.per_class(weights, batch.scores)[0][batch.labels.clamp(0, len(weights) - 1)]
         return batch._replace(weight=each).total_weight()
+
+
+def exact_sum(labels: Tensor) -> Tensor:
+    """The sum of labels, exact where they are whole."""
+    floating = labels.is_floating_point()
+    return labels.sum(dtype=torch.promote_types(labels.dtype, torch.float32) if floating else torch.int64)
 
 
 # -- the native kernel on the tensors' own memory
@@ -313,7 +322,7 @@ def backend(scores: Tensor, labels: Any, weight: Any, differentiable: bool, host
 
         if (found := torch_gpu.backend(scores, labels, weight, host)) is not None:
             return found
-    return TorchOperations(Namespace(scores.device), host)
+    return TorchOperations(namespace_for(scores), host)
 
 
 def kernel_reads(scores: Tensor, labels: Any, weight: Any, device: str = "cpu") -> bool:

@@ -54,7 +54,11 @@ class Namespace:
         return fraction, exponent.to(values.dtype)
 
     def arange(self, length: int) -> Tensor:
-        return torch.arange(length, device=self.device)
+        return self.shared(torch.arange(length, device=self.device))
+
+    def shared(self, values: Tensor) -> Tensor:
+        """Values that are the same wherever a part of the scores lies."""
+        return values
 
     @staticmethod
     def astype(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -91,6 +95,26 @@ class WideNamespace(Namespace):
     @staticmethod
     def narrow(values: Tensor) -> Tensor:
         return values.to(torch.float32)
+
+
+class ShardedNamespace(Namespace):
+    """The same for scores that are a DTensor: what is made here lies whole on every process of its mesh."""
+
+    def __init__(self, scores: Any) -> None:
+        super().__init__(torch.device(scores.device_mesh.device_type))
+        self.mesh = scores.device_mesh
+
+    def shared(self, values: Tensor) -> Tensor:
+        from torch.distributed.tensor import DTensor, Replicate
+
+        if isinstance(values, DTensor):
+            return values
+        return DTensor.from_local(values, self.mesh, [Replicate()] * self.mesh.ndim, run_check=False)
+
+
+def namespace_for(scores: Tensor) -> Namespace:
+    """What a batch of scores is made in."""
+    return ShardedNamespace(scores) if hasattr(scores, "device_mesh") else Namespace(scores.device)
 
 
 def namespace_of(scores: Tensor) -> Namespace:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from parfocal.backends.jax import BACKEND
-from parfocal.core import validation
+from parfocal.core import formula, validation
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
 from parfocal.core.validation import Host
 
@@ -34,7 +34,15 @@ def concrete(value: Any) -> Any:
 
 
 def sigmoid_focal_loss(
-    logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0, where: Any = None, soft_labels: str = "linear"
+    logits: Any,
+    labels: Any,
+    *,
+    alpha: Any = None,
+    gamma: Any = 2.0,
+    where: Any = None,
+    soft_labels: str = "linear",
+    reduction: str = "none",
+    axis_name: Any = None,
 ) -> jax.Array:
     """The focal loss of every logit: -alpha_t (1 - p_t)^gamma log(p_t) (Lin et al. 2017, arXiv:1708.02002).
 
@@ -48,14 +56,19 @@ def sigmoid_focal_loss(
     gamma : >= 0: a number, a pair (negatives, positives), or a `parfocal.GammaSchedule`.
     where : a mask that broadcasts to the logits.  Loss and gradient are 0 where it is False, whatever the logit is.
     soft_labels : what a label between 0 and 1 means, see `parfocal.binary_focal_crossentropy`.
+    reduction : "none", a loss for each logit; "sum"; "mean", over those that `where` lets count; "mean_over_positives",
+        the sum divided by max(1, sum of the labels), as RetinaNet does.
+    axis_name : inside shard_map or pmap, the mesh axis, or a tuple of axes, over which the batch lies: sums and counts
+        are added over it, so that the loss is that of the whole batch.  See docs/scale.md for the gradient.
 
     Returns
     -------
-    The losses, in the shape and dtype of the logits.
+    The losses, in the shape and dtype of the logits; or their sum or mean, of shape ().
 
     Raises
     ------
-    ValueError for parameters out of range and shapes that do not broadcast; TypeError for what holds no real numbers.
+    ValueError for parameters out of range, shapes that do not broadcast, and an axis_name without a reduction;
+    TypeError for what holds no real numbers.
 
     Examples
     --------
@@ -63,6 +76,7 @@ def sigmoid_focal_loss(
     >>> print([round(float(l), 4) for l in loss])
     [10.0, 0.13]
     """
+    check_reduction(reduction, (*REDUCTIONS, "mean_over_positives"), axis_name)
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
     labels = broadcast("labels", BACKEND.array_like("labels", labels, logits), logits.shape)
     where = None if where is None else broadcast("where", jnp.asarray(where), logits.shape)
@@ -83,7 +97,38 @@ def sigmoid_focal_loss(
             raise ValueError(f"a traced {name} must be one number{' or a pair' * (name == 'gamma')}; got {value.shape}")
     batch = BACKEND.batch(parameters, labels, logits, None, where, JAX)._replace(**traced)
     loss = BACKEND.terms(batch, 0)[0]
-    return (loss if where is None else jnp.where(where, loss, 0.0)).astype(logits.dtype)
+    loss = loss if where is None else jnp.where(where, loss, 0.0)
+    counting = batch.labels if reduction == "mean_over_positives" else where
+    return reduced(loss, counting, reduction, axis_name).astype(logits.dtype)
+
+
+REDUCTIONS = ("none", "sum", "mean")
+
+
+def check_reduction(reduction: str, allowed: tuple[str, ...], axis_name: Any) -> None:
+    validation.one_of("reduction", reduction, allowed)
+    if axis_name is not None and reduction == "none":
+        raise ValueError(
+            f"axis_name={axis_name!r} adds up a reduced loss, and reduction='none' has no sum; give a reduction"
+        )
+
+
+def reduced(losses: jax.Array, counting: jax.Array | None, reduction: str, axis_name: Any) -> jax.Array:
+    """The losses, their sum or their mean; `counting` has what to divide by when it is added up, None: the losses."""
+    if reduction == "none":
+        return losses
+    total = jnp.sum(losses)
+    if counting is None:
+        count = jnp.full((), losses.size, losses.dtype)
+    else:  # whole numbers are added exactly
+        floating = jnp.issubdtype(counting.dtype, jnp.floating)
+        count = jnp.sum(counting, dtype=losses.dtype if floating else jnp.int32).astype(losses.dtype)
+    if axis_name is not None:
+        add: Any = jax.lax.psum  # it has no types
+        total, count = add((total, jax.lax.stop_gradient(count)), axis_name)
+    if reduction == "sum":
+        return total
+    return total / (jnp.maximum(count, 1) if reduction == "mean_over_positives" else formula.or_one(jnp, count))
 
 
 def traced_of(alpha: Any, gamma: Any) -> dict[str, Any]:
@@ -92,7 +137,15 @@ def traced_of(alpha: Any, gamma: Any) -> dict[str, Any]:
 
 
 def softmax_focal_loss(
-    logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0, where: Any = None, axis: int = -1
+    logits: Any,
+    labels: Any,
+    *,
+    alpha: Any = None,
+    gamma: Any = 2.0,
+    where: Any = None,
+    axis: int = -1,
+    reduction: str = "none",
+    axis_name: Any = None,
 ) -> jax.Array:
     """The focal loss of every row: -sum over k of alpha_k y_k (1 - p_k)^gamma log(p_k), p = softmax(logits).
 
@@ -106,14 +159,17 @@ def softmax_focal_loss(
     gamma : >= 0: a number, one for each class, or a `parfocal.GammaSchedule`.
     where : a mask in the labels' shape, of the rows that count; or in the logits' shape, of the classes that do: the
         others are not part of the softmax.  Loss and gradient are 0 where it is False.
+    reduction : "none", a loss for each row; "sum"; "mean", over the rows that `where` lets count.
+    axis_name : as in `sigmoid_focal_loss`.
 
     Returns
     -------
-    The losses, in the logits' shape without `axis`, and in their dtype.
+    The losses, in the logits' shape without `axis`, and in their dtype; or their sum or mean, of shape ().
 
     Raises
     ------
-    ValueError for parameters out of range and shapes that do not fit; TypeError for what holds no real numbers.
+    ValueError for parameters out of range, shapes that do not fit, and an axis_name without a reduction; TypeError for
+    what holds no real numbers.
 
     Examples
     --------
@@ -121,6 +177,7 @@ def softmax_focal_loss(
     >>> print([round(float(l), 4) for l in loss])
     [1.4793, 0.0]
     """
+    check_reduction(reduction, REDUCTIONS, axis_name)
     logits = BACKEND.float_array("logits", jnp.asarray(logits))
     labels = BACKEND.array_like("labels", labels, logits)
     traced = traced_of(alpha, gamma)
@@ -148,7 +205,7 @@ def softmax_focal_loss(
                 f"a traced {name} must be one number, or one for each of the {logits.shape[batch.axis]} classes; got "
                 f"shape {value.shape}"
             )
-    return BACKEND.terms(batch, 0)[0].astype(logits.dtype)
+    return reduced(BACKEND.terms(batch, 0)[0], where, reduction, axis_name).astype(logits.dtype)
 
 
 def without_classes(

@@ -9,6 +9,7 @@ from keras.src.losses.loss import scale_loss_for_distribution  # for tf.distribu
 
 from parfocal import losses as core
 from parfocal.keras.batches import batch_of
+from parfocal.keras.replicas import over_replicas
 from parfocal.keras.signatures import takes_the_parameters_of
 
 register = keras.saving.register_keras_serializable(package="parfocal")
@@ -39,12 +40,15 @@ class FocalLoss(keras.losses.Loss):
         """
         own = self._has_own_call
         batch, summed = batch_of(self.focal, y_true, y_pred, sample_weight, own), self.reduction not in (None, "none")
+        shared = over_replicas(batch, self.reduction)
+        batch = batch if shared is None else shared
         if own:
             losses = self.focal._reduced(batch, keras.ops.convert_to_tensor(self.call(batch.labels, batch.scores)))
         else:
             losses = batch.reduced(self.reduction)[0]
         losses = keras.ops.cast(losses, self.dtype)
-        return scale_loss_for_distribution(losses) if summed and self.reduction != "sum" else losses
+        scaled = summed and self.reduction != "sum" and shared is None
+        return scale_loss_for_distribution(losses) if scaled else losses
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """One loss per sample, neither weighted nor reduced."""

@@ -2,6 +2,7 @@
 
     sigmoid_focal_loss, softmax_focal_loss      functions; the first is called as torchvision's
     SigmoidFocalLoss, SoftmaxFocalLoss          the same as modules
+    global_divisor, global_loss                 for a batch that lies on several processes; the modules take group=
     trainer_loss                                one of the modules as a Hugging Face Trainer's `compute_loss_func`
     parfocal.torch.metrics                      torchmetrics; imported, and needing that package, only when asked for
 
@@ -21,8 +22,17 @@ Second derivatives come from torch.autograd, torch.func.hessian, or jvp of grad.
 every autograd.Function of PyTorch 2.13, so for ours too.
 """
 
+from parfocal.torch.distributed import global_divisor, global_loss
 from parfocal.torch.functional import sigmoid_focal_loss, softmax_focal_loss
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
 from parfocal.torch.trainer import trainer_loss
 
-__all__ = ["SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss", "trainer_loss"]
+__all__ = [
+    "SigmoidFocalLoss",
+    "SoftmaxFocalLoss",
+    "global_divisor",
+    "global_loss",
+    "sigmoid_focal_loss",
+    "softmax_focal_loss",
+    "trainer_loss",
+]

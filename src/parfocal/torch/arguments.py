@@ -142,6 +142,18 @@ def check_tensor(name: str, value: Any) -> None:
         raise TypeError(f"{name} has the layout {value.layout}, and must be dense; write {name}.to_dense()")
 
 
+def check_labels(name: str, value: Any) -> None:
+    """Targets without their logits."""
+    check_tensor(name, value)
+    if value.is_complex():
+        raise TypeError(f"{name} must hold real numbers; it has dtype {value.dtype}")
+
+
+def check_indices(targets: Tensor) -> None:
+    if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
+        raise TypeError(f"class indices must be integers; target has dtype {targets.dtype}; use target.long()")
+
+
 def element_weights(weight: Any, inputs: Tensor | None = None) -> Tensor:
     """A number, a list or an array of weights as a tensor, beside the inputs if there are any; a tensor as it is."""
     if isinstance(weight, Tensor):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from torch import Tensor
 
 from parfocal import losses
 from parfocal.backends import torch as backends
+from parfocal.backends.torch_terms import WIDE_DEVICES
 from parfocal.core import validation
 from parfocal.core.batch import Batch
 from parfocal.core.parameters import Numbers
+from parfocal.torch import distributed
 from parfocal.torch.arguments import (
     TORCH,
     broadcasts_to,
+    check_indices,
+    check_labels,
     check_tensors,
     class_weights,
     element_weights,
@@ -32,6 +37,7 @@ from parfocal.torch.arguments import (
     trained_of,
 )
 
+INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # others are looked at
 REDUCTIONS = ("mean", "sum", "none")
 SIGMOID_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")
 
@@ -70,6 +76,27 @@ class Rule:
             divisor = backend.or_one(self.counted(batch))
         return in_torchs_dtype(backend.terms(batch, 0, divisor, True)[0], inputs)
 
+    def over_ranks(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weight: Tensor | None,
+        trained: dict[str, Tensor] | None,
+        group: Any,
+        averaged: bool,
+    ) -> Tensor:
+        """The loss of this process's part of a batch, divided for the mean of the whole one (distributed.py)."""
+        ranks = distributed.initialised(group)
+        with distributed.told_to_others(ranks, self.reduction, getattr(targets, "device", "cpu")):
+            check_tensors(inputs, targets)
+            distributed.no_shards(inputs, targets)
+            batch = self.trained_batch(inputs, targets, weight, trained or {})
+            count = self.count(batch, targets)
+        total = distributed.summed(count, ranks, self.reduction)
+        total = total * 0 + 1 if self.reduction == "sum" else total  # a NaN stays
+        divisor = given_divisor(batch.backend, distributed.divisor(total, ranks, averaged, self.at_least))
+        return in_torchs_dtype(batch.backend.terms(batch, 0, divisor, True)[0], inputs)
+
     def sum_and_count(
         self,
         inputs: Tensor,
@@ -94,9 +121,23 @@ class Rule:
     def counted(self, batch: Batch) -> Any:
         return batch.total_weight(with_weights=False)
 
+    @property
+    def at_least(self) -> int:
+        """What a smaller total counts as; at 0 a total of 0 counts as 1."""
+        return 0
+
+    @property
+    def counts(self) -> str:
+        """What is counted in each batch to divide by; "" where it is the number of losses, or nothing."""
+        return ""
+
     def never_zero(self, count: Tensor) -> Tensor:
         """A count as a divisor."""
-        return torch.where(count == 0, 1, count)
+        return distributed.never_small(count, self.at_least)
+
+    def count_of(self, targets: Tensor, weight: Any) -> Tensor:
+        """`count`, of the targets alone."""
+        raise NotImplementedError  # each of the two has its own
 
     def batch(self, inputs: Tensor, targets: Tensor, weight: Tensor | None, differentiable: bool = False) -> Batch:
         """What a call was given, checked and shaped."""
@@ -105,8 +146,9 @@ class Rule:
     def trained_batch(
         self, inputs: Tensor, targets: Tensor, weight: Tensor | None, trained: dict[str, Tensor]
     ) -> Batch:
-        """A batch with a trained alpha or gamma.  Operations check no labels, so that is done here if it can be."""
-        batch = self.batch(inputs, targets, weight, differentiable=True)
+        """A batch, perhaps with a trained alpha or gamma, with its labels checked here where they can be: operations
+        check none."""
+        batch = self.batch(inputs, targets, weight, differentiable=bool(trained))
         batch = batch._replace(alpha=trained.get("alpha"), gamma=trained.get("gamma"))
         if backends.kernel_reads(inputs, targets, weight):
             self.check_labels(batch, backends.in_memory(batch.labels))
@@ -191,8 +233,30 @@ class SigmoidRule(Rule):
             return super().counted(batch)
         return batch.backend.label_sum(batch)
 
-    def never_zero(self, count: Tensor) -> Tensor:
-        return count.clamp(min=1) if self.reduction == "mean_over_positives" else super().never_zero(count)
+    @property
+    def counts(self) -> str:
+        if self.reduction == "mean_over_positives":
+            return "positives"
+        return "elements that are not ignored" if self.reduction == "mean" and self.ignore_index is not None else ""
+
+    @property
+    def at_least(self) -> int:
+        return int(self.reduction == "mean_over_positives")
+
+    def count_of(self, targets: Tensor, weight: Any) -> Tensor:
+        check_labels("target", targets)
+        if weight is not None and not broadcasts_to(element_weights(weight).shape, targets.shape):
+            raise ValueError(
+                f"weight must broadcast to the target's shape {tuple(targets.shape)}; got weight "
+                f"{tuple(element_weights(weight).shape)}"
+            )
+        counting = None if self.ignore_index is None else backends.OPERATIONS.counting(targets, self.ignore_index)
+        if self.reduction != "mean_over_positives":
+            return counting.sum() if counting is not None else whole(targets.numel(), targets)
+        labels = targets if counting is None else torch.where(counting, targets, torch.zeros_like(targets))
+        if backends.kernel_reads(labels, None, None):
+            validation.labels_in_unit_interval(backends.in_memory(labels), TORCH)
+        return backends.exact_sum(labels)
 
 
 class SoftmaxRule(Rule):
@@ -243,8 +307,8 @@ class SoftmaxRule(Rule):
                 )
             parameters: Any = self.dense.parameters
         else:
-            if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
-                raise TypeError(f"class indices must be integers; target has dtype {targets.dtype}; use target.long()")
+            if targets.dtype not in INDICES:
+                check_indices(targets)
             parameters, targets = self.loss.parameters, targets.long()  # as bytes, 156 would be -100
         batch: Batch = backends.backend(inputs, targets, None, differentiable, TORCH).batch(
             parameters, targets, inputs, host=TORCH
@@ -268,3 +332,29 @@ class SoftmaxRule(Rule):
         if self.weight is None or batch.valid is None:
             return super().counted(batch)
         return batch.backend.target_weight(batch, self.weight)
+
+    @property
+    def counts(self) -> str:
+        if self.reduction != "mean":
+            return ""
+        return "samples that are not ignored" if self.weight is None else "weights of the targets' classes"
+
+    def count_of(self, targets: Tensor, weight: Any) -> Tensor:
+        check_labels("target", targets)
+        if targets.is_floating_point():  # probabilities: each sample counts as one
+            shape = targets.shape
+            return whole(math.prod(shape[:1] + shape[2:]) if len(shape) > 1 else 1, targets)
+        check_indices(targets)
+        weights, labels = self.weight if weight is None else class_weights(weight), targets.long()
+        counting = labels != self.ignore_index
+        if weights is None:
+            return counting.sum()
+        if backends.kernel_reads(labels, None, None):
+            validation.class_indices(labels.numpy(), len(weights), self.ignore_index, TORCH)
+        double = targets.device.type in WIDE_DEVICES
+        each = torch.tensor(weights, dtype=torch.float64 if double else torch.float32, device=targets.device)
+        return torch.where(counting, each[labels.clamp(0, len(weights) - 1)], 0.0).sum()
+
+
+def whole(number: Any, like: Tensor) -> Tensor:
+    return torch.full((), number, dtype=torch.int64, device=like.device)  # filled there: no copy that waits

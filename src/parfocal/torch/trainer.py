@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from parfocal.core import validation
 from parfocal.torch.arguments import NORMALIZER
+from parfocal.torch.distributed import ALONE
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
 
 __all__ = ["trainer_loss"]
@@ -32,7 +33,7 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
             ignore_index must be -100.
         "sum", or a loss with a normalizer of its own : num_items_in_batch is not used.  The Trainer adds the losses
             of accumulated batches.
-        "mean_over_positives" and "none" : refused.
+        "mean_over_positives", "none", or a loss with a group : refused.
     causal : the model is a language model, and what it says at a position is judged by the label of the next one.
 
     Returns
@@ -71,6 +72,11 @@ def trainer_loss(loss: nn.Module, causal: bool = False) -> Callable[..., Tensor]
     causal = validation.flag("causal", causal)
     if causal and not isinstance(loss, SoftmaxFocalLoss):
         raise ValueError(f"causal=True is for next tokens, class indices, and needs a SoftmaxFocalLoss; got {loss!r}")
+    if loss.group is not ALONE:
+        raise ValueError(
+            f"group adds up what reduction={loss.reduction!r} divides by, but Trainer's num_items_in_batch takes its "
+            "place, and is the number of labels on all processes already; leave out group"
+        )
     if divides_by_items(loss):
         same_divisor(loss)
     return partial(trainers_loss, loss, causal)
