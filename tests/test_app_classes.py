@@ -101,10 +101,10 @@ def test_classes_are_reported(folder: Path, tmp_path: Path, capsys: pytest.Captu
     for name in CLASSES:
         assert f"\n   {name}: " in said
     assert "means over the classes, each against the rest" in lines
-    assert "most-probable: kind is decided for the most probable class." in said
+    assert "most-probable: each row gets the most probable class." in said
     assert max(map(len, said[: said.index("Wrote ")].splitlines())) <= 80
     assert predict(tmp_path / "model", folder / "table.csv", tmp_path / "scores.csv") == 0
-    assert "kind decided for the most probable class:\n  cold: " in capsys.readouterr().out
+    assert "each row gets the most probable class:\n  cold: " in capsys.readouterr().out
 
 
 def test_one_class_against_the_rest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -54,7 +55,7 @@ def test_fit_decides_as_it_is_told(folder: Path, tmp_path: Path, capsys: pytest.
     words = " ".join(printed.err.split())
     assert "event = true from a probability of 0.1667 on (the least cost, where a miss costs 5" in words
     of_cost = found["decisions"][0]
-    assert of_cost["expected"]["without_a_model"].keys() == {"doing nothing", "alarming always"}
+    assert of_cost["expected"]["without_a_model"].keys() == {"no_alarm", "every_row"}
     for one in found["decisions"]:
         for part in ("expected", "final_test"):
             assert one[part]["measures"].keys() == one[part]["intervals"].keys()
@@ -117,6 +118,7 @@ def test_a_precision_that_no_threshold_reaches_loses_nothing(
     assert fit(tmp_path / "t.parquet", tmp_path / "model", *rules("precision:1", "f2"), "--fast") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Caution: --decide precision:1: on the out-of-fold rows no threshold reaches a precision of 1" in said
+    assert "; f2 decides" in said
     assert described(tmp_path / "model")["rule"] == "f2"
     before = files(tmp_path / "model")
     assert decide(tmp_path / "model", "precision:1") == 2
@@ -168,7 +170,9 @@ def test_what_decide_and_predict_refuse(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 2
-    assert len(re.findall(f"--decide '?{rule}", said.err)) == 2
+    first, second = said.err.splitlines()
+    assert re.match(f"parfocal: '?{rule}'?: ", first)
+    assert re.match(f"parfocal: --decide '?{rule}'?: ", second)
     assert files(model) == before
     assert not (tmp_path / "s.csv").exists()
 
@@ -185,18 +189,35 @@ def test_models_of_earlier_versions_have_no_rows_to_choose_by(
     assert (scores["decision"] == (scores["probability"] >= 0.25)).all()
 
 
-def test_a_folder_with_other_files_stays_as_it_is(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_other_files_stay_and_links_and_ways_through_the_model_lead_to_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = copied(folder / "model", tmp_path)
     (model / "notes.txt").write_text("mine")
-    before = files(model)
-    assert decide(model, "f2") == 2
-    assert "move the other files away, or use predict --decide" in capsys.readouterr().err
-    assert files(model) == before
+    (tmp_path / "link").symlink_to(model)
+    for number, way in enumerate((tmp_path / "link", model / ".." / "model", Path("../model"), Path(".")), 2):
+        monkeypatch.chdir(model)
+        assert decide(way, f"f{number}") == 0
+        assert described(model)["rule"] == f"f{number}"
+    assert (tmp_path / "link").is_symlink()
+    assert files(model).keys() == {*files(folder / "model"), "notes.txt"}
+    assert left_behind(tmp_path) == left_behind(model) == []
 
 
-@pytest.mark.parametrize("change", ["truncated", "missing", "swapped"])
+def test_fit_replaces_a_model_by_a_way_through_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copied(folder / "model", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = ["--force", "--fast", "--engine", "linear"]
+    assert fit(folder / "table.csv", Path("model/../model"), *given) == 0
+    assert described(model)["engine"] == "linear"
+    monkeypatch.chdir(model)
+    assert fit(folder / "table.csv", Path("../model"), *given) == 2  # the folder that one is in
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", ["truncated", "missing", "swapped", "null", "one fold", "one class", "text"])
 def test_damaged_rows(folder: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]) -> None:
     model = copied(folder / "model", tmp_path)
     if change == "truncated":
@@ -204,7 +225,18 @@ def test_damaged_rows(folder: Path, tmp_path: Path, change: str, capsys: pytest.
     elif change == "missing":
         (model / JUDGED).unlink()
     else:
-        pl.read_parquet(model / JUDGED).with_columns(probability_0=pl.lit(2.0)).write_parquet(model / JUDGED)
+        wrong = {
+            "swapped": {"probability_0": pl.lit(2.0)},
+            "null": {"label": pl.lit(None, pl.UInt8)},
+            "one fold": {"fold": pl.lit(0)},
+            "one class": {"label": pl.lit(1)},
+            "text": {"weight": pl.lit("much")},
+        }[change]
+        pl.read_parquet(model / JUDGED).with_columns(**wrong).write_parquet(model / JUDGED)
+        if change != "swapped":  # whoever changes both files
+            facts = described(model)
+            facts["judged_sha256"] = hashlib.sha256((model / JUDGED).read_bytes()).hexdigest()
+            (model / "model.json").write_text(json.dumps(facts), encoding="utf-8")
     assert decide(model, "f2") == 2
     said = capsys.readouterr().err
     assert "is damaged or was changed" in said
@@ -224,7 +256,7 @@ def test_more_classes_by_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     table = str(tmp_path / "t.csv")
     assert main(["fit", table, "--target", "kind", "--out", str(tmp_path / "model"), *given]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Per 1,000 rows always the cheapest class costs " in said
+    assert "Per 1,000 rows the cheapest class for every row would cost " in said
     assert described(tmp_path / "model")["costs"] == costs.tolist()
     (tmp_path / "costs.csv").unlink()  # the model has them
     assert predict(tmp_path / "model", tmp_path / "t.csv", tmp_path / "s.csv") == 0
@@ -242,7 +274,13 @@ def test_more_classes_by_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "change", [{"rule": "f"}, {"rule": 5}, {"rule": "costs:x", "costs": [[0, 1], [1, 0]]}, {"rows_per_day": "many"}]
+    "change",
+    [
+        *({"rule": rule} for rule in ("f", 5)),
+        {"rule": "costs:x", "costs": [[0, 1], [1, 0]]},
+        *({"rows_per_day": value} for value in ("many", -3)),
+        {"fit": []},
+    ],
 )
 def test_a_wrong_rule_in_the_description_is_damage(
     folder: Path, tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]

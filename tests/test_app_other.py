@@ -203,8 +203,8 @@ def test_predict_decides_as_it_is_told(folder: Path, tmp_path: Path, capsys: pyt
     names = np.array(["other", "sand", "wood"])
     found = {}
     for rule, divisors, words in (
-        ("default", 1.0, "kind decided for the most probable class:"),
-        ("balanced", prior, "kind decided for probabilities divided by the classes' shares in training:"),
+        ("default", 1.0, "each row gets the most probable class:"),
+        ("balanced", prior, "each row gets the class with the largest probability, divided by its share in training:"),
     ):
         scores = predict(folder / "model", folder / "table.csv", tmp_path / f"{rule}.csv", "--decide", rule)
         assert words in " ".join(capsys.readouterr().out.split())
@@ -235,7 +235,7 @@ def test_a_wrong_rule_writes_nothing(folder: Path, tmp_path: Path, capsys: pytes
     assert (
         capsys.readouterr().err
         == "parfocal: --decide 'sometimes': there is no such rule; it must be f1 or f2, cost:MISS,ALARM, recall:0.8, "
-        "precision:0.5, alarms:5/1000, alarms:100/day, balanced, most-probable, costs:FILE.csv\n"
+        "precision:0.5, alarms:5/1000, alarms:100/day, balanced, most-probable or costs:FILE.csv\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -199,7 +199,7 @@ def test_other_decisions_are_shown(made: tuple[Study, str, Path]) -> None:
         "intervals": {"recall": [0.7, 0.8], "cost_per_1000": [70.0, 85.0]},
     }
     rule = {"text": "cost:5,1", "words": "where a miss costs <5>"}
-    first = {"rule": rule, "threshold": 0.1625, "folds": outcome, "test": outcome, "baselines": {"doing nothing": 88.0}}
+    first = {"rule": rule, "threshold": 0.1625, "folds": outcome, "test": outcome, "baselines": {"no_alarm": 88.0}}
     data["decisions"] = [first, *data["decisions"]]
     shown = Tags(page.render(data)).text.replace("\xa0", " ")
     for told in (
@@ -207,7 +207,7 @@ def test_other_decisions_are_shown(made: tuple[Study, str, Path]) -> None:
         "16.25 %",
         "75 % 70 to 80 %",
         "77.5 70 to 85",
-        "doing nothing 88",
+        "no alarm at all 88",
     ):
         assert told in shown
     assert "f1 : the best F1" in shown
@@ -232,7 +232,9 @@ def test_decide_draws_the_page_again(made: tuple[Study, str, Path], tmp_path: Pa
     alarms = 1000 * (test.probabilities >= 1 / 31).mean()
     assert data["decisions"][0]["test"]["measures"]["alarms_per_1000"] == pytest.approx(alarms)
     assert all(one["probability"] < 1 / 31 for one in data["mistakes"]["misses"])
-    changed = ("decisions", "mistakes")
+    curve, threshold = data["curve"], 1 / 31
+    assert np.abs(np.array(curve["thresholds"]) / threshold - 1).min() < 1e-5  # the slider can stand on the decision
+    changed = ("decisions", "mistakes", "curve")
     assert {key: data[key] for key in data if key not in changed} == {
         key: before[key] for key in before if key not in changed
     }

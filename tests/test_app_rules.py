@@ -77,11 +77,14 @@ def test_rules_are_read(text: str, kind: str, numbers: tuple[float, ...]) -> Non
             (text, "there is no such rule")
             for text in ("costs:", "alarms:5", "alarms:5/week", "recall:nan", "recall:٣")
         ),
-        *((text, "above 0") for text in ("f0", "cost:0,1", "cost:5,0", "recall:0", "alarms:0/day")),
+        *((text, "must be 1e-09 to") for text in ("f0", "cost:0,1", "cost:5,0", "alarms:0/day")),
+        ("recall:0", "above 0"),
         ("alarms:0/10", "more than 0 alarms"),
         *((text, "1 at most") for text in ("recall:1.1", "precision:80")),
         ("alarms:11/10", "not more than rows"),
-        ("cost:1e10,1", "1e\\+09 at most"),
+        ("cost:1e10,1", "1e-09 to 1,000,000,000"),
+        ("cost:1e-10,1", "1e-09 to 1,000,000,000"),
+        ("recall:80", "did you mean 0.8"),
     ],
 )
 def test_rules_that_are_none(text: str, words: str) -> None:
@@ -113,7 +116,8 @@ def test_costs_of_a_file_in_any_order(tmp_path: Path, separator: str) -> None:
         (["x,a,b,c", "a,0,1,1", "b,1,0,1"], "first column must name each class once"),
         (["x,a,b,c", "a,0,1,1", "b,1,0,1", "b,1,0,1"], "first column must name each class once"),
         (["x,a,b,c", "a,0,1,1", "b,1,zero,1", "c,1,1,0"], "b, b: the price is 'zero'"),
-        (["x,a,b,c", "a,0,1,", "b,1,0,1", "c,1,1,0"], "a, c: the price is "),
+        (["x,a,b,c", "a,0,1,", "b,1,0,1", "c,1,1,0"], "a, c: the price is missing"),
+        (["x,a,b,c", "a,0,1,1_0", "b,1,0,1", "c,1,1,0"], "a, c: the price is '1_0'"),
         (["x,a,b,c", "a,0,1,nan", "b,1,0,1", "c,1,1,0"], "a, c: the price is 'nan'"),
     ],
 )
@@ -143,7 +147,13 @@ def test_thresholds_are_those_of_the_library(weighted: bool) -> None:
         ("alarms:20/day", thresholds.for_alarms(p, 0.1, sample_weight=weights)),
         ("cost:4,1", thresholds.by_cost(p, miss=4, alarm=1)),
     ):
-        assert decision(read_rule(text), given).threshold == expected.threshold
+        found = decision(read_rule(text), given).threshold
+        assert found is not None
+        np.testing.assert_array_equal(p >= found, p >= expected.threshold)
+        if text.startswith("cost"):
+            assert found == expected.threshold
+        else:  # midway to the next lower probability
+            assert found == pytest.approx((expected.threshold + p[p < expected.threshold].max()) / 2, rel=1e-12)
     assert decision(read_rule("balanced"), given).threshold == given.prior
 
 
@@ -166,6 +176,16 @@ def test_decisions_of_more_classes() -> None:
         expected = [sum(p[true] * costs[true][said] for true in range(3)) for said in range(3)]
         assert decided == np.argmin(expected)
     assert set(found.tolist()) == {0, 1, 2}
+
+
+def test_every_row_means_new_rows_too() -> None:
+    """A row a little below all others is still a row: coarse models move whole groups of equal probabilities."""
+    rows = made()
+    coarse = Judged(rows.labels, np.ceil(rows.probabilities * 3) / 3, None, rows.folds)
+    for text in ("recall:1", "alarms:1/1"):
+        assert decision(read_rule(text), evidence(coarse)).threshold == 0
+    found = decision(read_rule("alarms:1/10"), evidence(coarse)).threshold
+    assert found == pytest.approx(5 / 6)
 
 
 def test_what_no_threshold_reaches_is_told_and_the_next_rule_decides() -> None:
@@ -196,8 +216,9 @@ def test_no_row_is_decided_by_a_threshold_that_was_chosen_on_it() -> None:
     hits = alarms = 0
     for number in range(5):
         here, there = rows.folds == number, rows.folds != number
-        threshold = thresholds.best_f_beta(rows.probabilities[there], rows.labels[there]).threshold
-        decided = rows.probabilities[here] >= threshold
+        p = rows.probabilities[there]
+        best = thresholds.best_f_beta(p, rows.labels[there]).threshold
+        decided = rows.probabilities[here] >= (best + p[p < best].max()) / 2
         hits, alarms = hits + (decided & (rows.labels[here] == 1)).sum(), alarms + decided.sum()
     found = outcomes(decision(rule, given), given)
     assert found.folds.measures["recall"] == hits / rows.labels.sum()
@@ -217,8 +238,8 @@ def test_costs_by_hand(weighted: bool) -> None:
     assert found.folds.measures["cost_per_1000"] == pytest.approx(1000 * np.average(each, weights=rows.weights))
     share = np.average(label, weights=rows.weights)
     assert found.folds.baselines == {
-        "doing nothing": pytest.approx(7000 * share),
-        "alarming always": pytest.approx(2000 * (1 - share)),
+        "no_alarm": pytest.approx(7000 * share),
+        "every_row": pytest.approx(2000 * (1 - share)),
     }
     assert found.folds.measures["cost_per_1000"] < min(found.folds.baselines.values())
 
@@ -235,7 +256,7 @@ def test_outcomes_of_more_classes_by_hand() -> None:
     recalls = [(decided[rows.labels == k] == k).mean() for k in range(3)]
     assert measures["mean_recall"] == pytest.approx(np.mean(recalls))
     always = [1000 * costs[rows.labels, k].mean() for k in range(3)]
-    assert found.folds.baselines == {"always the cheapest class": pytest.approx(min(always))}
+    assert found.folds.baselines == {"one_class": pytest.approx(min(always))}
     for name, (low, high) in found.folds.intervals.items():
         assert low < measures[name] < high
 

@@ -143,7 +143,7 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="What decision is after; repeatable, and predict takes the first. f1, f2; cost:MISS,ALARM, what a "
+            help="What decisions aim at; repeatable, and predict takes the first. f1, f2; cost:MISS,ALARM, what a "
             "miss and a false alarm cost; recall:0.8; precision:0.5; alarms:5/1000; alarms:100/day, with --time; "
             "balanced. With more than two classes: most-probable, balanced, costs:FILE.csv. [default: f1, or "
             "most-probable]",
@@ -217,8 +217,9 @@ def predict(
         str,
         typer.Option(
             metavar="RULE",
-            help="What decision is after, for this table alone: as for fit, and chosen on the rows of that fit. "
-            "[default: what the model was told to be after]",
+            help="What decisions aim at, for this table alone: as for fit, and chosen on the rows of that fit. "
+            "[default: the model's own rule]",
+            show_default=False,
         ),
     ] = "default",
     why: Annotated[
@@ -267,7 +268,7 @@ def decide_(
         ),
     ] = False,
 ) -> None:
-    """Change what a model's decisions are after, without training; without a rule, show what they are.
+    """Change what a model's decisions aim at, without training; without a rule, show it.
 
     The threshold is chosen on the out-of-fold rows of the fit, and its final test tells what it gave.
     """
@@ -275,16 +276,21 @@ def decide_(
     from parfocal.app.tell import record
 
     out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
-    found = deciding.decide(folder, [read_rule(rule) for rule in rules or ()], err_console if as_json else out_console)
+    try:
+        found = deciding.decide(
+            folder, [read_rule(rule) for rule in rules or ()], err_console if as_json else out_console
+        )
+    except BadInput as error:  # the rules of `decide` have no option before them
+        raise BadInput(str(error).removeprefix("--decide ")) from error
     if as_json:
         print_json(out_console, {"model": str(folder), "decisions": [record.of_decision(one) for one in found]})
 
 
 @app.command("demo")
 def demo_(
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The folder to write the model to. [default: parfocal-demo]")
-    ] = Path("parfocal-demo"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write the model to.")] = Path(
+        "parfocal-demo"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Replace the model at --out.")] = False,
 ) -> None:
     """Fit a small table that comes with parfocal: which flights from New York are cancelled?"""

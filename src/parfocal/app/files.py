@@ -30,13 +30,13 @@ FULL_WORDS = ("no space left on device", "disk quota exceeded", "not enough spac
 
 def check_free(path: Path, force: bool, replaceable: Replaceable, allowed: str) -> None:
     """Refuse, before any work, an output that exists (unless forced) or that can't be written."""
-    if not path.name or path.absolute() == Path.cwd():
+    if not path.name or (path.is_dir() and path.samefile(Path.cwd())):
         raise BadInput(f"--out {path}: that is the folder you are in; choose a new name")
     if not path.parent.is_dir():
         raise BadInput(f"--out {path}: there is no folder {path.parent}; create it first, or choose another place")
     if not os.access(path.parent, os.W_OK):
         raise BadInput(f"--out {path}: no permission to write in {path.parent}; choose another place")
-    owners.sweep(path.absolute().parent, lambda old, to: settle_left(old, to, replaceable))
+    owners.sweep(path.parent.resolve(), lambda old, to: settle_left(old, to, replaceable))
     if not exists(path):
         return
     if not replaceable(path):
@@ -56,7 +56,7 @@ def staged(path: Path, force: bool, replaceable: Replaceable) -> Iterator[Path]:
     It lies in a hidden folder beside `path`, so that the last step is a rename within one file system.  What is
     replaced is kept until the new one is in place.
     """
-    given, path = path, path.absolute()
+    given, path = path, path.parent.resolve() / path.name  # a path through itself, m/../m, ends once m has moved
     with full_disk_as_bad_input(given):
         staging = owners.Staging(path)
         new, old = staging.folder / path.name, staging.folder / owners.REPLACED

@@ -90,7 +90,10 @@ def check_numbers(model: Model) -> None:
             raise ValueError(f"threshold {model.threshold!r} is outside [0, 1]")
     if model.rows_per_day is not None:
         check_number("rows_per_day", model.rows_per_day)
-    assert model.decision  # raises what is wrong with it
+        if not model.rows_per_day > 0:
+            raise ValueError(f"rows_per_day {model.rows_per_day!r} is not above 0")
+    if model.decision.threshold != model.threshold:  # `decision` raises what is wrong with it
+        raise ValueError(f"rule {brief(model.rule)} has another threshold")
     if not np.all(np.abs(model.init_score) < 1e6) or not np.all(model.loss.posterior(np.array([model.init_score])) > 0):
         raise ValueError(f"init_score {brief(model.init_score)} has no posterior")
 

@@ -120,7 +120,15 @@ def chosen(rule: Rule, rows: Judged, evidence: Evidence) -> Decision:
             raise OutOfReach(f"--decide {shown(rule.text)}: on the out-of-fold rows {error}") from error
     else:
         found = thresholds.for_alarms(p, share_of_alarms(rule, evidence.rows_per_day), sample_weight=rows.weights)
-    return Decision(rule, min(found.threshold, NEVER))
+    return Decision(rule, between_rows(found.threshold, p))
+
+
+def between_rows(threshold: float, p: np.ndarray) -> float:
+    """Midway to the next lower probability: the same decisions here, and the same for a row that is a little off."""
+    if threshold > 1:
+        return NEVER
+    below = p[p < threshold]
+    return (threshold + float(below.max())) / 2 if len(below) else 0.0
 
 
 def needs_rows(rule: Rule) -> bool:

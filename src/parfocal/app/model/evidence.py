@@ -52,12 +52,14 @@ def load(data: bytes, classes: int, prior: Any, rows_per_day: float | None) -> E
     """Raises ValueError for what `dump` did not write."""
     try:
         frame = pl.read_parquet(io.BytesIO(data))
+        if any(frame.null_count().row(0)):
+            raise ValueError(f"{JUDGED} has missing values")
         names = [f"probability_{place}" for place in range(1 if classes == 2 else classes)]
         test = frame["final_test"].cast(pl.Boolean, strict=True).to_numpy()
         labels = frame["label"].cast(pl.Int64).to_numpy()
-        numbers = frame["fold"].to_numpy()
+        numbers = frame["fold"].cast(pl.Int64).to_numpy()
         probabilities = frame.select(names).to_numpy()
-        weights = frame["weight"].to_numpy() if "weight" in frame.columns else None
+        weights = frame["weight"].cast(pl.Float64).to_numpy() if "weight" in frame.columns else None
     except (PolarsError, TypeError) as error:
         raise ValueError(f"{JUDGED} is not as it was written: {error}") from error
     if len(labels) == 0 or test.all() or not test.any() or labels.min() < 0 or labels.max() >= classes:
@@ -67,5 +69,13 @@ def load(data: bytes, classes: int, prior: Any, rows_per_day: float | None) -> E
     if weights is not None and not (np.isfinite(weights).all() and (weights > 0).all()):
         raise ValueError(f"{JUDGED} has weights that are not above 0")
     probabilities = probabilities[:, 0] if classes == 2 else probabilities
+    check_folds(numbers[~test], labels[~test], labels[test], classes)
     rows = Judged(labels, probabilities, weights)
     return Evidence(replace(rows.part(~test), folds=numbers[~test]), rows.part(test), prior, rows_per_day)
+
+
+def check_folds(numbers: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int) -> None:
+    """Every class must be in the final test, and left where any fold is taken away."""
+    parts = [tested, *(labels[numbers != number] for number in np.unique(numbers))]
+    if any(len(np.unique(part)) < classes for part in parts):
+        raise ValueError(f"{JUDGED} lacks a class in some of its parts")

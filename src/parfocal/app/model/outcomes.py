@@ -64,7 +64,19 @@ def outcomes(found: Decision, evidence: Evidence, seed: int = 0) -> Decided:
         folds.append(pairs_of(there, part))
     expected = outcome(found, folds, spread_of(evidence.folds), seed)
     tested = outcome(found, [pairs_of(found, evidence.test)], spread_of(evidence.test), seed)
+    if found.rule.kind == "day" and evidence.rows_per_day is not None:
+        expected, tested = (with_days(one, evidence.rows_per_day) for one in (expected, tested))
     return Decided(found, expected, tested)
+
+
+def with_days(told: Outcome, rows_per_day: float) -> Outcome:
+    low, high = told.intervals["alarms_per_1000"]
+    a_day = rows_per_day / 1000
+    return Outcome(
+        {**told.measures, "alarms_per_day": a_day * told.measures["alarms_per_1000"]},
+        {**told.intervals, "alarms_per_day": (a_day * low, a_day * high)},
+        told.baselines,
+    )
 
 
 def costs_of(found: Decision) -> np.ndarray | None:
@@ -94,17 +106,20 @@ def outcome(found: Decision, folds: Sequence[np.ndarray], spread: float, seed: i
     measures, intervals = {}, {}
     for name, values in measures_of(found, whole[None]).items():
         public, factor = (f"{name}_per_1000", 1000.0) if name in ("alarms", "cost") else (name, 1.0)
-        measures[public] = factor * float(values[0])
+        value = float(values[0])
         low, high = interval(drawn[name], [part[name] for part in parts], LINKS.get(name, LOG_ODDS))
-        intervals[public] = factor * low, factor * high
+        measures[public] = factor * value
+        intervals[public] = factor * min(low, value), factor * max(high, value)
+        if math.isnan(value):
+            intervals[public] = math.nan, math.nan
     baselines: dict[str, float] = {}
     costs = costs_of(found)
     if costs is not None:
         always = 1000 * (whole.sum(axis=1) / whole.sum()) @ costs
         if len(always) == 2:
-            baselines = {"doing nothing": float(always[0]), "alarming always": float(always[1])}
+            baselines = {"no_alarm": float(always[0]), "every_row": float(always[1])}
         else:
-            baselines = {"always the cheapest class": float(always.min())}
+            baselines = {"one_class": float(always.min())}
     return Outcome(measures, intervals, baselines)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from parfocal.app.data.tables import open_table
 from parfocal.app.errors import BadInput, counted, listed, quoted, shown
 
 BALANCED, MOST_PROBABLE, COSTS = "balanced", "most-probable", "costs"
-LARGEST = 1e9  # of a price and of a beta, either way; beyond it one of two prices means nothing
+LARGEST = 1e9  # of a price and of a beta, and 1 over it the smallest: beyond it one of two prices means nothing
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,18 @@ class Rule:
     @property
     def words(self) -> str:
         """What it is after."""
-        said = [f"{number:.10g}" for number in self.numbers]
+        said = [f"{number:,.10g}" for number in self.numbers]
+        alarms = f"alarm{'' if said[:1] == ['1'] else 's'}"
         return {
             "f": "the best F{}",
             "cost": "the least cost, where a miss costs {} and a false alarm {}",
             "recall": "a recall of {} at least",
             "precision": "a precision of {} at least",
-            "alarms": "{} alarms in {} rows at most",
-            "day": "{} alarms a day at most, on average",
-            BALANCED: "probabilities divided by the classes' shares in training",
+            "alarms": f"{{}} {alarms} in {{}} rows at most",
+            "day": f"{{}} {alarms} a day at most, on average",
+            BALANCED: "the class with the largest probability, divided by its share in training",
             MOST_PROBABLE: "the most probable class",
-            COSTS: "the least cost",
+            COSTS: "the class with the least expected cost",
         }[self.kind].format(*said)
 
     @property
@@ -64,7 +65,7 @@ class Rule:
         if self.kind not in allowed:
             raise BadInput(
                 f"--decide {shown(self.text)}: with {counted(len(classes), 'class')} it must be "
-                f"{listed(allowed.values(), len(allowed))}"
+                f"{one_of(allowed.values())}"
             )
 
 
@@ -91,14 +92,13 @@ def default_rule(classes: int) -> Rule:
 
 
 def above_zero(numbers: list[float]) -> str | None:
-    return (
-        None
-        if all(0 < number <= LARGEST for number in numbers)
-        else f"numbers must be above 0, and {LARGEST:g} at most"
-    )
+    right = all(1 / LARGEST <= number <= LARGEST for number in numbers)
+    return None if right else f"numbers must be {1 / LARGEST:g} to {LARGEST:,.0f}"
 
 
 def share(numbers: list[float]) -> str | None:
+    if 1 < numbers[0] <= 100:
+        return f"the share must be above 0, and 1 at most; did you mean {numbers[0] / 100:g}?"
     return None if 0 < numbers[0] <= 1 else "the share must be above 0, and 1 at most"
 
 
@@ -132,7 +132,12 @@ def read_rule(text: str) -> Rule:
             if wrong := check(numbers):
                 raise BadInput(f"--decide {shown(text)}: {wrong}")
             return Rule(text, kind, tuple(numbers))
-    raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {listed(ALL.values(), len(ALL))}")
+    raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {one_of(ALL.values())}")
+
+
+def one_of(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def with_costs(rule: Rule, classes: Sequence[str]) -> Rule:
@@ -152,25 +157,28 @@ def read_costs(path: Path, where: str, classes: Sequence[str]) -> np.ndarray:
         raise BadInput(f"{where}: {error}") from error
     frame = table.read(table.names)
     true = [str(name).strip() if name is not None else "" for name in frame[frame.columns[0]]]
-    decided = frame.columns[1:]
-    known = listed(map(quoted, classes))
+    decided = [name.strip() for name in frame.columns[1:]]
     for what, names in (("first column", true), ("first line, from its second field on,", decided)):
         if sorted(names) != sorted(classes):
-            raise BadInput(
-                f"{where}: the {what} must name each class once ({known}); it has {listed(map(quoted, names))}"
-            )
+            known, has = listed(map(quoted, classes)), listed(map(quoted, names)) or "none"
+            raise BadInput(f"{where}: the {what} must name each class once ({known}); it has {has}")
     costs = np.empty((len(classes), len(classes)))
     for row, name in enumerate(true):
-        for other in decided:
-            costs[classes.index(name), classes.index(other)] = price(frame[other][row], f"{where}: {name}, {other}")
+        for place, other in enumerate(decided, 1):
+            given = frame[frame.columns[place]][row]
+            costs[classes.index(name), classes.index(other)] = price(given, f"{where}: {name}, {other}")
     return costs
 
 
 def price(given: object, where: str) -> float:
+    text = "" if given is None else str(given).strip()
     try:
-        number = float(str(given))
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         number = math.nan
     if not abs(number) <= LARGEST:
-        raise BadInput(f"{where}: the price is {given!r}; it must be a number, {LARGEST:g} at most")
+        raise BadInput(
+            f"{where}: the price is {repr(text) if text else 'missing'}; it must be a number such as 2.5, "
+            f"{LARGEST:,.0f} at most"
+        )
     return number

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +21,7 @@ import parfocal
 from parfocal import boosters
 from parfocal.app.data.columns import Column
 from parfocal.app.errors import BadInput, brief, one_line
-from parfocal.app.files import staged
+from parfocal.app.files import full_disk_as_bad_input, staged
 from parfocal.app.model import evidence
 from parfocal.app.model.boosters import MOST_BYTES, check_booster
 from parfocal.app.model.checks import check_calibration, check_features, check_numbers, check_texts
@@ -46,6 +45,7 @@ def is_model_or_empty(path: Path) -> bool:
     if not path.is_dir():
         return False
     ours = {DESCRIPTION, JUDGED, PAGE, PICTURE, *(engine.file for engine in ENGINES.values())}
+    ours |= {unfinished(DESCRIPTION), unfinished(PAGE)}  # of a `decide` that was killed
     try:
         with os.scandir(path) as entries:
             found = {entry.name if entry.is_file(follow_symlinks=False) else "" for entry in entries}
@@ -74,36 +74,39 @@ def write_model(model: Model, files: Mapping[str, bytes], folder: Path, force: b
             "fit": model.record,
             "versions": versions(),
         }
-        write_description(new, description)
+        (new / DESCRIPTION).write_bytes(described(description))
         for name, data in files.items():
             (new / name).write_bytes(data)
 
 
-def rewrite_decision(folder: Path, decision: Decision, told: list[dict[str, Any]], page: str | None) -> None:
-    """Another decision in a model's folder, all or nothing.
+def rewrite_decision(folder: Path, decision: Decision, told: Mapping[str, Any], page: str | None) -> None:
+    """Another decision in a model's folder: both files are written beside the old ones before either takes its place.
 
-    `told` is what the fit's record says of decisions, `page` what report.html does.
+    `told` is the fit's record, and `page` report.html, with the new decision.
     """
-    if not is_model_or_empty(folder):
-        raise BadInput(f"{folder} holds more than the model; move the other files away, or use predict --decide")
     description = read_description(folder)
     description |= {
         "format": FORMAT,
         "rule": decision.rule.text,
         "threshold": decision.threshold,
         "costs": None if decision.costs is None else decision.costs.tolist(),
-        "fit": {**description["fit"], "decisions": told},
+        "fit": told,
     }
-    with staged(folder, True, is_model_or_empty) as new:
-        shutil.copytree(folder, new)
-        write_description(new, description)
-        if page is not None:
-            (new / PAGE).write_bytes(page.encode())
+    files = {} if page is None else {PAGE: page.encode()}
+    files[DESCRIPTION] = described(description)
+    with full_disk_as_bad_input(folder):
+        for name, data in files.items():
+            (folder / unfinished(name)).write_bytes(data)
+        for name in files:
+            os.replace(folder / unfinished(name), folder / name)
 
 
-def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+def unfinished(name: str) -> str:
+    return f".{name}.unfinished"
+
+
+def described(description: Mapping[str, Any]) -> bytes:
+    return (json.dumps(description, indent=2, allow_nan=False) + "\n").encode()
 
 
 def versions() -> dict[str, str]:
@@ -147,6 +150,8 @@ def read_model(folder: Path) -> Model:
             Column(**{**column, **{name: tuple(column.get(name, ())) for name in ("categories", "missing")}})
             for column in description["columns"]
         ]
+        if not isinstance(description["fit"], dict):
+            raise ValueError("fit is not a JSON object")
         names = [name for name in Model.__dataclass_fields__ if name not in ("booster", "columns", "classes", "record")]
         model = Model(
             booster=None,  # until all else is checked
@@ -161,7 +166,7 @@ def read_model(folder: Path) -> Model:
         model = replace(model, booster=load(engine, folder, booster, model))
         check_features(model, engine)
         return model
-    except BadInput:
+    except (BadInput, PermissionError):
         raise
     except KeyError as error:
         raise damaged(folder, f"{DESCRIPTION} has no {brief(error.args[0])}") from error
@@ -179,7 +184,7 @@ def read_evidence(folder: Path, model: Model, why: str) -> Evidence:
         if hashlib.sha256(data).hexdigest() != expected:
             raise damaged(folder, f"{JUDGED} is not the one that {DESCRIPTION} describes")
         return evidence.load(data, len(model.classes), model.prior, model.rows_per_day)
-    except BadInput:
+    except (BadInput, PermissionError):
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, one_line(error)) from error

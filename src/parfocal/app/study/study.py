@@ -260,7 +260,8 @@ def decisions_of(winner: Finalist, rules: Sequence[Rule], seed: int) -> tuple[li
             found += decided([rule], winner.evidence, seed)
         except OutOfReach as error:
             refused.append(str(error))
-    return found or decided([winner.decision.rule], winner.evidence, seed), refused
+    found = found or decided([winner.decision.rule], winner.evidence, seed)
+    return found, [f"{reason}; {found[0].rule.text} decides" for reason in refused]
 
 
 class Clock:

@@ -20,6 +20,7 @@ HEADINGS = {
     "accuracy": "share\nright",
     "mean_recall": "mean\nrecall",
     "alarms_per_1000": "alarms\nper 1,000",
+    "alarms_per_day": "alarms\na day",
     "cost_per_1000": "cost\nper 1,000",
 }
 
@@ -49,26 +50,32 @@ def print_decisions(console: Console, found: Sequence[Decided], target: str, cla
     console.print()
 
 
+# Deciding without a model.
+BASELINES = {
+    "no_alarm": "no alarm at all",
+    "every_row": "an alarm for every row",
+    "one_class": "the cheapest class for every row",
+}
+
+
 def sentences(one: Decided, target: str, classes: Sequence[str]) -> list[str]:
     """How rows are decided, in words; and what deciding without a model costs."""
     said = [f"{escaped(one.rule.text)}: {how(one.decision, target, classes)}."]
     if one.folds.baselines:
-        costs = [f"{name} costs {number(cost)}" for name, cost in one.folds.baselines.items()]
-        said.append(f"Per 1,000 rows {', '.join(costs)}; on the final test " + f"{told(one.test)}.")
+        costs = [f"{BASELINES[name]} would cost {number(cost)}" for name, cost in one.folds.baselines.items()]
+        tested = " and ".join(map(number, one.test.baselines.values()))
+        said.append(f"Per 1,000 rows {', '.join(costs)}; on the final test {tested}.")
     return said
-
-
-def told(outcome: Outcome) -> str:
-    return ", ".join(f"{name} {number(cost)}" for name, cost in outcome.baselines.items())
 
 
 def how(decision: Decision, target: str, classes: Sequence[str]) -> str:
     words = decision.words
     if decision.threshold is None:
-        return f"{shown(target)} is decided for {words}"
+        return f"each row gets {words}"
     decided = f"{shown(target)} = {shown(classes[1])}"
     if decision.threshold == NEVER:
-        return f"no row is decided as {decided}, which is best for {words}"
+        why = "; more rows than that share the highest probability" if decision.rule.kind in ("alarms", "day") else ""
+        return f"no row is decided as {decided} ({words}{why})"
     return f"{decided} from a probability of {decision.threshold:.4g} on ({words})"
 
 
@@ -87,6 +94,7 @@ def number(value: float, digits: int = 3) -> str:
     """Two or three digits, and no more than four decimals; "none" where there is nothing to tell."""
     if math.isnan(value):
         return "none"
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{float(f'{value:.4f}'):.{digits}g}"
+    rounded = float(f"{float(f'{value:.4f}'):.{digits}g}") + 0.0  # never -0
+    if abs(rounded) < 10 ** (digits - 1):
+        return f"{rounded:.{digits}g}"
+    return f"{value:,.0f}"

@@ -35,6 +35,7 @@ def of_study(study: Study) -> dict[str, Any]:
         "verdict": " ".join(study.verdict),
         "cautions": study.cautions,
         "decisions": [of_decision(one) for one in study.decisions],
+        "out_of_reach": study.out_of_reach,
         "dropped_after_one_fold": sorted({candidate.name for candidate in study.dropped}),
         "candidates": [of_trial(trial) for trial in study.trials],
         "final_test": {result.name: result.scores for result in study.results},

@@ -23,7 +23,7 @@ from parfocal.app.model.outcomes import Decided
 from parfocal.app.study.curves import confusion
 from parfocal.app.study.study import Study
 from parfocal.app.tell.page import charts, svg, words
-from parfocal.app.tell.page.data import data_of, decisions_of, plain
+from parfocal.app.tell.page.data import curve_of, data_of, decisions_of, plain
 
 __all__ = ["data_of", "decisions_of", "page_of", "read_data", "render", "with_decisions"]
 
@@ -52,15 +52,18 @@ def render(data: Mapping[str, Any]) -> str:
 
 
 def with_decisions(page: str, found: Sequence[Decided], evidence: Evidence) -> str:
-    """The page with other decisions.  Mistakes that they no longer make leave it; new ones need a fit."""
-    data, test, first = read_data(page), evidence.test, found[0].decision
+    """The page with other decisions.  Mistakes that the first no longer makes leave it; new ones need a fit."""
+    data, test = read_data(page), evidence.test
+    decided = found[0].decision(test.probabilities)
     data["decisions"] = decisions_of(found)
-    if first.threshold is None:
-        data["classes"]["confusion"] = confusion(test.labels, first(test.probabilities), test.classes)
+    if test.classes == 2:
+        data["curve"] = curve_of(test.labels, test.probabilities, test.weights, found)
     else:
-        for kind, decided in (("misses", 0), ("false_alarms", 1)):
-            worst = data["mistakes"][kind]
-            data["mistakes"][kind] = [one for one in worst if (one["probability"] >= first.threshold) == decided]
+        data["classes"]["confusion"] = confusion(test.labels, decided, test.classes)
+    names = data["target"]["classes"]
+    for kind, mistakes in data["mistakes"].items():
+        wrong = [one for one in mistakes if decided[one["place"]] != test.labels[one["place"]]]
+        data["mistakes"][kind] = [{**one, "decided": names[decided[one["place"]]]} for one in wrong]
     return render(plain(data))
 
 

@@ -36,7 +36,7 @@ def data_of(study: Study) -> dict[str, Any]:
     """Every number of the page."""
     sample, target = study.sample, study.sample.target
     binary = len(target.classes) == 2
-    decisions = decisions_of(study.decisions)
+    test = study.test
     data = {
         "format": FORMAT,
         "target": {
@@ -47,8 +47,8 @@ def data_of(study: Study) -> dict[str, Any]:
         "table": table_of(study),
         "split": split_of(study),
         "verdict": verdict_of(study),
-        "decisions": decisions,
-        "curve": curve_of(study, decisions) if binary else None,
+        "decisions": decisions_of(study.decisions),
+        "curve": curve_of(test.labels, study.winner.probabilities, test.weights, study.decisions) if binary else None,
         "classes": None if binary else classes_of(study),
         "reliability": reliability_of(study),
         "losses": losses_of(study),
@@ -61,7 +61,7 @@ def data_of(study: Study) -> dict[str, Any]:
             "of a rare class": target.rare_rows,
         },
         "other": None if target.joined is None else target.joined.sentence,
-        "cautions": study.cautions,
+        "cautions": study.cautions + study.out_of_reach,
         "notes": sample.notes,
         "seconds": study.seconds,
         "versions": study.versions,
@@ -129,10 +129,11 @@ def verdict_of(study: Study) -> dict[str, Any]:
     }
 
 
-def curve_of(study: Study, decisions: list[dict[str, Any]]) -> dict[str, Any]:
-    test, kept = study.test, [decision["threshold"] for decision in decisions]
-    found = ranking(test.labels, study.winner.probabilities, test.weights, [one for one in kept if one is not None])
-    return brief(asdict(found))
+def curve_of(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None, found: Iterable[Decided]
+) -> dict[str, Any]:
+    kept = [one.threshold for one in found if one.threshold is not None and one.threshold <= 1]
+    return brief(asdict(ranking(labels, probabilities, weights, kept)))
 
 
 def classes_of(study: Study) -> dict[str, Any]:
@@ -238,6 +239,7 @@ def mistake_of(study: Study, mistake: Mistake, wanted: list[str]) -> dict[str, A
     classes, target = sample.target.classes, sample.target
     all_rows = not (target.missing_rows or target.weightless_rows or target.rare_rows)
     return {
+        "place": mistake.place,
         "row": place + 1 if all_rows else None,  # of the table, while none was left out before it
         "class": shown(classes[mistake.label]),
         "decided": shown(classes[mistake.decided]),

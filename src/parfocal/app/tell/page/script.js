@@ -60,7 +60,11 @@
   const nearest = (threshold) => thresholds.reduce(
     (best, value, k) => Math.abs(value - threshold) < Math.abs(thresholds[best] - threshold) ? k : best, 0);
   const go = (k) => { slider.value = k; update(); };
-  const back = () => go(nearest(data.decisions[0].threshold));
+  const back = () => {
+    const decided = data.decisions[0].threshold;
+    slider.value = 0;
+    if (decided !== null && decided <= 1) go(nearest(decided)); // otherwise no row is an alarm, as the page says
+  };
   slider.addEventListener("input", update);
   byId("miss").addEventListener("input", update);
   byId("alarm").addEventListener("input", update);

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parfocal.app.errors import counted
+from parfocal.app.tell.decisions import BASELINES  # noqa: F401  (of the template)
 from parfocal.app.tell.page.charts import of_thousand
 from parfocal.app.tell.page.svg import number, percent, significant
 
@@ -23,6 +24,7 @@ MEASURES = {
     "recall": "found, of all that there are",
     "precision": "alarms that are right",
     "alarms_per_1000": "alarms in 1,000 rows",
+    "alarms_per_day": "alarms a day",
     "cost_per_1000": "cost of 1,000 rows",
     "f_beta": "F-beta",
     "accuracy": "decisions that are right",
@@ -160,7 +162,8 @@ def prices(data: Data) -> tuple[float, float]:
     if name == "cost":
         miss, alarm = (float(part) for part in given.split(","))
         return miss, alarm
-    return (1.0 if decision["threshold"] is None else odds(decision["threshold"])), 1.0
+    threshold = decision["threshold"]
+    return (1.0 if threshold is None or threshold >= 1 else odds(threshold)), 1.0
 
 
 def costs(data: Data) -> dict[str, float]:
@@ -173,6 +176,11 @@ def costs(data: Data) -> dict[str, float]:
         "nothing": miss * counts["positives"],
         "everything": alarm * (1000 - counts["positives"]),
     }
+
+
+def typed(value: float) -> str:
+    """As an input of numbers takes it: no commas."""
+    return f"{value:.12g}"
 
 
 def money(value: float) -> str:
