@@ -84,9 +84,9 @@ def cell(outcome: Outcome, name: str) -> str:
 
 
 def ends(outcome: Outcome, name: str) -> Text:
-    if name not in outcome.intervals:
+    low, high = outcome.intervals.get(name, (math.nan, math.nan))
+    if math.isnan(low):
         return Text("")
-    low, high = outcome.intervals[name]
     return Text(f"{number(low, 2)} to {number(high, 2)}", style="dim")
 
 
