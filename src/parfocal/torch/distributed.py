@@ -252,7 +252,8 @@ def warn_if_alone(loss: Any, inputs: Any) -> bool:
         return False
     name, counts = type(loss).__name__, loss.rule.counts
     warnings.warn(
-        f"{dist.get_world_size()} processes train, and this {name} divides by the {counts} of its own process. "
+        f"{validation.counted(dist.get_world_size(), 'process')} train, and this {name} divides by the {counts} of its "
+        "own process. "
         "The average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
         f"{name}(..., group=torch.distributed.group.WORLD); or, when gradients are accumulated, loss(input, target, "
         "normalizer=parfocal.torch.global_divisor(counts)) with the sum of loss.count(target) over the step's batches",
