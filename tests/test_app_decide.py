@@ -146,7 +146,7 @@ def test_alarms_a_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (rules("f3x"), "--decide 'f3x': there is no such rule"),
         (rules("alarms:5/day"), "--decide alarms:5/day: alarms a day need days; name a column of dates with --time"),
         (["--time", "weight", *rules("alarms:5/day")], "alarms a day need days"),
-        (["--time", "at", *rules("alarms:5000/day")], "has 6 rows a day, and every one would be an alarm"),
+        (["--time", "at", *rules("alarms:5000/day")], "has not as many rows a day, but 6 on average"),
         (rules("costs:x.csv"), "with 2 classes it must be"),
     ],
 )

@@ -203,7 +203,7 @@ def test_what_no_threshold_reaches_is_told_and_the_next_rule_decides() -> None:
 def test_alarms_a_day_need_days() -> None:
     with pytest.raises(BadInput, match="need days"):
         decision(read_rule("alarms:5/day"), evidence())
-    with pytest.raises(BadInput, match="has 4 rows a day, and every one would be an alarm"):
+    with pytest.raises(BadInput, match="has not as many rows a day, but 4 on average"):
         decision(read_rule("alarms:5/day"), evidence(rows_per_day=4.0))
 
 

@@ -180,8 +180,8 @@ BACKEND_MUTANTS = {
     "an ignored row has a label": (
         "backends_agree::test_terms[torch traced-float32-sparse, ignored]",
         "backends/base.py",
-        "target = target & valid",
-        "pass",
+        "target = target & valid\n        return target, found & valid, found | ~valid",
+        "pass\n        return target, found, found",
     ),
     "smoothed labels are hard": (
         "identities::test_smoothing_is_done_to_the_labels",

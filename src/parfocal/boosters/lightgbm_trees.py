@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from parfocal.core.validation import counted
+
 PACKAGE = "lightgbm"
 VERSION = "4."  # of the C API below
 FILES = {"win32": "lib_lightgbm.dll", "darwin": "lib_lightgbm.dylib"}
@@ -124,7 +126,8 @@ class Trees:
     def _predict(self, matrix: np.ndarray, what: int) -> np.ndarray:
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
         if matrix.ndim != 2 or matrix.shape[1] != self.features:  # otherwise the library may read beyond its end
-            raise ValueError(f"the matrix has the shape {matrix.shape}, and the model {self.features:,} features")
+            features = counted(self.features, "feature")
+            raise ValueError(f"the matrix has the shape {matrix.shape}, and the model {features}")
         rows, size, written = len(matrix), c_int64(), c_int64()
         if not rows:
             return np.empty(0)
@@ -136,5 +139,5 @@ class Trees:
             *(ctypes.byref(written), found.ctypes.data_as(POINTER(c_double))),
         )
         if written.value != size.value:
-            raise RuntimeError(f"LightGBM gave {written.value:,} numbers, not {size.value:,}")
+            raise RuntimeError(f"LightGBM gave {counted(written.value, 'number')}, not {size.value:,}")
         return found

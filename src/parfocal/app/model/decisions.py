@@ -166,7 +166,7 @@ def check_days(rule: Rule, rows_per_day: float | None) -> None:
         raise BadInput(f"{where}: alarms a day need days, so a --time column of dates when the model is fitted")
     if rule.numbers[0] > rows_per_day:
         raise BadInput(
-            f"{where}: the table has {rows_per_day:.4g} rows a day, and every one would be an alarm; ask for fewer"
+            f"{where}: the table has not as many rows a day, but {rows_per_day:.4g} on average; ask for fewer"
         )
 
 

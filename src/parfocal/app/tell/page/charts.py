@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from parfocal.app.errors import trimmed
+from parfocal.app.errors import counted, trimmed
 from parfocal.app.tell.page.svg import WIDTH, Chart, Row, Scale, domain_of, dots, number, percent, place
 
 Data = Mapping[str, Any]
@@ -169,7 +169,7 @@ def reliability(data: Data) -> Markup:
         if len(drawn) > 1:
             chart.line(drawn, "thin dashed red" if kind is before else "thin blue")
         for group in shown:
-            counts = f"{group['positives']:,} of {group['rows']:,} rows"
+            counts = f"{group['positives']:,} of {counted(group['rows'], 'row')}"
             words = f"said {percent(group['said'])}, happened {percent(group['happened'])}: {counts}"
             chart.mark((group["said"], group["happened"]), shape, css, words, 4)
     return chart.svg()
@@ -222,7 +222,7 @@ def lift(data: Data) -> Markup:
         if share > low:
             value = found_at(gain_points(data), share) / share
             chart.mark(
-                (share, value), "circle", "mark blue", f"the first {percent(share)}: {number(value)} times as many", 4
+                (share, value), "circle", "mark blue", f"the first {percent(share)}: {number(value)} × as many", 4
             )
             chart.text((share, value), f"{number(value, 2)} ×", "name blue", dx=8, dy=-6)
     return chart.svg()
@@ -386,6 +386,6 @@ def classes(data: Data) -> Markup:
             if other != winner:
                 value = result[label]["average_precision"]
                 more.append((value, "diamond", "hollow red", f"{other}: {number(value)}"))
-        rows.append(Row(names[label], own["average_precision"], None, "blue", f"{own['rows']:,} rows", tuple(more)))
+        rows.append(Row(names[label], own["average_precision"], None, "blue", counted(own["rows"], "row"), tuple(more)))
     title = "average precision"
     return dots("Average precision of each class", rows, lambda value: number(value, 2), title, domain=(0, 1))

@@ -127,7 +127,7 @@ def lead(data: Data) -> str:
         confusion = data["classes"]["confusion"] if data["classes"] else []
         right, total = sum(row[k] for k, row in enumerate(confusion)), sum(map(sum, confusion))
         share = percent(right / max(total, 1))
-        return f"Of the {total:,} rows of the final test, {right:,} ({share}) got the right class."
+        return f"Of the {counted(total, 'row')} of the final test, {right:,} ({share}) got the right class."
     threshold = data["decisions"][0]["threshold"]
     event = f"{target['name']} = {target['positive']}"
     if not counts["alarms"]:
