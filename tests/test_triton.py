@@ -174,7 +174,10 @@ def errors_of_native(logits: np.ndarray, targets: np.ndarray, gamma: float) -> t
 
 @pytest.mark.parametrize(
     ("classes", "gamma"),
-    tiers(itertools.product(wide_rows.CLASSES, wide_rows.GAMMAS), first=((3, 10.0), (1000, 10.0))),
+    tiers(  # rows of 100,000 classes take long, and gamma has no part in their sums
+        [(classes, gamma) for classes in wide_rows.CLASSES for gamma in wide_rows.GAMMAS if classes < 1e5 or gamma > 0],
+        first=((3, 10.0), (1000, 10.0)),
+    ),
 )
 def test_softmax(classes: int, gamma: float) -> None:
     """On rows whose sums lose digits where they can."""
@@ -193,8 +196,7 @@ def test_softmax_beside_the_native_kernel(classes: int, gamma: float, monkeypatc
     assert max(errors_of(logits, targets, gamma)) <= min(BOUND, WORSE_THAN_NATIVE * native)
 
 
-@pytest.mark.parametrize("gamma", tiers([2.0, 10.0], first=(10.0,)))
-@pytest.mark.parametrize("order", tiers(["rising", "falling"], first=("rising",)))
+@pytest.mark.parametrize(("order", "gamma"), tiers([("rising", 10.0), ("falling", 2.0)], first=[("rising", 10.0)]))
 def test_softmax_in_two_passes(order: str, gamma: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest logit comes in the last tile or in the first, and rises from tile to tile."""
     monkeypatch.setattr(launch, "WIDEST", 128)
@@ -318,11 +320,19 @@ def test_weights_that_broadcast(name: str) -> None:
         ((2, 3, 70), 2),
         ((0, 5), 1),
         ((4, 0, 5), 2),
-        pytest.param((1, 1100, 33), 1, marks=pytest.mark.full),
     ],
 )
 def test_softmax_shapes_and_strides(shape: tuple[int, ...], axis: int, gamma: Any) -> None:
     """Beside the same formula in torch's operations."""
+    check_shape(shape, axis, gamma)
+
+
+@pytest.mark.full
+def test_softmax_of_many_classes_that_lie_apart() -> None:
+    check_shape((1, 1100, 33), 1, "per class")
+
+
+def check_shape(shape: tuple[int, ...], axis: int, gamma: Any) -> None:
     torch.manual_seed(4)
     classes, z = shape[axis], 3 * torch.randn(shape)
     targets = torch.randint(0, classes, (*shape[:axis], *shape[axis + 1 :]))

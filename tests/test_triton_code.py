@@ -20,7 +20,7 @@ FIRST = 90  # the card of the first tier, for which instructions are counted
 
 
 def compiled(card: int, names: list[str], cache: Path) -> dict[str, dict[str, Facts]]:
-    """The facts of each kernel of some cases: of all, if none is named."""
+    """The facts of each kernel of some cases: of all, if none is named; of those that are not alike, for "most"."""
     return printed(["gpu_code.py", str(card), *names], cache)
 
 
@@ -56,32 +56,33 @@ def check(cases: dict[str, dict[str, Facts]]) -> None:
                 assert set(facts["narrow offsets"]) <= {f"1x{wide}x", ""}, where
 
 
-FIRST_CASES = [
-    "binary, float labels",
-    "binary, any gamma, float labels",
-    "softmax, 1000 classes",
-    "softmax, 10 classes",
-    "dense, 10 classes, any gamma",
-]
+# One after the other in a process of their own: what breaks one kind of kernel is looked for in that kind alone.
+FIRST_CASES = {
+    "binary": ["binary, float labels", "binary, any gamma, float labels"],
+    "softmax": ["softmax, 1000 classes", "softmax, 10 classes", "dense, 10 classes, any gamma"],
+}
 
 
-def test_what_the_kernels_are_compiled_to(tmp_path: Path) -> None:
-    cases = compiled(FIRST, FIRST_CASES, tmp_path)
+@pytest.mark.parametrize("kind", FIRST_CASES)
+def test_what_the_kernels_are_compiled_to(kind: str, tmp_path: Path) -> None:
+    cases = compiled(FIRST, FIRST_CASES[kind], tmp_path)
     check(cases)
-    binary = cases["binary, float labels"]["binary_kernel"]
-    assert per_logit(binary) <= 80
-    assert binary["loads"].count("ld.global.v4.b32") >= 4
-    assert binary["stores"].count("st.global.v4.b32") == 2
-    assert per_logit(cases["binary, any gamma, float labels"]["binary_kernel"]) <= 115
-    softmax = cases["softmax, 1000 classes"]["rows_kernel"]
-    assert per_logit(softmax) <= 120
-    assert softmax["loads"].count("ld.global.v4.b32") == softmax["stores"].count("st.global.v4.b32") == 4
+    if kind == "binary":
+        binary = cases["binary, float labels"]["binary_kernel"]
+        assert per_logit(binary) <= 80
+        assert binary["loads"].count("ld.global.v4.b32") >= 4
+        assert binary["stores"].count("st.global.v4.b32") == 2
+        assert per_logit(cases["binary, any gamma, float labels"]["binary_kernel"]) <= 115
+    else:
+        softmax = cases["softmax, 1000 classes"]["rows_kernel"]
+        assert per_logit(softmax) <= 120
+        assert softmax["loads"].count("ld.global.v4.b32") == softmax["stores"].count("st.global.v4.b32") == 4
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("card", [80, 90, 120])
 def test_every_kernel_on_every_card(card: int, tmp_path: Path) -> None:
-    cases = compiled(card, [], tmp_path)
+    cases = compiled(card, [] if card == FIRST else ["most"], tmp_path)
     check(cases)
     if card != FIRST:
         return

@@ -104,7 +104,7 @@ def test_many_rows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(errors_of(kind, *wide_rows.many_rows(3), 10.0)) <= BOUND
 
 
-@pytest.mark.parametrize(("classes", "gamma"), tiers(itertools.product((2, 3, 10), (0.0, 2.0, 10.0)), first=[]))
+@pytest.mark.parametrize(("classes", "gamma"), tiers(itertools.product((2, 3, 10), (2.0, 10.0)), first=[]))
 def test_beside_the_native_kernel(classes: int, gamma: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """On so many logits that both meet their worst.
 
