@@ -29,7 +29,7 @@ def in_blocks(values: Array) -> Array:
 class Namespace:
     """The array API's names for TensorFlow's functions."""
 
-    abs, exp, log, log1p, isnan, round = tf.abs, tf.exp, tf.math.log, tf.math.log1p, tf.math.is_nan, tf.round
+    abs, exp, log, log1p, isnan = tf.abs, tf.exp, tf.math.log, tf.math.log1p, tf.math.is_nan
     zeros_like, ones_like, reshape = tf.zeros_like, tf.ones_like, tf.reshape
     broadcast_to, astype, arange = tf.broadcast_to, tf.cast, tf.range
     int32, int64, float16, bfloat16 = tf.int32, tf.int64, tf.float16, tf.bfloat16

@@ -18,7 +18,7 @@ WIDE_DEVICES = ("cpu", "cuda")
 class Namespace:
     """The array API's names for torch's functions, on one device."""
 
-    abs, exp, log, log1p, isnan, round = torch.abs, torch.exp, torch.log, torch.log1p, torch.isnan, torch.round
+    abs, exp, log, log1p, isnan = torch.abs, torch.exp, torch.log, torch.log1p, torch.isnan
     clip, zeros_like, ones_like, full_like = torch.clamp, torch.zeros_like, torch.ones_like, torch.full_like
     broadcast_to, moveaxis, reshape = torch.broadcast_to, torch.moveaxis, torch.reshape
     int32, int64, float16, bfloat16 = torch.int32, torch.int64, torch.float16, torch.bfloat16

@@ -100,15 +100,15 @@ def log_pair(xp: Namespace, a: Array, scale: int = 0) -> tuple[Array, Any]:
     return two_sum(xp, high, low + k * LOG_2_LOW)
 
 
-def sum_pair(xp: Namespace, values: Array) -> tuple[Array, Any]:
+def sum_pair(xp: Namespace, values: Array, bound: Array | None = None) -> tuple[Array, Any]:
     """The sum of numbers of one sign over the last axis, which keeps the length 1; and what rounding lost.
 
     Each number is cut at the last bit of twice the sum (Rump, Ogita and Oishi 2008): the high parts add up exactly, in
-    any order, and the parts that were cut off are small.
+    any order, and the parts that were cut off are small.  `bound` is a power of two above the sum, if one is known.
     """
     if widens(xp):
         return xp.sum(values, axis=-1, keepdims=True), None
-    bound = 2 * xp.sum(values, axis=-1, keepdims=True)
+    bound = 2 * xp.sum(values, axis=-1, keepdims=True) if bound is None else bound
     high = materialised(xp, values + bound) - bound
     rest = xp.sum(values - high, axis=-1, keepdims=True)
     return two_sum(xp, xp.sum(high, axis=-1, keepdims=True), rest)

@@ -68,7 +68,7 @@ def sum_of_others(xp: Namespace, values: Array, largest: Array | None = None) ->
 # Where a library flushes subnormal numbers to 0, exponentials below exp(NEAR) are stored times exp(16).
 NEAR = -64.0
 
-# Of up to this many exponentials a power of two is known that all of them can be cut off at (`scale_of`).
+# Cut off at the bits of their number, so many exponentials lose at most an eighth of the largest one.
 FEW = 1024
 
 
@@ -102,7 +102,7 @@ def exponentials(xp: Namespace, high: Array, low: Array | None, scale: float) ->
     if low is None:
         return Exponentials(xp.exp(high))
     if not getattr(xp, "flushes", False):
-        return Exponentials(xp.exp(high) * (scale + scale * low), 1 / scale)
+        return Exponentials(xp.exp(high) * (1 + low))
     far = high < NEAR
     e = xp.exp(xp.where(far, high + 16, high)) * (scale + scale * low)
     e = stored(xp, xp.where(far, -e, e))
@@ -120,28 +120,32 @@ def leave_out(xp: Namespace, z: Array, out: Array) -> tuple[Exponentials, Total,
     scale = scale_of(xp, z)
     e = exponentials(xp, *logit_difference(xp, others, top), scale)
     del others
-    total = total_of(xp, e.scaled, scale)
+    total = total_of(xp, e.scaled, top, scale)
     return e._replace(scaled=narrow(xp, e.scaled)), total, top
 
 
 def scale_of(xp: Namespace, z: Array) -> float:
-    """A power of two: exponentials of a row times this, rounded to whole numbers, add up exactly.  1 if there is none.
+    """A power of two that exponentials of a row are stored times: rounded to whole numbers, they add up exactly.
 
-    What rounding cuts off of 1024 exponentials is at most an eighth of the largest one.
+    It saves XLA an array.  1 elsewhere: TensorFlow's graphs divide by it where that is too early, and underflows.
     """
     classes = z.shape[-1]  # a traced length is a tensor or a symbol
-    if widens(xp) or not isinstance(classes, int) or classes > FEW:
+    if not hasattr(xp, "stored") or not isinstance(classes, int) or classes > FEW:
         return 1.0
     scale: float = 2.0 ** (bits_of(xp, z.dtype) - 1 - classes.bit_length())
     return scale
 
 
-def total_of(xp: Namespace, e: Array, scale: float) -> Total:
+def total_of(xp: Namespace, e: Array, top: Array, scale: float) -> Total:
     """The sum of exponentials, stored times `scale`.  Those stored times exp(16), too, are too small to matter."""
-    if scale == 1:
-        return Total(*sum_pair(xp, e))
-    total, low = sum_of_rounded(xp, e)
-    return Total(total * (1 / scale), low * (1 / scale))
+    if scale != 1:
+        total, low = sum_of_rounded(xp, e)
+        return Total(total * (1 / scale), low * (1 / scale))
+    classes, bound = e.shape[-1], None
+    if isinstance(classes, int) and classes <= FEW and not widens(xp):
+        # A compiler would take (values + bound) - bound for the values if it knew the number.
+        bound = xp.where(xp.isnan(top), top, 2.0 ** classes.bit_length())
+    return Total(*sum_pair(xp, e, bound))
 
 
 def margin(xp: Namespace, z: Array, top: Array, total: Total, classes: Any) -> tuple[Array, Array | None]:
@@ -249,7 +253,7 @@ def margins(xp: Namespace, z: Array) -> Margins:
     z_first = xp.max(z, axis=-1, keepdims=True)
     scale = scale_of(xp, z)
     e = exponentials(xp, *logit_difference(xp, z, z_first), scale)
-    total = total_of_others(xp, e.scaled, first, scale)
+    total = total_of_others(xp, e.scaled, first, z_first, scale)
     e = e._replace(scaled=narrow(xp, e.scaled))
     e_second, total_second, z_second = leave_out(xp, z, first)
     m, m_low = margin(xp, z, z_first, total, z.shape[-1])
@@ -266,9 +270,9 @@ def margins(xp: Namespace, z: Array) -> Margins:
     )
 
 
-def total_of_others(xp: Namespace, e: Array, first: Array, scale: float) -> Total:
+def total_of_others(xp: Namespace, e: Array, first: Array, top: Array, scale: float) -> Total:
     """For each class the sum of the others, among them a 1; for the first class, which has no such 1, simply 1."""
-    total, low = total_of(xp, e, scale)
+    total, low = total_of(xp, e, top, scale)
     rounded, rest = two_sum(xp, total, -e if scale == 1 else e * (-1 / scale))
     if low is not None:
         rounded, low = two_sum(xp, rounded, rest + low)
