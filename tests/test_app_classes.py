@@ -207,7 +207,7 @@ def test_engines(engine: str, target: str, tmp_path: Path) -> None:
     facts = described(tmp_path / "model")
     file = ENGINES[engine].file
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(
-        [file, "model.json", "report.html", "report.png"]
+        [file, "judged.parquet", "model.json", "report.html", "report.png"]
     )
     first, again = (read_model(tmp_path / name) for name in ("model", "again"))
     program = "import sys; from parfocal.app import main; sys.exit(main(sys.argv[1:]))"

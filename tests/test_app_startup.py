@@ -58,7 +58,7 @@ def linear_folder(tmp_path: Path) -> Path:
     features = 3 + len(model.columns[3].parts)
     layout = linear.Layout([0.0] * features, [1.0] * features, [0], {2: len(model.columns[2].categories)})
     booster = linear.LinearModel(layout, np.linspace(-1, 1, layout.width)[None], np.zeros(1))
-    write_model(replace(model, booster=booster, engine="linear"), b"no picture", tmp_path / "linear", False)
+    write_model(replace(model, booster=booster, engine="linear"), {}, tmp_path / "linear", False)
     return tmp_path / "linear"
 
 
