@@ -177,7 +177,10 @@ def test_of_a_date_the_part_that_moves_most_is_told() -> None:
     generator = np.random.default_rng(0)
     features = np.stack([generator.integers(1, 13, 2000), generator.integers(1, 8, 2000)], axis=1).astype(float)
     column = Column("at", "date", days=False)
-    said = lambda f: 0.1 + 0.05 * (f[:, 1] >= 6) + 0.001 * f[:, 0]  # noqa: E731
+
+    def said(f: np.ndarray) -> np.ndarray:
+        return 0.1 + 0.05 * (f[:, 1] >= 6) + 0.001 * f[:, 0]
+
     effect = effects.effect_of(column, [0, 1], said, Rows(features, np.zeros(2000, np.int64), None), [])
     assert effect is not None
     assert effect.part == "weekday"

@@ -131,7 +131,7 @@ def test_alarms_a_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     table.write_parquet(tmp_path / "t.parquet")
     given = ["--time", "at", "--fast", *rules("alarms:1/day")]
     assert fit(tmp_path / "t.parquet", tmp_path / "model", *given) == 0
-    days = (table["at"].dt.date().max() - table["at"].dt.date().min()).days + 1  # type: ignore[operator,union-attr]
+    days = (table["at"].dt.date().max() - table["at"].dt.date().min()).days + 1  # type: ignore[operator,union-attr]  # polars declares every type
     assert described(tmp_path / "model")["rows_per_day"] == 1200 / days
     judged = pl.read_parquet(tmp_path / "model" / JUDGED).filter(~pl.col("final_test"))
     alarms = judged["probability_0"] >= described(tmp_path / "model")["threshold"]

@@ -131,7 +131,7 @@ def test_the_commands_in_eight_lines(capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
     program = typer.main.get_command(cli.app)
-    assert {line.split()[1] for line in lines[2:-1]} == set(program.commands)  # type: ignore[attr-defined]
+    assert {line.split()[1] for line in lines[2:-1]} == set(program.commands)  # type: ignore[attr-defined]  # a group
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

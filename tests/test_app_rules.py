@@ -12,7 +12,16 @@ import pytest
 from parfocal import thresholds
 from parfocal.app.errors import BadInput
 from parfocal.app.model import evidence as files
-from parfocal.app.model.decisions import NEVER, Decision, Evidence, Judged, OutOfReach, decision, first_in_reach
+from parfocal.app.model.decisions import (
+    NEVER,
+    Decision,
+    Evidence,
+    Judged,
+    OutOfReach,
+    between_rows,
+    decision,
+    first_in_reach,
+)
 from parfocal.app.model.outcomes import LOG_ODDS, Outcome, interval, outcomes
 from parfocal.app.model.rules import Rule, read_rule, with_costs
 
@@ -186,6 +195,8 @@ def test_every_row_means_new_rows_too() -> None:
         assert decision(read_rule(text), evidence(coarse)).threshold == 0
     found = decision(read_rule("alarms:1/10"), evidence(coarse)).threshold
     assert found == pytest.approx(5 / 6)
+    close = np.array([0.3, np.nextafter(0.3, 1.0)])
+    assert (close >= between_rows(close[1], close)).tolist() == [False, True]
 
 
 def test_what_no_threshold_reaches_is_told_and_the_next_rule_decides() -> None:

@@ -2,6 +2,7 @@
 
     cli.py         the commands; every mistake becomes one line and exit status 2;  options.py  what `fit` can be asked
     fitting.py     `fit`, step by step;  predicting.py  `predict`, step by step
+    deciding.py    `decide`: another rule, without training;  demo/  `demo`, and its table
     data/          a table becomes labels, weights and a matrix: files, columns, classes, folds
     model/         what is saved and read again, and its predictions
     study/         candidates are trained, compared and judged; all of it is one value, a Study

@@ -212,5 +212,6 @@ def read_times(
     if column.kind == "number":
         return values.to_numpy(), None
     days = values.dt.date()
+    # polars declares every type that a column's extremes can have; these are dates.
     spanned = (days.max() - days.min()).days + 1  # type: ignore[operator, union-attr]
     return values.dt.epoch("us").to_numpy(), len(values) / spanned

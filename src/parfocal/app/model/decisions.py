@@ -127,8 +127,11 @@ def between_rows(threshold: float, p: np.ndarray) -> float:
     """Midway to the next lower probability: the same decisions here, and the same for a row that is a little off."""
     if threshold > 1:
         return NEVER
-    below = p[p < threshold]
-    return (threshold + float(below.max())) / 2 if len(below) else 0.0
+    below = float(p[p < threshold].max(initial=-1.0))
+    midway = (threshold + below) / 2
+    if below < 0:
+        return 0.0
+    return midway if midway > below else threshold  # of neighbouring floats the middle is one of them
 
 
 def needs_rows(rule: Rule) -> bool:
