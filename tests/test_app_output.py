@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 from app_fits import QUICK, few_rounds, fit, made_table, predict
 from parfocal import boosters
 from parfocal.app import cli, main, predicting
 from parfocal.app.study import study, training
+from parfocal.backends import gpu
 from tiers import tiers
 
 impatience = few_rounds(5, 25)
@@ -142,6 +144,47 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: parfocal" in capsys.readouterr().out
     assert main(["fit", "t.csv"]) == 2
     assert "Missing option '--target'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("build", "card", "triton", "expected"),
+    [
+        (None, False, False, ["PyTorch 1.0 was built for processors alone. https://pytorch.org/get-started"]),
+        ("13.0", False, True, ["PyTorch 1.0 finds no GPU. Does the driver (`nvidia-smi`"]),
+        ("13.0", True, False, ["Triton is not installed: "]),
+        ("13.0", False, False, ["PyTorch 1.0 finds no GPU.", "Triton is not installed: "]),
+        ("13.0", True, True, []),
+    ],
+)
+def test_info_says_what_a_gpu_lacks(
+    build: str | None,
+    card: bool,
+    triton: bool,
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    monkeypatch.setattr(gpu, "installed", lambda: triton)
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    for line, start in zip(lacks(printed), expected, strict=True):
+        assert line.split("missing: ")[1].startswith(start)
+    monkeypatch.setattr(gpu, "forced", lambda: "torch")
+    assert main(["info"]) == 0
+    assert not lacks(capsys.readouterr().out)
+
+
+def lacks(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if "missing: " in line]
+
+
+def test_info_without_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    assert main(["info"]) == 0
+    assert lacks(capsys.readouterr().out)[0].split("missing: ")[1].startswith("PyTorch is not installed. https://")
 
 
 def test_a_bug_of_ours_is_one_line_too(

@@ -66,10 +66,11 @@ def parfocal(
 
 @app.command()
 def info() -> None:
-    """Say what computes the losses here: which kernel, on how many threads, and which libraries."""
+    """Say what computes the losses here: which kernel, how many threads, what a GPU would need, which libraries."""
     import platform
 
     from parfocal.app.model.saved import versions
+    from parfocal.backends import gpu
     from parfocal.backends.kernel import kernel_info
 
     found = kernel_info()
@@ -78,6 +79,8 @@ def info() -> None:
         print(f"           no native kernel: {found['note']}")
     print(f"threads    {found['threads']}")
     print(f"on a GPU   {found['gpu']}")
+    for lack in gpu.missing():
+        print(f"           missing: {lack}")
     print(f"processor  {platform.machine()}, {platform.system()}, Python {platform.python_version()}")
     print(f"libraries  {', '.join(' '.join(item) for item in versions().items())}")
 

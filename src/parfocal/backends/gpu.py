@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 import warnings
 
 CHOICES = ("triton", "torch")
@@ -42,6 +43,32 @@ def why() -> str:
     if not installed():
         return "torch (Triton is not installed)"
     return f"torch (Triton failed: {failure})" if failure else "triton"
+
+
+def missing() -> list[str]:
+    """What the kernels lack to compute on a GPU of this machine, and how to get it: for `parfocal info`.
+
+    Imports PyTorch where it is installed.  Nothing is missing where PARFOCAL_GPU asks for operations.
+    """
+    if forced() == "torch":
+        return []
+    builds = "https://pytorch.org/get-started/locally has the build for each GPU; it brings Triton"
+    if importlib.util.find_spec("torch") is None:
+        return [f"PyTorch is not installed. {builds}"]
+    import torch
+
+    if not (torch.version.cuda or torch.version.hip or torch.xpu.is_available()):
+        return [f"PyTorch {torch.__version__} was built for processors alone. {builds}"]
+    lacks = []
+    if not (torch.cuda.is_available() or torch.xpu.is_available()):
+        lacks.append(
+            f"PyTorch {torch.__version__} finds no GPU. Does the driver (`nvidia-smi`, `rocm-smi`), "
+            "and does CUDA_VISIBLE_DEVICES hide it?"
+        )
+    if not installed():
+        way = "`python -m pip install triton`" if sys.platform == "linux" else "its wheels are for Linux alone"
+        lacks.append(f"Triton is not installed: {way}. PyTorch's operations compute without it, more slowly")
+    return lacks
 
 
 def fail(error: Exception) -> None:
