@@ -140,3 +140,9 @@ def with_tabs(markdown: str, uri: str) -> str:
     )
     title, _, rest = markdown.partition("\n")
     return f'{title}\n\n<div class="start-tabs" markdown>\n\n{tabs}\n\n</div>\n{rest}'
+
+
+def on_post_build(config: Any) -> None:
+    """The index of the search as a script too, which a page can load from a folder."""
+    index = Path(config.site_dir, "search/search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text()}")
