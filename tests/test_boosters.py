@@ -477,7 +477,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "fewer columns": (
         lambda: Objective(prior=[0.2, 0.3, 0.5]).posterior(np.zeros(3)),
         ValueError,
-        r"\('N', 3\), as in training; got \(3,\)",
+        r"\(N, 3\), as in training; got \(3,\)",
     ),
     "a metric without its labels": (
         lambda: Metric(Objective(multi_label=True, labels=SEVERAL)),
@@ -520,3 +520,28 @@ def test_mistakes(mistake: str) -> None:
     call, error, message = MISTAKES[mistake]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "catboost"])
+def test_margins_hold_the_start_once(name: str) -> None:
+    """XGBoost's scores have it already.  A row that no tree has moved has the prior."""
+    objective = getattr(parfocal, name).FocalObjective(gamma=2, prior=0.02)
+    untouched = np.full(3, objective.start_ if name == "xgboost" else 0.0)
+    np.testing.assert_array_equal(objective.margins(untouched), np.full(3, objective.start_))
+    np.testing.assert_allclose(objective.posterior(untouched), 0.02, rtol=1e-12)
+    np.testing.assert_allclose(objective.loss().posterior(objective.margins(untouched)), 0.02, rtol=1e-12)
+    with pytest.raises(TypeError, match="scores must hold real numbers"):
+        objective.margins(["high", "low", "low"])
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "catboost"])
+def test_help_has_the_parameters_of_the_base(name: str) -> None:
+    for kind, words in (("FocalObjective", "alpha : None, no weights."), ("FocalMetric", 'of : "focal_loss" or')):
+        text = getattr(getattr(parfocal, name), kind).__doc__
+        assert words in text
+        assert "See `parfocal" not in text
+
+
+def test_a_metric_needs_its_objective() -> None:
+    with pytest.raises(TypeError, match="objective must be the FocalObjective that trains; got 'log_loss'"):
+        parfocal.xgboost.FocalMetric("log_loss")  # type: ignore[arg-type]

@@ -177,8 +177,16 @@ class KernelLoss(torch.autograd.Function):
         return gradient, None, None, None
 
 
-# Function.apply first looks for functorch, and `backend` has done that.
-apply_kernel = super(torch.autograd.Function, KernelLoss).apply
+def plain_apply(function: type[torch.autograd.Function]) -> Any:
+    """Its apply without the look for functorch with which Function.apply begins: `backend` and `reads` have done that.
+
+    In a function, for a `super` at the top of a module changes what every other one in it is compiled to from Python
+    3.12 on, and on 3.13 torch.compile (2.13) cannot read that.
+    """
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]
+
+
+apply_kernel = plain_apply(KernelLoss)
 
 NUMPY_DTYPES = {torch.float16: np.dtype("float16"), torch.float32: FLOAT32, torch.float64: FLOAT64}
 WIDE = {torch.bfloat16: torch.float32}  # NumPy has none of its own

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from parfocal.backends import gpu
 from parfocal.backends.numpy import new_tuple
-from parfocal.backends.torch import OPERATIONS, SCORES, TorchOperations, kernel_reads
+from parfocal.backends.torch import OPERATIONS, SCORES, TorchOperations, kernel_reads, plain_apply
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Schedule
@@ -276,8 +276,7 @@ def gradient_of(batch: Batch, upstream: Tensor | None, divisor: Any, summed: boo
     return slope.to(batch.scores.dtype)
 
 
-# Function.apply first looks for functorch, and `reads` has done that.
-apply_kernels = super(torch.autograd.Function, KernelsLoss).apply
+apply_kernels = plain_apply(KernelsLoss)
 
 
 def differentiable_gradient(batch: Batch, upstream: Tensor, divisor: Any, summed: bool) -> Tensor:

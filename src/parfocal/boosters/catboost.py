@@ -85,9 +85,8 @@ class FocalObjective(Objective):
         gradient, curvature = self.terms(margins, labels, np.atleast_1d(sample_weight), np.float64)
         return -gradient[0], np.diag(-curvature[0])
 
-    def posterior(self, raw_scores: Any) -> np.ndarray:
-        """Probabilities from `predict(..., prediction_type="RawFormulaVal")`: (N,) of label 1, or (N, columns)."""
-        return super().posterior(np.asarray(raw_scores) + self.known_start())
+    def margins(self, scores: Any) -> np.ndarray:
+        return super().margins(scores) + self.known_start()
 
 
 class CatBoostMetric:

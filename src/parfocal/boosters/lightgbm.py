@@ -67,9 +67,8 @@ class FocalObjective(Objective):
         """LightGBM's own softmax has it too (Friedman 2001)."""
         return classes / (classes - 1)
 
-    def posterior(self, raw_scores: Any) -> np.ndarray:
-        """Probabilities from `predict(..., raw_score=True)`: (N,) of label 1, or (N, columns)."""
-        return super().posterior(np.asarray(raw_scores) + self.known_start())
+    def margins(self, scores: Any) -> np.ndarray:
+        return super().margins(scores) + self.known_start()
 
 
 def unpack_call(first: Any, second: Any, sample_weight: Any) -> tuple[np.ndarray, Any, Any]:
@@ -87,7 +86,7 @@ def unpack_call(first: Any, second: Any, sample_weight: Any) -> tuple[np.ndarray
 class FocalMetric(Metric):
     """`feval` of `lightgbm.train`, or `eval_metric` of its estimators: smaller is better.
 
-    Give LightGBM `metric="none"` beside it, or early stopping looks at the built-in ones too.
+    Where a metric of LightGBM's own is named too, early stopping looks at both.
     See `parfocal.boosters.objective.Metric`.
 
     >>> metric = FocalMetric(FocalObjective(gamma=2.0, prior=0.5), "log_loss")

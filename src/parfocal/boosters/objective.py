@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
 from typing import Any
 
@@ -25,6 +27,17 @@ from parfocal.losses import (
 # Posterior log-odds and log-probabilities are clipped here in a metric's log loss, where float64's 1 - p ends: under
 # label smoothing a posterior may be 0, and one such row would make the mean infinite.
 LARGEST_LOGIT = 36.04
+
+
+SEE = re.compile(r" *See `parfocal\.boosters(?:\.objective)?\.\w+`[.;]?")
+
+
+def with_parameters_of(base: type, text: str | None) -> str | None:
+    """The docstring of a class whose parameters are its base's, with these before the example."""
+    if not text or not base.__doc__ or not SEE.search(text):
+        return text
+    own, mark, example = inspect.cleandoc(SEE.sub("", text)).partition("\n>>> ")
+    return "\n\n".join([own.rstrip(), inspect.cleandoc(base.__doc__), (mark + example).strip()])
 
 
 def focal_loss(classes: int, gamma: Any, alpha: Any, **config: Any) -> BoostingLoss:
@@ -83,6 +96,9 @@ class Objective:
     """
 
     prior_: Any = None  # here, because objectives that were pickled earlier have none
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = with_parameters_of(Objective, cls.__doc__)
 
     def __init__(
         self,
@@ -260,11 +276,26 @@ class Objective:
 
     # -- after training
 
-    def posterior(self, margins: Any) -> np.ndarray:
-        """Whole margins as probabilities: (N,) of label 1, or (N, columns)."""
-        margins, start = np.asarray(margins, dtype=np.float64), np.shape(self.start_)
-        if self.start_ is not None and margins.shape[1:] != start and not self.multi_label:
-            raise ValueError(f"scores must have the shape {('N', *start)}, as in training; got {margins.shape}")
+    def margins(self, scores: Any) -> np.ndarray:
+        """Scores as the booster returns them, as whole margins in float64, with the start in them.
+
+        scores : (N,) or (N, columns), before any sigmoid or softmax: `raw_score=True` of LightGBM, `output_margin=True`
+            of XGBoost, `prediction_type="RawFormulaVal"` of CatBoost.  A sigmoid, a softmax and `parfocal.Calibrator`
+            take whole margins.  XGBoost's hold the start already.
+
+        Raises
+        ------
+        ValueError for another number of columns than in training, and where the start is not known.
+        """
+        scores, start = validation.as_array("scores", scores), np.shape(self.start_)
+        if self.start_ is not None and np.shape(scores)[1:] != start and not self.multi_label:
+            wanted = f"(N, {start[0]})" if start else "(N,)"
+            raise ValueError(f"scores must have the shape {wanted}, as in training; got {np.shape(scores)}")
+        return np.asarray(scores, dtype=np.float64)
+
+    def posterior(self, scores: Any) -> np.ndarray:
+        """Probabilities of scores as `margins` takes them: (N,) of label 1, or (N, columns)."""
+        margins = self.margins(scores)
         return np.asarray(self.loss(*margins.shape[1:2]).posterior(margins))
 
     def __repr__(self) -> str:
@@ -283,7 +314,12 @@ class Metric:
 
     NAMES = ("focal_loss", "log_loss")
 
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = with_parameters_of(Metric, cls.__doc__)
+
     def __init__(self, objective: Objective, of: str = "focal_loss", *, labels: Any = None) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(f"objective must be the FocalObjective that trains; got {objective!r}")
         self.objective, self.of = objective, validation.one_of("of", of, self.NAMES)
         if labels is None and objective.labels is not None:
             raise ValueError("the objective has labels of its own, so the metric needs those of its rows: labels=...")

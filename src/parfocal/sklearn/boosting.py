@@ -74,6 +74,7 @@ class FocalBoostingClassifier(FocalClassifierMixin, BaseEstimator):
     n_iter_ : rounds that are used.
     booster_ : the engine's own trained model.  Its scores lack the start for LightGBM and CatBoost.
     objective_ : the `FocalObjective` of the engine, as in `parfocal.lightgbm`.
+    loss_ : the parfocal loss of the margins, for `parfocal.Calibrator`.
     feature_importances_ : gains of the features, as shares.
     is_categorical_ : (features,) True where a column holds categories; None where none does.
 
@@ -239,6 +240,10 @@ class FocalBoostingClassifier(FocalClassifierMixin, BaseEstimator):
         categories = getattr(self, "_categories", {})  # models that were pickled earlier have none
         X = features.validated(self, X, features.BOOSTING_CURES, FEATURES, categories)
         return ENGINES[self._engine].margins(self.booster_, self.objective_.start_, X)
+
+    @property
+    def loss_(self) -> Any:
+        return self.objective_.loss(*np.shape(self.objective_.start_))
 
     def _loss_of(self, margins: np.ndarray) -> Any:
         return self.objective_.loss(*margins.shape[1:])
