@@ -371,7 +371,7 @@ MASKED_LABELS = "labels = xp.where(valid if sparse else entries, labels, xp.zero
 MASKED_WEIGHT = "weight = xp.where(valid, batch.weight, 0.0)"
 MUTANTS = [
     (batches, "batch_of", "to_tensor(y_true),", "to_tensor(y_true, dtype=loss.dtype),", "half_precision"),
-    (batches, "batch_of", "sample_weight, mask)", "sample_weight)", "mask"),
+    (batches, "batch_of", "sample_weight, mask, OBJECTS)", "sample_weight, None, OBJECTS)", "mask"),
     (Backend, "with_valid", MASKED_SCORES, "pass", "mask"),
     (Backend, "with_valid", MASKED_LABELS, "pass", "mask"),
     (Backend, "with_valid", MASKED_WEIGHT, "weight = batch.weight", "mask, weighted"),

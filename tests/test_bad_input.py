@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import parfocal
+import parfocal.keras
 
 pytestmark = pytest.mark.usefixtures("two_kernels")
 
@@ -83,11 +85,28 @@ AT_THE_CALL: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: binary([0.5], [0.5], gamma=(1, 2)), ValueError, "soft_labels='expected'"),
     (lambda: binary([0.5], [0.5], gamma=(1, 2), from_logits=True), ValueError, "soft_labels='expected'"),
     # labels
-    (lambda: binary([0, 1, 2], [0.1, 0.2, 0.3]), ValueError, r"labels.*\[0, 1\].*2 at position 2"),
+    (
+        lambda: binary([0, 1, 2], [0.1, 0.2, 0.3]),
+        ValueError,
+        r"labels.*\[0, 1\].*2 at position 2. For class indices use sparse_categorical_focal_crossentropy",
+    ),
+    (lambda: Binary()([0, 2], [0.1, 0.2]), ValueError, "For class indices use SparseCategoricalFocalCrossentropy"),
+    (lambda: binary([0.5, 2.5], [0.1, 0.2]), ValueError, r"2.5 at position 1$"),
+    (lambda: binary([1, -1], [0.1, 0.2]), ValueError, r"Labels -1 and 1\? Use \(y_true \+ 1\) / 2"),
+    (lambda: binary([0, -1], [0.1, 0.2]), ValueError, r"-1 at position 1$"),
+    (lambda: binary([0, 1], P), ValueError, r"\(2,\) and y_pred \(2, 2\). For class indices use sparse_categ"),
+    (
+        lambda: categorical([0, 2], [0.1, 0.9]),
+        ValueError,
+        r"y_true holds 2 at position 1. y_pred of one dimension is one",
+    ),
+    (lambda: sparse([0, 1], [0.1, 0.9]), ValueError, r"one sample with C classes; for N samples give y_pred \(N, C\)"),
+    (lambda: sparse([1, 2], P), ValueError, "y_true holds 2 at position 1. Labels from 1 to 2[?] Subtract 1"),
+    (lambda: sparse([1, 3], P), ValueError, "y_true holds 3 at position 1$"),
     (lambda: binary([0, math.nan], [0.1, 0.2]), ValueError, "nan at position 1"),
     (lambda: binary([[0, -0.5], [3, 0]], P), ValueError, r"-0.5 at position \(0, 1\) \(2 such values in all\)"),
     (lambda: categorical([[0, 1], [0, 2]], P), ValueError, r"2 at position \(1, 1\)"),
-    (lambda: sparse([0, 2], P), ValueError, "whole numbers from 0 to 1; y_true holds 2 at position 1"),
+    (lambda: sparse([0, 2], P), ValueError, "whole numbers from 0 to 1; y_true holds 2 at position 1$"),
     (lambda: sparse([0, -1], P), ValueError, "-1 at position 1"),
     (lambda: sparse([0.5, 1], P), ValueError, "0.5 at position 0"),
     (lambda: sparse([0, math.nan], P), ValueError, "nan at position 1"),
@@ -128,12 +147,27 @@ AT_THE_CALL: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Categorical([0, 1, 1], from_logits=True).posterior(Z), ValueError, "alpha"),
     (lambda: Categorical([1, 1], from_logits=True).posterior(Z), ValueError, "alpha has 2 numbers.*3 classes"),
     (lambda: Categorical(label_smoothing=1, from_logits=True).posterior(Z), ValueError, "label_smoothing=1"),
-    (lambda: Binary().optimal_logit(0.0), ValueError, "strictly between 0 and 1; got 0.0"),
+    (
+        lambda: Binary().optimal_logit(0.0),
+        ValueError,
+        r"strictly between 0 and 1; got 0.0. A class without samples\? .* \+ 0.5\) / .*\(docs/howto/bias.md\)",
+    ),
+    (lambda: Binary().optimal_logit([3, 2]), ValueError, r"got 3.0 at .*counts\[1\] / counts.sum\(\)"),
+    (
+        lambda: Categorical().optimal_logit(np.bincount([0, 2, 2])),
+        ValueError,
+        r"Divide counts by their sum: counts / counts.sum\(\) \(docs/howto/bias.md\)",
+    ),
+    (lambda: Categorical().optimal_logit([0.4, 0.6, 0]), ValueError, r"0.0 at position 2.*\(counts \+ 0.5\).sum\(\)"),
     (lambda: Binary().optimal_logit(math.nan), ValueError, "strictly between 0 and 1"),
     (lambda: Categorical().optimal_logit([0.5, 0.4]), ValueError, "sum to 1"),
     (lambda: Categorical().optimal_logit(0.5), ValueError, "one list of class shares"),
     (lambda: Categorical(from_logits=True).posterior(np.zeros((2, 1))), ValueError, "at least 2 classes"),
-    (lambda: Categorical(from_logits=True, axis=5).posterior(Z), ValueError, "axis 5 is out of range"),
+    (
+        lambda: Categorical(from_logits=True, axis=5).posterior(Z),
+        ValueError,
+        "axis 5 is out of range .* needs at least 6",
+    ),
     (lambda: Categorical(from_logits=True).posterior(0.5), ValueError, "axis -1 is out of range"),
     (lambda: Binary(label_smoothing=1 - 1e-16).posterior([0.5]), ValueError, "label_smoothing"),
     # settings
@@ -160,6 +194,15 @@ def test_arrays_of_other_libraries_are_named() -> None:
     with pytest.raises(TypeError, match="y_true is a torch array and y_pred a jax one"):
         binary(tensor, array)
     assert binary([1.0], array) == pytest.approx(float(binary(np.asarray([1.0]), tensor * 0.5)))
+
+
+@pytest.mark.parametrize("loss", [Binary(), parfocal.keras.BinaryFocalCrossentropy()])
+def test_a_traced_prior(loss: Any) -> None:
+    with pytest.raises(TypeError, match=r"optimal_logit needs the numbers in prior.* call .* outside of jit"):
+        jax.jit(loss.optimal_logit)(0.2)
+    with pytest.raises(TypeError, match="prior is traced, and is a constant here; call this outside of jit"):
+        jax.jit(lambda prior: loss.posterior(0.5, prior=prior, prior_now=0.2))(0.3)
+    assert loss.optimal_logit(jnp.asarray(0.5)) == 0
 
 
 def test_columns_of_tables_are_numpy_s() -> None:

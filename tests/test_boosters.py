@@ -474,6 +474,22 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "no weight": (lambda: Objective().learn_prior([0, 1], [0.0, 0.0], None), ValueError, "above 0"),
     "NaN": (lambda: Objective().learn_prior([0, float("nan")], None, None), ValueError, "nan at position 1"),
+    "signs": (
+        lambda: Objective().learn_prior([-1, 1], None, None),
+        ValueError,
+        r"labels hold -1.0 at position 0. Labels -1 and 1\? Use \(labels \+ 1\) / 2",
+    ),
+    "from 1": (
+        lambda: Objective().learn_prior([1, 2, 3], None, 3),
+        ValueError,
+        r"whole numbers from 0 to 2; labels hold 3.0 at position 2. Labels from 1 to 3\? Subtract 1",
+    ),
+    "indices in columns": (
+        lambda: Objective(multi_label=True).learn_prior([[0, 2], [1, 0]], None, None),
+        ValueError,
+        r"labels hold 2.0 .* For class indices use labels \(N,\), without multi_label",
+    ),
+    "counts": (lambda: Objective(prior=[3, 4, 5]), ValueError, "Divide counts by their sum"),
     "fewer columns": (
         lambda: Objective(prior=[0.2, 0.3, 0.5]).posterior(np.zeros(3)),
         ValueError,

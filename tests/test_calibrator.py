@@ -621,8 +621,21 @@ def test_config_through_json() -> None:
             given = scores if calibrator.loss is BINARY else rows
             np.testing.assert_array_equal(again.posterior(given), calibrator.posterior(given))
             assert type(again.bias_) is type(calibrator.bias_)
-    assert "temperature_=" in repr(made[0])
-    assert "temperature_" not in repr(made[-1])
+
+
+def test_repr_begins_with_what_was_fitted() -> None:
+    y, scores, _, _ = binary_data()
+    binary, softmax = Calibrator(Binary(from_logits=True), class_weight=[1, 2.0]), Calibrator(Sparse(gamma=0.0))
+    assert repr(binary) == "Calibrator(loss=BinaryFocalCrossentropy(from_logits=True), class_weight=[1, 2.0])"
+    binary.fit(y, scores)
+    start = f"Calibrator(temperature_={binary.temperature_:.4g}, bias_={binary.bias_:.4g}, loss=Bi"
+    assert repr(binary).startswith(start)
+    softmax.fit([0, 1, 1], np.full((3, 2), 0.5))
+    assert re.fullmatch(
+        r"Calibrator\(temperature_=1, bias_=\[-0.\d+, 0.\d+\], loss=Sparse\w+\(gamma=0.0\)\)", repr(softmax)
+    )
+    softmax.fit(range(100), np.full((100, 100), 0.01))
+    assert len(repr(softmax)) < 200
 
 
 def test_the_bias_handed_out_is_a_copy() -> None:
@@ -661,13 +674,21 @@ ROWS = np.zeros((3, 4))
         (Binary(), ([0, 1], [0.5, 3.0]), r"must hold probabilities in \[0, 1\]; it holds 3.0 at position 1"),
         (SPARSE, ([0, 4, 1], ROWS), "whole numbers from 0 to 3; y_true holds 4 at position 1"),
         (SPARSE, ([0, np.nan, 1], ROWS), "whole numbers from 0 to 3; y_true holds nan at position 1"),
-        (SPARSE, (np.eye(4)[:3], ROWS), "For one-hot labels use categorical_focal_crossentropy"),
+        (SPARSE, (np.eye(4)[:3], ROWS), "For one-hot labels use CategoricalFocalCrossentropy"),
+        (SPARSE, ([1, 4, 3], ROWS), "y_true holds 4 at position 1. Labels from 1 to 4[?] Subtract 1"),
+        (
+            SPARSE,
+            ([0, 1, 2], ROWS[:, 0]),
+            r"y_pred must be \(N, C\).*got \(3,\).*BinaryFocalCrossentropy \(docs/howto/calibrate.md\)",
+        ),
+        (Dense(), ([0, 1, 2], ROWS[:, 0]), r"y_pred must be \(N, C\), one score for each class; got \(3,\)"),
+        (BINARY, ([0, 1, 2], ROWS), "For class indices use SparseCategoricalFocalCrossentropy"),
         (SPARSE, ([0, 1], ROWS), "one class index for each row"),
         (SPARSE, ([0, 1, 2], ROWS[:, :1]), "at least 2 classes"),
         (SPARSE, ([0, 1, 2], ROWS + np.eye(3, 4) * np.nan), r"y_pred holds nan at position \(0, 0\)"),
         (Sparse(ignore_class=-1), ([-1, -1, -1], ROWS), "no sample is left to fit"),
         (Sparse(), ([0, 1, 2], ROWS), "are divided by their sum, which is 0.0 at position"),
-        (Dense(from_logits=True), ([0, 1, 2], ROWS), "use sparse_categorical_focal_crossentropy"),
+        (Dense(from_logits=True), ([0, 1, 2], ROWS), "use SparseCategoricalFocalCrossentropy"),
         (Dense(from_logits=True), (ROWS + np.nan, ROWS), r"y_true holds nan at position \(0, 0\)"),
         (Sparse([1, 2, 3], from_logits=True), ([0, 1, 2], ROWS), "alpha has 3 numbers and y_pred has 4 classes"),
         (Sparse([0, 1, 2, 3], from_logits=True), ([0, 1, 2], ROWS), "every class to have a weight above 0"),
@@ -678,6 +699,48 @@ def test_bad_samples(loss: parfocal.Loss, given: tuple[Any, ...], message: str) 
     with pytest.raises(ValueError, match=message):
         calibrator.fit(*given)
     assert not hasattr(calibrator, "temperature_")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ([0, 4, 1], ROWS),
+            r"class indices must be whole numbers from 0 to 3 or ignore_index=-100; y_true holds 4 at position 1$",
+        ),
+        ((np.eye(4)[:3], ROWS), r"SoftmaxFocalLoss needs .*For one-hot labels give .*, y_true.argmax\(1\)"),
+        (([0, 1, 2], ROWS[:, :1]), "SoftmaxFocalLoss needs at least 2 classes.*use SigmoidFocalLoss"),
+        (([0, 1, 2], ROWS[:, 0]), r"must be \(N, C\).*Calibrator of SigmoidFocalLoss"),
+    ],
+)
+def test_a_torch_loss_has_torch_s_words(given: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        Calibrator(parfocal.torch.SoftmaxFocalLoss()).fit(*given)
+    assert not re.search("ignore_class|rossentropy", str(raised.value))
+
+
+def test_a_torch_loss_of_one_score_has_torch_s_words() -> None:
+    calibrator = Calibrator(parfocal.torch.SigmoidFocalLoss())
+    again = pickle.loads(pickle.dumps(calibrator))
+    for fitted in (calibrator, again):
+        with pytest.raises(ValueError, match=r"y_true holds 2 at position 2. For class indices use SoftmaxFocalLoss"):
+            fitted.fit([0, 1, 2], [0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "must be a dict, as Calibrator.get_config.* returns it; got None"),
+        ({}, "must have loss, bias, prior_weight, class_weight, fitted, .*; it lacks loss, bias, "),
+        ({"loss": {"class_name": "x"}}, "loss in the config .* must have class_name, config, .*; it lacks config"),
+        ({"loss": 3}, "loss in the config of a Calibrator must be a dict.*got 3"),
+        ({"fitted": {"bias": 0.0}}, "fitted in the config .*; it lacks inverse_temperature"),
+    ],
+)
+def test_a_config_that_is_none(config: Any, message: str) -> None:
+    config = {**Calibrator(BINARY).get_config(), **config} if config else config
+    with pytest.raises(ValueError, match=message):
+        Calibrator.from_config(config)
 
 
 @pytest.mark.parametrize(

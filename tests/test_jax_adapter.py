@@ -122,7 +122,18 @@ def test_mistakes() -> None:
     np.testing.assert_array_equal(jnp.isnan(sigmoid_focal_loss(jnp.zeros(3), bad)), [False, True, True])
     np.testing.assert_array_equal(jnp.isnan(softmax_focal_loss(Z[:3], jnp.asarray([0, 4, -1]))), [False, True, True])
     for call, error, message in (
-        (lambda: sigmoid_focal_loss(Z, T), ValueError, r"labels of shape \(6,\) does not broadcast to \(6, 4\)"),
+        (
+            lambda: sigmoid_focal_loss(Z, T),
+            ValueError,
+            r"labels of shape \(6,\) do not broadcast to \(6, 4\); for one number a row write labels\[:, None\]. "
+            r"For class indices use softmax_focal_loss",
+        ),
+        (
+            lambda: sigmoid_focal_loss(T, T[:, None]),
+            ValueError,
+            r"do not broadcast to \(6,\); write labels.reshape\(6,\)",
+        ),
+        (lambda: softmax_focal_loss(Z, T, where=T[:2] > 0), ValueError, r"where of shape \(2,\) does not .* \(6,\)$"),
         (lambda: sigmoid_focal_loss(Z, ONE_HOT, alpha=2), ValueError, "alpha must be one number"),
         (lambda: sigmoid_focal_loss(Z, ONE_HOT, gamma=-1), ValueError, "gamma must be a number from 0"),
         (lambda: sigmoid_focal_loss(Z, ONE_HOT, where=MASK[0, :3]), ValueError, "where of shape"),

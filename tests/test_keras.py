@@ -586,7 +586,7 @@ def test_keras_has_no_sparse_focal_loss_and_takes_class_indices_for_labels() -> 
     assert oracle.relative_error(theirs[1], exact[1]) > 1
     ours = sparse_categorical_focal_crossentropy(indices, y_pred, from_logits=True)
     assert max(oracle.relative_error(a, b) for a, b in zip(ours, exact, strict=True)) <= 1e-14
-    with pytest.raises(ValueError, match="sparse_categorical_focal_crossentropy"):
+    with pytest.raises(ValueError, match="SparseCategoricalFocalCrossentropy"):
         CategoricalFocalCrossentropy(from_logits=True)(indices, y_pred)
 
 

@@ -22,7 +22,7 @@ from parfocal.core.validation import counted
 from parfocal.sklearn import FocalBoostingClassifier
 from parfocal.torch import SoftmaxFocalLoss
 
-SOURCE = Path(parfocal.__file__).parent
+SOURCE, ROOT = Path(parfocal.__file__).parent, Path(__file__).parents[1]
 NOUNS = (
     r"candidates|classes|columns|dimensions|dimension\(s\)|elements|features|files|folds|items|labels|leaves|names|"
     r"numbers|positives|processes|rounds|rows|samples|scores|seconds|shares|steps|texts|threads|times|values|weights|words"
@@ -59,6 +59,15 @@ def test_bare_counts_are_found() -> None:
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_every_count_before_a_noun_goes_through_counted(path: Path) -> None:
     assert list(bare_counts(path.read_text())) == []
+
+
+PAGE = re.compile(r"docs/[\w/-]+\.md")
+
+
+def test_every_page_that_a_text_names_is_there() -> None:
+    named = {page for path in SOURCE.rglob("*.py") for page in PAGE.findall(path.read_text())}
+    assert {"docs/scale.md", "docs/howto/bias.md", "docs/howto/calibrate.md"} <= named
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 X = torch.zeros(2, 4)

@@ -182,14 +182,14 @@ def test_a_group_needs_processes(group: Any) -> None:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         group = dist.new_group([0])
         dist.destroy_process_group()
-    x, says = torch.zeros(3), "there is no process group to sum over; call torch.distributed.init_process_group first"
-    for call in (
-        lambda: SigmoidFocalLoss(group=group)(x, x),
-        lambda: SoftmaxFocalLoss(group=group)(x[None], torch.tensor([0])),
-        lambda: global_divisor(3, group),
-        lambda: global_loss(x[0], x[0], group),
+    x, says = torch.zeros(3), "torch.distributed is not initialised.*call torch.distributed.init_process_group first.*"
+    for call, leave_out in (
+        (lambda: SigmoidFocalLoss(group=group)(x, x), "group"),
+        (lambda: SoftmaxFocalLoss(group=group)(x[None], torch.tensor([0])), "group"),
+        (lambda: global_divisor(3, group), "global_divisor, and the loss divides by its own count"),
+        (lambda: global_loss(x[0], x[0], group), "global_loss, and divide the sum by the count"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=rf"{says}On one process leave out {leave_out} \(docs/scale.md\)"):
             call()
 
 

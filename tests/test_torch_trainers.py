@@ -111,7 +111,33 @@ MISTAKES = {
     "index": (
         lambda: SoftmaxFocalLoss()(X, LABELS + 1),
         IndexError,
-        "from 0 to 3 or ignore_index=-100; target holds 4",
+        "from 0 to 3 or ignore_index=-100; target holds 4.*Labels from 1 to 4[?] Subtract 1",
+    ),
+    "a list of indices": (
+        lambda: SoftmaxFocalLoss()(X[:, 0], LABELS),
+        ValueError,
+        r"target holds [23] at position \d+ .*input of one dimension is one sample with C classes "
+        r"\(the rule of PyTorch\), so target \(6,\) is read as its probabilities; for N samples give input \(N, C\)",
+    ),
+    "indices to one score": (
+        lambda: SigmoidFocalLoss()(X[:, 0], LABELS),
+        ValueError,
+        "target holds [23] at .*. For class indices use softmax_focal_loss",
+    ),
+    "signs": (
+        lambda: SigmoidFocalLoss()(X[:2, 0], torch.tensor([1.0, -1])),
+        ValueError,
+        r"target holds -1.0 at position 1. Labels -1 and 1\? Use \(target \+ 1\) / 2",
+    ),
+    "None ignored": (
+        lambda: SoftmaxFocalLoss(ignore_index=None),
+        ValueError,
+        "ignore_index must be a whole number; got None. Leave it out",
+    ),
+    "counts as a prior": (
+        lambda: SoftmaxFocalLoss().optimal_logit(torch.tensor([3, 1])),
+        ValueError,
+        r"got 3.0 at .*Divide counts by their sum: .*\(docs/howto/bias.md\)",
     ),
     "index, too": (lambda: SoftmaxFocalLoss(weight=[1] * 4)(X, LABELS + 1), ValueError, "target holds 4 at position 1"),
     "two axes": (lambda: SoftmaxFocalLoss()(X, LABELS[:, None]), ValueError, r"target \(6, 1\)"),
@@ -152,7 +178,7 @@ MISTAKES = {
     "posterior": (
         lambda: SoftmaxFocalLoss().posterior(X[:, :1]),
         ValueError,
-        "input has shape .* use sigmoid_focal_loss",
+        "input has shape .* use SigmoidFocalLoss",
     ),
     "no posterior": (lambda: SigmoidFocalLoss().posterior(None), TypeError, "input must hold real numbers"),
     "a metric": (lambda: SigmoidFocalMetric().update([1.0], [1]), TypeError, "input must be a torch.Tensor; got list"),

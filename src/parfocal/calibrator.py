@@ -14,6 +14,7 @@ from parfocal.backends.numpy import NUMPY
 from parfocal.core import calibration, formula, posterior, validation
 from parfocal.core.formula import Array
 from parfocal.core.parameters import Binary
+from parfocal.core.validation import OBJECTS, Host
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -40,6 +41,8 @@ BELOW_SMOOTHING = 3.0
 
 # Scores whose posterior is computed at a time: the formula makes some forty temporaries, which stay in cache.
 BLOCK = 1 << 14
+
+LONGEST = 8  # biases that a repr shows one by one
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -103,8 +106,11 @@ class Calibrator:
     log loss 0.60
     """
 
+    _host: Host = OBJECTS  # older pickles have none
+
     def __init__(self, loss: Any, bias: bool = True, prior_weight: float = 1.0, class_weight: Any = None) -> None:
         self.loss = core_loss(loss)
+        self._host = words_of(loss)
         self.bias = validation.flag("bias", bias)
         weight = validation.number_or_list("prior_weight", prior_weight)
         if isinstance(weight, tuple) or not 0 <= weight < math.inf:
@@ -142,7 +148,7 @@ class Calibrator:
         them backwards, or is so sure of a few wrong ones that they outweigh the rest.
         """
         read: Callable[..., held_out.Samples] = held_out.binary_samples if self._binary else held_out.rows
-        samples = read(self.loss.parameters, y_true, y_pred, sample_weight)
+        samples = read(self.loss.parameters, y_true, y_pred, sample_weight, self._host)
         if not len(samples.scores):
             raise ValueError("no sample is left to fit: y_pred is empty, or all are ignored or have the weight 0")
         logits = self._recovered(samples.scores)
@@ -193,9 +199,8 @@ class Calibrator:
                 "inverse_temperature": self._fit.slope,
                 "bias": list(bias) if isinstance(bias, tuple) else bias,
             }
-        name = next(kind.__name__ for kind in type(self.loss).__mro__ if kind in LOSSES)
         return {
-            "loss": {"class_name": name, "config": self.loss.get_config()},
+            "loss": {"class_name": self._kind.__name__, "config": self.loss.get_config()},
             "bias": self.bias,
             "prior_weight": self.prior_weight,
             "class_weight": weight,
@@ -204,7 +209,7 @@ class Calibrator:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibrator:
-        """A Calibrator from the result of `get_config`, fitted if that one was.
+        """A Calibrator from the result of `get_config`, fitted if that one was.  Raises ValueError for anything else.
 
         >>> calibrator = Calibrator(BinaryFocalCrossentropy()).fit([0, 1, 1], [0.2, 0.6, 0.3])
         >>> again = Calibrator.from_config(calibrator.get_config())
@@ -212,7 +217,11 @@ class Calibrator:
         True
         """
         kinds = {kind.__name__: kind for kind in LOSSES}
+        has_keys("the config of a Calibrator", config, "loss", "bias", "prior_weight", "class_weight", "fitted")
         loss, weight, fitted = config["loss"], config["class_weight"], config["fitted"]
+        has_keys("loss in the config of a Calibrator", loss, "class_name", "config")
+        if fitted is not None:
+            has_keys("fitted in the config of a Calibrator", fitted, "inverse_temperature", "bias")
         kind = kinds[validation.one_of("the class_name of the loss", loss["class_name"], tuple(kinds))]
         if isinstance(weight, Mapping):
             weight = {int(key): value for key, value in weight.items()}
@@ -225,13 +234,22 @@ class Calibrator:
         return made
 
     def __repr__(self) -> str:
-        found = "" if self._fit is None else f", temperature_={self.temperature_:.4g}"
-        return (
-            f"Calibrator({self.loss!r}, bias={self.bias}, prior_weight={self.prior_weight!r}, "
-            f"class_weight={self.class_weight!r}{found})"
-        )
+        """What was fitted, then what differs from the defaults."""
+        parts = []
+        if self._fit is not None:
+            parts = [f"temperature_={self.temperature_:.4g}", f"bias_={in_short(self._fit.bias)}"]
+        loss = changed(self.loss.get_config(), self._kind().get_config())
+        parts.append(f"loss={type(self.loss).__name__}({', '.join(loss)})")
+        own = {"bias": self.bias, "prior_weight": self.prior_weight, "class_weight": self.class_weight}
+        parts += changed(own, {"bias": True, "prior_weight": 1.0, "class_weight": None})
+        return f"Calibrator({', '.join(parts)})"
 
     # -- recovering probabilities
+
+    @property
+    def _kind(self) -> type[FocalLoss]:
+        """Which of our losses this is, or was derived from."""
+        return next(kind for kind in type(self.loss).__mro__ if kind in LOSSES)
 
     @property
     def _binary(self) -> bool:
@@ -273,7 +291,7 @@ class Calibrator:
         given, xp = backend.float_array("y_pred", y_pred), backend.xp
         if isinstance(fit.bias, tuple):
             shape = backend.shape(given)
-            classes = shape[validation.class_axis(parameters, shape, "posterior")]
+            classes = shape[validation.class_axis(parameters, shape, "posterior", self._host)]
             if classes != len(fit.bias):
                 raise ValueError(
                     f"y_pred has {validation.counted(classes, 'class')}, and this Calibrator was fitted to "
@@ -304,6 +322,36 @@ def core_loss(loss: Any) -> FocalLoss:
     raise TypeError(
         "loss must be the focal loss of the training, such as parfocal.BinaryFocalCrossentropy(from_logits=True), and "
         f"must not override call; got {loss!r}"
+    )
+
+
+def has_keys(what: str, config: Any, *keys: str) -> None:
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{what} must be a dict, as Calibrator.get_config() returns it; got {config!r}")
+    missing = [key for key in keys if key not in config]
+    if missing:
+        raise ValueError(
+            f"{what} must have {', '.join(keys)}, as Calibrator.get_config() returns it; it lacks {', '.join(missing)}"
+        )
+
+
+def changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """The arguments that differ from their defaults; by their text, as arrays may be among them."""
+    return [f"{name}={value!r}" for name, value in values.items() if repr(value) != repr(defaults[name])]
+
+
+def in_short(bias: float | tuple[float, ...]) -> str:
+    if not isinstance(bias, tuple):
+        return f"{bias:.4g}"
+    shown = [f"{value:.4g}" for value in bias]
+    return f"[{', '.join(shown if len(shown) <= LONGEST else [*shown[:3], '...', *shown[-3:]])}]"
+
+
+def words_of(loss: Any) -> Host:
+    """The names in errors: those of `fit`, and beside them those of the loss's own library."""
+    own: Host = getattr(loss, "_host", OBJECTS)
+    return own._replace(
+        scores=OBJECTS.scores, labels=OBJECTS.labels, weight=OBJECTS.weight, by_element=OBJECTS.by_element
     )
 
 

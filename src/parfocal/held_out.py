@@ -12,6 +12,7 @@ from parfocal.backends.numpy import NUMPY
 from parfocal.core import validation
 from parfocal.core.batch import weight_per_loss
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
+from parfocal.core.validation import OBJECTS, Host
 
 Parameters = Binary | Categorical
 
@@ -24,9 +25,9 @@ class Samples(NamedTuple):
     weights: np.ndarray | None
 
 
-def binary_samples(parameters: Binary, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
+def binary_samples(parameters: Binary, y_true: Any, y_pred: Any, sample_weight: Any, host: Host = OBJECTS) -> Samples:
     """The held-out samples of a binary loss, one for each label."""
-    batch = NUMPY.batch(parameters, host_array("y_true", y_true), host_array("y_pred", y_pred))
+    batch = NUMPY.batch(parameters, host_array("y_true", y_true), host_array("y_pred", y_pred), host=host)
     labels, scores, axis = batch.labels, batch.scores, batch.axis
     counted = weights = None
     if sample_weight is not None:
@@ -34,7 +35,8 @@ def binary_samples(parameters: Binary, y_true: Any, y_pred: Any, sample_weight: 
         weights = np.broadcast_to(weights if per_element else np.expand_dims(weights, axis), scores.shape)
         counted = weights > 0
     looked_at = scores if counted is None else np.where(counted, scores, scores.dtype.type(0))
-    validation.labels_in_unit_interval(labels if counted is None else np.where(counted, labels, labels.dtype.type(0)))
+    read = labels if counted is None else np.where(counted, labels, labels.dtype.type(0))
+    validation.labels_in_unit_interval(read, host, binary=True)
     check_scores(parameters, looked_at)
     check_infinite(parameters, looked_at, lambda: np.where(looked_at > 0, labels < 1, labels > 0))
     if counted is None or weights is None:
@@ -42,9 +44,15 @@ def binary_samples(parameters: Binary, y_true: Any, y_pred: Any, sample_weight: 
     return Samples(scores[counted], labels[counted], weights[counted])
 
 
-def rows(parameters: Categorical, y_true: Any, y_pred: Any, sample_weight: Any) -> Samples:
+def rows(parameters: Categorical, y_true: Any, y_pred: Any, sample_weight: Any, host: Host = OBJECTS) -> Samples:
     """The held-out samples of a categorical loss, with the classes on the last axis of the scores."""
-    batch = NUMPY.batch(parameters, host_array("y_true", y_true), host_array("y_pred", y_pred))
+    y_pred = host_array("y_pred", y_pred)
+    if y_pred.ndim < 2:
+        raise ValueError(
+            f"y_pred must be (N, C), one score for each class; got {y_pred.shape}. For one score per sample fit a "
+            f"Calibrator of {host.binary} (docs/howto/calibrate.md)"
+        )
+    batch = NUMPY.batch(parameters, host_array("y_true", y_true), y_pred, host=host)
     labels, scores, axis, valid = batch.labels, batch.scores, batch.axis, batch.valid
     scores, weights, counted = np.moveaxis(scores, axis, -1), None, valid
     if sample_weight is not None:
@@ -57,9 +65,9 @@ def rows(parameters: Categorical, y_true: Any, y_pred: Any, sample_weight: Any) 
         looked_at = np.where(counted[..., None], scores, scores.dtype.type(1))
         read = np.where(counted if sparse else counted[..., None], labels, labels.dtype.type(0))
     if isinstance(parameters, SparseCategorical):
-        validation.class_indices(read, scores.shape[-1], parameters.ignore_class)
+        validation.class_indices(read, scores.shape[-1], parameters.ignore_class, host)
     else:
-        validation.labels_in_unit_interval(read)
+        validation.labels_in_unit_interval(read, host)
     check_scores(parameters, np.moveaxis(looked_at, -1, axis))
 
     def wrong() -> np.ndarray:
@@ -105,7 +113,7 @@ def check_infinite(parameters: Parameters, scores: np.ndarray, wrong: Callable[[
         )
 
 
-def host_array(name: str, values: Any) -> np.ndarray:
+def host_array(name: str, values: Any, function: str = "fit") -> np.ndarray:
     """An array of any library as a NumPy array."""
     library = backends.library_of(values)
     try:
@@ -118,8 +126,8 @@ def host_array(name: str, values: Any) -> np.ndarray:
             values = np.asarray(values)
     except (TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise TypeError(
-            f"fit needs the numbers in {name}, and a traced array of {library} does not hold "
-            "any; call fit outside of jit, tf.function and torch.compile"
+            f"{function} needs the numbers in {name}, and a traced array of {library} does not hold "
+            f"any; call {function} outside of jit, tf.function and torch.compile"
         ) from error
     return validation.as_array(name, values)
 

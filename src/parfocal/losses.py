@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from parfocal import backends, config, functional
+from parfocal import backends, config, functional, held_out
 from parfocal.core import posterior, validation
 from parfocal.core.batch import BINARY_REDUCTIONS, REDUCTIONS, Batch, weight_per_loss
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
-from parfocal.core.validation import KERAS, Host
+from parfocal.core.validation import OBJECTS, Host
 
 __all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
 
@@ -197,13 +197,13 @@ class FocalLoss(Loss):
 
         Binary: `prior`, the share of label 1, is a number (a float is returned) or an array.  Softmax: a list of class
         shares that sum to 1; the logits are log-probabilities, but any constant may be added.  The inverse of
-        `posterior`.  Raises ValueError for a prior that is not strictly between 0 and 1.
+        `posterior`.  Raises ValueError for a prior that is not strictly between 0 and 1; TypeError for a traced one.
 
         >>> round(BinaryFocalCrossentropy(gamma=2.0).optimal_logit(0.01), 3)
         -1.706
         """
         self._needs_the_formula("optimal_logit")
-        shares = np.asarray(prior, dtype=np.float64)
+        shares = held_out.host_array("prior", prior, "optimal_logit").astype(np.float64)
         logit = self.recovery.optimal_logit(self.parameters, shares, class_weight)
         return logit if shares.ndim else float(logit)
 
@@ -234,7 +234,7 @@ class FocalLoss(Loss):
     def _terms(self, y_true: Any, y_pred: Any, sample_weight: Any, order: int) -> tuple[Any, ...]:
         own = self._has_own_call
         backend = backends.find(y_pred, y_true, sample_weight, differentiable=own)
-        batch = backend.batch(self.parameters, y_true, y_pred, sample_weight, dtype=self.dtype)
+        batch = backend.batch(self.parameters, y_true, y_pred, sample_weight, host=OBJECTS, dtype=self.dtype)
         if own:
             losses = self.call(backend.array_like("y_true", y_true, batch.scores), batch.scores)
             return (backend.cast(self._reduced(batch, losses), self.dtype),)
@@ -275,7 +275,7 @@ def recover(
     name: str,
     scores: Any,
     class_weight: Any = None,
-    host: Host = KERAS,
+    host: Host = OBJECTS,
     prior: Any = None,
     prior_now: Any = None,
 ) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from parfocal import backends, losses
+from parfocal.core.validation import OBJECTS
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,
@@ -44,7 +45,7 @@ class FocalMetric:
         """Add a batch; the arguments are those of the loss."""
         backend = backends.find(y_pred, y_true, sample_weight)
         scores = backend.detached(backend.float_array("y_pred", y_pred))  # no gradient is computed in passing
-        batch = backend.batch(self.loss.parameters, y_true, scores, sample_weight, dtype=self.loss.dtype)
+        batch = backend.batch(self.loss.parameters, y_true, scores, sample_weight, host=OBJECTS, dtype=self.loss.dtype)
         self.total += float(backend.terms(batch, 0, summed=True)[0])
         self.count += float(batch.total_weight())
 

@@ -261,9 +261,9 @@ def each(
     """The decision of each column, after a look at what was given."""
     level = None if interval is None else validation.share("interval", interval, one=False)
     seed = validation.whole_number("seed", seed)
-    p = host_array("probabilities", probabilities)
+    p = host_array("probabilities", probabilities, "this")
     p = p if p.dtype in (np.float32, np.float64) else p.astype(np.float64)
-    known = None if labels is None else host_array("labels", labels)
+    known = None if labels is None else host_array("labels", labels, "this")
     if p.ndim == 2 and p.shape[1] == 1 and (known is None or known.ndim == 1):
         p = p[:, 0]
     if known is not None and known.shape != p.shape:
@@ -301,7 +301,7 @@ def check(p: np.ndarray, labels: np.ndarray | None) -> None:
 
 
 def weights_of(sample_weight: Any, rows: int) -> np.ndarray:
-    weight = host_array("sample_weight", sample_weight).astype(np.float64)
+    weight = host_array("sample_weight", sample_weight, "this").astype(np.float64)
     if weight.shape != (rows,):
         raise ValueError(f"sample_weight must have one number for each of the {rows} rows; got shape {weight.shape}")
     bad = ~((weight >= 0) & (weight < math.inf))

@@ -97,7 +97,7 @@ class Backend(Arrays):
             labels = self.xp.squeeze(labels, axis=-1)
         elif len(given) == len(shape) - 1 and shape[-1] == 1:
             labels = self.xp.expand_dims(labels, axis=-1)
-        validation.one_shape(self.shape(labels), shape, host.binary, "", host)
+        validation.binary_labels(self.shape(labels), shape, host)
         return labels
 
     def softmax_batch(self, parameters: Categorical, labels: Any, scores: Array, host: Host) -> Batch:

@@ -188,7 +188,7 @@ def binary(
         threads,
     )
     if bad_label >= 0:
-        validation.labels_in_unit_interval(labels, batch.host)
+        validation.labels_in_unit_interval(labels, batch.host, binary=True)
     if soft_label:
         validation.gamma_pair_with_soft_labels(parameters.soft_labels, parameters.gamma)
     if summed:

@@ -68,7 +68,7 @@ class NumPy(Backend):
         labels, shape = as_array(host.labels, labels), scores.shape
         if labels.shape != shape:
             if labels.shape != (*shape, 1) and (*labels.shape, 1) != shape:
-                validation.one_shape(labels.shape, shape, host.binary, "", host)
+                validation.binary_labels(labels.shape, shape, host)
             labels = labels.reshape(shape)
         if host.by_element:
             return Batch(self, True, parameters, labels, scores, None, 1, None, None, scores.dtype, host)
@@ -160,7 +160,7 @@ class NumPy(Backend):
         return labels.dtype.kind in "biu" or bool(((labels == 0) | (labels == 1)).all())
 
     def known_labels(self, batch: Batch, labels: np.ndarray) -> np.ndarray:
-        validation.labels_in_unit_interval(batch.labels, batch.host)
+        validation.labels_in_unit_interval(batch.labels, batch.host, batch.binary)
         if batch.binary and isinstance(batch.parameters.gamma, tuple) and not self.are_hard(labels):
             validation.gamma_pair_with_soft_labels(batch.parameters.soft_labels, batch.parameters.gamma)
         return labels

@@ -22,6 +22,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 BOOSTERS = Host(
     scores="margins",
     labels="labels",
+    indices="class indices",
     binary="BinaryFocalCrossentropy",
     sparse="SparseCategoricalFocalCrossentropy",
     by_element=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.boosters.gradients import CURVATURES, BoostingLoss, Pair, derivatives
+from parfocal.boosters.gradients import BOOSTERS, CURVATURES, BoostingLoss, Pair, derivatives
 from parfocal.core import validation
 from parfocal.losses import (
     BinaryFocalCrossentropy,
@@ -27,6 +27,8 @@ from parfocal.losses import (
 # Posterior log-odds and log-probabilities are clipped here in a metric's log loss, where float64's 1 - p ends: under
 # label smoothing a posterior may be 0, and one such row would make the mean infinite.
 LARGEST_LOGIT = 36.04
+
+WORDS = BOOSTERS._replace(sparse="labels (N,), without multi_label")
 
 
 SEE = re.compile(r" *See `parfocal\.boosters(?:\.objective)?\.\w+`[.;]?")
@@ -154,7 +156,7 @@ class Objective:
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if num_class is None and labels.ndim == 1 and labels.size and np.nanmax(labels) > 1:
-            validation.class_indices(labels, int(np.nanmax(labels)) + 1, None)
+            validation.class_indices(labels, int(np.nanmax(labels)) + 1, None, WORDS)
             num_class = int(labels.max()) + 1
         before = self.start_, self.scale_, self.prior_
         self.begin(self.prior_of(labels, sample_weight, num_class))
@@ -173,10 +175,10 @@ class Objective:
             raise ValueError("there are no labels to find the prior of; give the objective a prior")
         weight = row_weights(labels, sample_weight)
         if num_class is None or labels.ndim == 2:
-            validation.labels_in_unit_interval(labels)
+            validation.labels_in_unit_interval(labels, WORDS, binary=True)
             prior = np.asarray(np.average(labels, axis=0, weights=weight))
         else:
-            validation.class_indices(labels, num_class, None)
+            validation.class_indices(labels, num_class, None, WORDS)
             prior = np.bincount(labels.astype(np.int64), weights=weight, minlength=num_class) / weight.sum()
             if not prior.all():
                 warnings.warn(
@@ -238,7 +240,7 @@ class Objective:
             return derivatives(self.loss(), margins, labels, sample_weight, self.curvature, dtype, divisor)
         labels = np.asarray(labels)
         if self.multi_label:
-            validation.one_shape(labels.shape, margins.shape, type(self).__name__)
+            validation.one_shape(labels.shape, margins.shape, type(self).__name__, host=WORDS)
             each = None if sample_weight is None else np.repeat(np.asarray(sample_weight), margins.shape[1])
             flat = derivatives(self.loss(), margins.ravel(), labels.ravel(), each, self.curvature, dtype, divisor)
             return flat[0].reshape(margins.shape), flat[1].reshape(margins.shape)
@@ -257,9 +259,9 @@ class Objective:
         if labels.ndim == 1 and not smoothing:
             return derivatives(hard, margins, labels, sample_weight, self.curvature, dtype, divisor)
         if labels.ndim == 1:
-            validation.class_indices(labels, classes, None)
+            validation.class_indices(labels, classes, None, WORDS)
             labels = np.eye(classes)[labels.astype(np.int64)]
-        validation.dense_labels(labels.shape, margins.shape, 1)
+        validation.dense_labels(labels.shape, margins.shape, 1, WORDS)
         shares = labels * (1 - smoothing) + smoothing / classes
         weight = shares if sample_weight is None else shares * np.asarray(sample_weight)[:, None]
         gradient, curvature = np.zeros_like(margins, np.float64), np.zeros_like(margins, np.float64)

@@ -80,6 +80,8 @@ def binary_probability(xp: Namespace, parameters: Binary, log_odds: Array) -> Ar
 
 def binary_shifted(xp: Namespace, parameters: Binary, log_odds: Array, prior: np.ndarray, now: np.ndarray) -> Array:
     """The log-odds where the share of label 1 is `now` and was `prior`: one number, or one for each label of a row."""
+    for shares in (prior, now):
+        validation.prior_inside(shares, binary=True)
     if any(shares.ndim and shares.shape != tuple(log_odds.shape)[-1:] for shares in (prior, now)):
         raise ValueError(
             "prior and prior_now are the share of label 1, or one for each label of the last axis; got "
@@ -91,7 +93,7 @@ def binary_shifted(xp: Namespace, parameters: Binary, log_odds: Array, prior: np
 
 def binary_optimal_logit(parameters: Binary, prior: np.ndarray, class_weight: Any = None) -> np.ndarray:
     """The constant logit with the least expected loss where a share `prior` of the labels is 1."""
-    validation.prior_inside(prior)
+    validation.prior_inside(prior, binary=True)
     class_weights = checked_class_weights(parameters, class_weight)
     if all(gamma == 0 for gamma in parameters.gammas):
         return cross_entropy_logit(parameters, prior, class_weights)
@@ -174,6 +176,8 @@ def categorical_shifted(
     xp: Namespace, parameters: Categorical, log_eta: Array, prior: np.ndarray, now: np.ndarray
 ) -> Array:
     """log eta where the classes have the shares `now` and had `prior`."""
+    for shares in (prior, now):
+        validation.prior_inside(shares, binary=False)
     log_eta = xp.moveaxis(log_eta, parameters.axis, -1)
     classes = log_eta.shape[-1]
     for name, shares in (("prior", prior), ("prior_now", now)):
@@ -192,7 +196,7 @@ def categorical_optimal_logit(parameters: Categorical, prior: np.ndarray, class_
     At gamma 0 a share is p / alpha, and nothing has to be solved.
     """
     validation.smoothing_below_one(parameters.label_smoothing)
-    validation.prior_inside(prior)
+    validation.prior_inside(prior, binary=False)
     if prior.ndim != 1 or abs(prior.sum() - 1) > 1e-6:
         raise ValueError(f"prior must be one list of class shares that sum to 1; got {prior.tolist()}")
     classes, smoothing = len(prior), parameters.label_smoothing
@@ -275,8 +279,6 @@ class Recovery(NamedTuple):
             )
         named = (("prior", prior), ("prior_now", prior_now))
         shares = [np.asarray(validation.number_or_list(name, value)) for name, value in named]
-        for values in shares:
-            validation.prior_inside(values)
         return self.shifted(xp, parameters, found, *shares)
 
 

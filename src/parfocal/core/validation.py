@@ -21,6 +21,8 @@ class Host(NamedTuple):
 
     The names stand in errors.  `by_element` says that each element of a binary batch is a loss of its own, and that
     weights broadcast to the elements; otherwise a loss is the mean over an axis, and weights follow Keras's rule.
+    `one_sample` says that scores and labels (C,) got an axis in front, of which the caller knows nothing.  Calibrators
+    are pickled with a host, so new fields go last.
     """
 
     scores: str = "y_pred"
@@ -32,6 +34,7 @@ class Host(NamedTuple):
     dense: str = "categorical_focal_crossentropy"
     sparse: str = "sparse_categorical_focal_crossentropy"
     by_element: bool = False
+    one_sample: bool = False
 
 
 def have(name: str) -> str:
@@ -43,7 +46,20 @@ def hold(name: str) -> str:
     return "hold" if name.endswith("s") else "holds"
 
 
+def be(name: str) -> str:
+    return "are" if name.endswith("s") else "is"
+
+
+def do(name: str) -> str:
+    return "do" if name.endswith("s") else "does"
+
+
 KERAS = Host()  # whose names and rules parfocal's own functions have
+OBJECTS = Host(  # and those of the losses that are objects
+    binary="BinaryFocalCrossentropy",
+    dense="CategoricalFocalCrossentropy",
+    sparse="SparseCategoricalFocalCrossentropy",
+)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -53,14 +69,17 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 # -- parameters, at construction
 
+TRAINED = ("alpha", "gamma")  # that some of the adapters differentiate with respect to
+
 
 def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one number per class, as Python floats."""
     number = isinstance(value, int | float)  # torch.compile knows no attributes of a number that it traces
     if not number and (getattr(value, "requires_grad", False) or getattr(value, "trainable", False)):
         raise TypeError(
-            f"{name} asks for a gradient, and is a constant here; parfocal.torch and parfocal.jax differentiate with "
-            "respect to it. Otherwise pass its numbers without the gradient"
+            f"{name} asks for a gradient, and is a constant here; "
+            + ("parfocal.torch and parfocal.jax differentiate with respect to it. Otherwise " * (name in TRAINED))
+            + "pass its numbers without the gradient"
         )
     try:
         if isinstance(value, str | bytes | Mapping | Set):
@@ -70,10 +89,12 @@ def number_or_list(name: str, value: Any) -> float | tuple[float, ...]:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         if hasattr(value, "aval"):  # a JAX tracer
-            raise TypeError(
-                f"{name} is traced, and is a constant here; parfocal.jax takes a traced {name}, and differentiates "
-                "with respect to it"
-            ) from None
+            remedy = (
+                f"parfocal.jax takes a traced {name}, and differentiates with respect to it"
+                if name in TRAINED
+                else "call this outside of jit, or give it numbers that are known there"
+            )
+            raise TypeError(f"{name} is traced, and is a constant here; {remedy}") from None
         raise TypeError(f"{name} must be a number or a list of numbers, one per class; got {value!r}") from None
 
 
@@ -240,8 +261,10 @@ def first_bad(bad: np.ndarray, values: np.ndarray) -> str:
 def axis_in_range(axis: int, ndim: int, name: str, scores: str = "y_pred") -> int:
     """`axis` counted from 0."""
     if not -ndim <= axis < ndim:
+        needed = axis + 1 if axis >= 0 else -axis
         raise ValueError(
-            f"axis {axis} is out of range for {scores} with {counted(ndim, 'dimension')}; {name} needs at least one"
+            f"axis {axis} is out of range for {scores} with {counted(ndim, 'dimension')}; {name} needs at least "
+            f"{'one' if needed == 1 else needed}"
         )
     return axis % ndim
 
@@ -287,6 +310,11 @@ def class_axis(parameters: Any, shape: Shape, function: str, host: Host = KERAS)
     return axis
 
 
+def binary_labels(labels: Shape, scores: Shape, host: Host = KERAS) -> None:
+    one_class_a_row = len(scores) > 1 and fits(labels, scores[:-1])
+    one_shape(labels, scores, host.binary, f" For class indices use {host.sparse}." * one_class_a_row, host)
+
+
 def dense_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -> None:
     """One-hot or soft labels."""
     hint = f" Class indices have the shape {without(scores, axis)}." if host.sparse == host.dense else ""
@@ -304,7 +332,12 @@ def sparse_labels(labels: Shape, scores: Shape, axis: int, host: Host = KERAS) -
         return axis
     if fits(labels, (*rows, 1)):
         return len(rows)
-    hint = f" For one-hot labels use {host.dense}." if fits(labels, scores) and host.sparse != host.dense else ""
+    hint = ""
+    if fits(labels, scores) and len(scores) == 1:
+        hint = f" {one_sample(host)}."
+    elif fits(labels, scores):
+        indices = f"give their class indices, {host.labels}.argmax({axis})"
+        hint = f" For one-hot labels {indices if host.sparse == host.dense else f'use {host.dense}'}."
     raise ValueError(
         f"{host.sparse} needs one class index for each row of {host.scores}, so {host.labels} of shape "
         f"{rows} for {host.scores} {scores} with the classes on axis {axis}; got {host.labels} {labels}.{hint}"
@@ -319,12 +352,28 @@ def one_per_class(name: str, values: Any, classes: int, host: Host = KERAS) -> N
         )
 
 
-def labels_in_unit_interval(labels: np.ndarray, host: Host = KERAS) -> None:
+def one_sample(host: Host, consequence: str = "") -> str:
+    """What to say of scores (C,) where N samples were probably meant."""
+    return (
+        f"{host.scores} of one dimension {be(host.scores)} one sample with C classes"
+        f"{' (the rule of PyTorch)' * host.one_sample}{consequence}; for N samples give {host.scores} (N, C)"
+    )
+
+
+def labels_in_unit_interval(labels: np.ndarray, host: Host = KERAS, binary: bool = False) -> None:
     bad = ~((labels >= 0) & (labels <= 1))
-    if bad.any():
-        raise ValueError(
-            f"labels must be numbers in [0, 1]; {host.labels} {hold(host.labels)} {first_bad(bad, labels)}"
-        )
+    if not bad.any():
+        return
+    labels, bad, hint = (labels[0], bad[0], "") if host.one_sample else (labels, bad, "")
+    if not binary and labels.ndim == 1:
+        hint = ". " + one_sample(host, f", so {host.labels} {labels.shape} {be(host.labels)} read as its probabilities")
+    elif binary and (np.abs(labels) == 1).all():
+        hint = f". Labels -1 and 1? Use ({host.labels} + 1) / 2"
+    elif binary and ((labels[bad] > 1) & (labels[bad] == np.floor(labels[bad]))).all():
+        hint = f". For class indices use {host.sparse}"
+    raise ValueError(
+        f"labels must be numbers in [0, 1]; {host.labels} {hold(host.labels)} {first_bad(bad, labels)}{hint}"
+    )
 
 
 def probabilities_in_unit_interval(probabilities: np.ndarray, host: Host = KERAS) -> None:
@@ -355,9 +404,13 @@ def class_indices(labels: np.ndarray, classes: int, ignore_class: int | None, ho
         bad &= labels != ignore_class
     if bad.any():
         ignored = "" if ignore_class is None else f" or {host.ignored}={ignore_class}"
+        # With a 0 among them they are not counted from 1: then scores are missing.
+        from_1 = (labels[bad] == classes).all() and not (labels == 0).any()
         raise ClassIndexError(
             f"{host.indices} must be whole numbers from 0 to {classes - 1}{ignored}; "
             f"{host.labels} {hold(host.labels)} {first_bad(bad, labels)}"
+            + f". Labels from 1 to {classes}? Subtract 1"
+            * bool(from_1)
         )
 
 
@@ -391,7 +444,22 @@ def smoothing_below_one(smoothing: float) -> None:
         )
 
 
-def prior_inside(prior: np.ndarray) -> None:
+def prior_inside(prior: np.ndarray, binary: bool) -> None:
+    """The share of label 1, or of each class."""
     bad = ~((prior > 0) & (prior < 1))
-    if bad.any():
-        raise ValueError(f"a prior is a probability strictly between 0 and 1; got {first_bad(bad, prior)}")
+    if not bad.any():
+        return
+    hint = ""
+    if (prior > 1).any():
+        hint = (
+            ". Here it is the share of label 1: labels.mean(), or of counts by label counts[1] / counts.sum()"
+            if binary
+            else ". Divide counts by their sum: counts / counts.sum()"
+        )
+    elif (prior[bad] >= 0).all():  # 0 and 1, no NaN
+        smoothed = "(counts[1] + 0.5) / (counts.sum() + 1)" if binary else "(counts + 0.5) / (counts + 0.5).sum()"
+        hint = f". A class without samples? Count half a sample more of each class: {smoothed}"
+    raise ValueError(
+        f"a prior is a probability strictly between 0 and 1; got {first_bad(bad, prior)}{hint}"
+        + " (docs/howto/bias.md)" * bool(hint)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -227,4 +228,13 @@ def broadcast(name: str, array: jax.Array, shape: Any) -> jax.Array:
     try:
         return jnp.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {array.shape} does not broadcast to {shape}, as it must") from None
+        missing, remedy = len(shape) - array.ndim, ""
+        if array.size == math.prod(shape):
+            remedy = f"; write {name}.reshape{shape}"
+        elif array.ndim and array.shape == shape[: array.ndim]:
+            remedy = f"; for one number a row write {name}[{', '.join([':'] * array.ndim + ['None'] * missing)}]"
+        if name == JAX.labels and missing == 1:
+            remedy += f". For class indices use {JAX.sparse}"
+        raise ValueError(
+            f"{name} of shape {array.shape} {validation.do(name)} not broadcast to {shape}{remedy}"
+        ) from None

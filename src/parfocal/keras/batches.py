@@ -12,6 +12,7 @@ from keras.src.backend import get_keras_mask  # Keras's losses and metrics read 
 
 from parfocal import backends
 from parfocal.core.batch import Batch
+from parfocal.core.validation import OBJECTS
 from parfocal.losses import FocalLoss
 
 
@@ -22,5 +23,5 @@ def batch_of(loss: FocalLoss, y_true: Any, y_pred: Any, sample_weight: Any, diff
     if sample_weight is not None:
         sample_weight = to_tensor(sample_weight)
     backend = backends.find(y_pred, y_true, sample_weight, differentiable)
-    batch: Batch = backend.batch(loss.parameters, y_true, y_pred, sample_weight, mask)
+    batch: Batch = backend.batch(loss.parameters, y_true, y_pred, sample_weight, mask, OBJECTS)
     return batch

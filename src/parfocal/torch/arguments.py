@@ -24,6 +24,8 @@ TORCH = Host(
     sparse="softmax_focal_loss",
     by_element=True,
 )
+ONE_SAMPLE = TORCH._replace(one_sample=True)  # an input (C,)
+MODULES = TORCH._replace(binary="SigmoidFocalLoss", dense="SoftmaxFocalLoss", sparse="SoftmaxFocalLoss")
 
 # -- numbers
 
@@ -171,6 +173,11 @@ def element_weights(weight: Any, inputs: Tensor | None = None) -> Tensor:
 
 
 def index(name: str, value: Any) -> int:
+    if value is None:
+        raise ValueError(
+            f"{name} must be a whole number; got None. Leave it out: then samples with the target -100 do not count, "
+            "as in cross_entropy"
+        )
     number = validation.whole_number(name, value)
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{name} must be a whole number of at most 64 bits; got {value!r}")

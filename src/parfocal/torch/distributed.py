@@ -72,7 +72,7 @@ def global_divisor(
      tensor(1., dtype=torch.float64))
     >>> torch.distributed.destroy_process_group()
     """
-    ranks = initialised(group)
+    ranks = initialised(group, "global_divisor, and the loss divides by its own count")
     with told_to_others(ranks):
         mine, least, averaged = one_number("count", count), check_least(at_least), validation.flag("averaged", averaged)
     return divisor(summed(mine, ranks, CODES[0]), ranks, averaged, least)
@@ -105,7 +105,7 @@ def global_loss(
     tensor(0.7500, dtype=torch.float64)
     >>> torch.distributed.destroy_process_group()
     """
-    ranks = initialised(group)
+    ranks = initialised(group, "global_loss, and divide the sum by the count")
     with told_to_others(ranks):
         losses, mine, least = one_number("loss", loss), one_number("count", count), check_least(at_least)
     total = summed(mine, ranks, CODES[0])
@@ -117,12 +117,13 @@ def global_loss(
 # -- what they and the modules share
 
 
-def initialised(group: Any) -> Any:
-    """A group that can communicate."""
+def initialised(group: Any, leave_out: str = "group") -> Any:
+    """A group that can communicate; `leave_out` is what one process alone does not need."""
     if not (dist.is_available() and dist.is_initialized()):
         raise ValueError(
-            "there is no process group to sum over; call torch.distributed.init_process_group first, for example under "
-            "torchrun. On one process leave out group"
+            "torch.distributed is not initialised, so there is no process group to sum over; call "
+            "torch.distributed.init_process_group first, for example under torchrun. On one process leave out "
+            f"{leave_out} (docs/scale.md)"
         )
     checked = check_group(group)
     if checked is ALONE:

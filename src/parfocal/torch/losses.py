@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from parfocal.core import validation
 from parfocal.losses import recover
-from parfocal.torch.arguments import TORCH, check_normalizer, element_weights, no_normalizer
+from parfocal.torch.arguments import MODULES, check_normalizer, element_weights, no_normalizer
 from parfocal.torch.distributed import ALONE, check_group, is_initialized, warn_if_alone
 from parfocal.torch.rules import Rule, SigmoidRule, SoftmaxRule
 
@@ -33,6 +33,7 @@ class FocalModule(nn.Module):
     _trained: tuple[str, ...] = ()  # settings that ask for a gradient
     group: Any = ALONE
     averaged = True
+    _host = MODULES  # the words of a Calibrator's errors
     _own_count = False  # it divides by a count that other processes have a part of, and has not warned of it yet
 
     def __init__(self, rule: Rule, normalizer: float | Tensor | None, group: Any, averaged: bool, **given: Any) -> None:
@@ -142,7 +143,7 @@ class FocalModule(nn.Module):
         tensor([0.0100, 0.5000, 0.9064])
         """
         loss = self.rule.current_loss(self._now())
-        return recover(loss, "posterior", input, host=TORCH, prior=prior, prior_now=prior_now)
+        return recover(loss, "posterior", input, host=MODULES, prior=prior, prior_now=prior_now)
 
     def optimal_logit(self, prior: Any) -> Any:
         """The best constant logit for a prior, to start the last layer's bias with; a number, or for softmax an array.

@@ -21,6 +21,7 @@ from parfocal.core.batch import Batch
 from parfocal.core.parameters import Numbers
 from parfocal.torch import distributed
 from parfocal.torch.arguments import (
+    ONE_SAMPLE,
     TORCH,
     broadcasts_to,
     check_indices,
@@ -155,7 +156,7 @@ class Rule:
         return batch
 
     def check_labels(self, batch: Batch, labels: np.ndarray) -> None:
-        validation.labels_in_unit_interval(labels, TORCH)
+        validation.labels_in_unit_interval(labels, batch.host, batch.binary)
 
     def current_loss(self, trained: dict[str, Tensor]) -> losses.FocalLoss:
         """The loss with the present numbers of what is trained."""
@@ -255,7 +256,7 @@ class SigmoidRule(Rule):
             return counting.sum() if counting is not None else whole(targets.numel(), targets)
         labels = targets if counting is None else torch.where(counting, targets, torch.zeros_like(targets))
         if backends.kernel_reads(labels, None, None):
-            validation.labels_in_unit_interval(backends.in_memory(labels), TORCH)
+            validation.labels_in_unit_interval(backends.in_memory(labels), TORCH, binary=True)
         return backends.exact_sum(labels)
 
 
@@ -287,7 +288,9 @@ class SoftmaxRule(Rule):
                 f"{tuple(shape[:1] + shape[2:]) if len(shape) > 1 else ()} or probabilities of the input's shape; got "
                 f"target {tuple(given)}. For one score per label use sigmoid_focal_loss or SigmoidFocalLoss."
             )
+        host = TORCH
         if len(shape) < 2:  # (C,)
+            host = ONE_SAMPLE
             inputs, targets = inputs.reshape(1, -1), targets.reshape(1, -1) if dense else targets.reshape(1)
         if inputs.shape[1] < 2:
             raise ValueError(
@@ -310,8 +313,8 @@ class SoftmaxRule(Rule):
             if targets.dtype not in INDICES:
                 check_indices(targets)
             parameters, targets = self.loss.parameters, targets.long()  # as bytes, 156 would be -100
-        batch: Batch = backends.backend(inputs, targets, None, differentiable, TORCH).batch(
-            parameters, targets, inputs, host=TORCH
+        batch: Batch = backends.backend(inputs, targets, None, differentiable, host).batch(
+            parameters, targets, inputs, host=host
         )
         for name, values in (("alpha", self.alpha), ("gamma", self.loss.gamma)):
             if name in self.trained:
