@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import typer
 from polars.exceptions import PanicException, PolarsError
@@ -38,11 +39,31 @@ WELCOME = """parfocal {version}: focal losses, and models for tables with a rare
 app = typer.Typer(rich_markup_mode=None)
 
 
+class Unpadded:
+    """A stream of text, without the blanks that rich fills lines with."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(re.sub(" +(?=\n)", "", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class Output(Console):
     """Standard output whose reader may leave: `parfocal fit ... | head` still writes the model."""
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def consoles() -> tuple[Console, Console]:
+    """Standard output and standard error."""
+    out, err = (cast("IO[str]", Unpadded(stream)) for stream in (sys.stdout, sys.stderr))
+    return Output(file=out, highlight=False), Console(file=err, highlight=False)
 
 
 def print_version(wanted: bool) -> None:
@@ -202,7 +223,7 @@ def fit(
         seed=seed,
         force=force,
     )
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     found = fitting.fit(options, err_console if as_json else out_console, err_console)
     if as_json:
         print_json(out_console, record.of_fit(found))
@@ -249,7 +270,7 @@ def predict(
     from parfocal.app import predicting
     from parfocal.app.tell import record, scores
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     found = predicting.predict(folder, table, out, keep or (), decide, force, err_console, why)
     scores.print_scores(err_console if as_json else out_console, found)
     if as_json:
@@ -278,7 +299,7 @@ def decide_(
     from parfocal.app import deciding
     from parfocal.app.tell import record
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     try:
         found = deciding.decide(
             folder, [read_rule(rule) for rule in rules or ()], err_console if as_json else out_console
@@ -299,7 +320,7 @@ def demo_(
     """Fit a small table that comes with parfocal: which flights from New York are cancelled?"""
     from parfocal.app import demo, fitting
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     options = demo.options(out, force)
     print(f"Every 23rd flight of 2013 from New York; 2.5 % were cancelled.  The same as:\n\n    {demo.command(out)}\n")
     fitting.fit(options, out_console, err_console)
