@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from parfocal.app.data.columns import Column
+from parfocal.app.data.columns import Column, written_like
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
 from parfocal.app.data.splits import Split
@@ -74,7 +74,7 @@ def with_count(column: Column) -> str:
 
 
 def with_parts(column: Column) -> str:
-    read_as = f" {column.date_format}" if column.date_format else ""
+    read_as = f" ({written_like(column)})" if column.date_format else ""
     return f"{shown(column.name)}{read_as} as {', '.join(column.parts)}"
 
 
@@ -220,14 +220,17 @@ def print_folder(console: Console, study: Study) -> None:
     """Where the model is, and a command to try."""
     options, target = study.options, study.sample.target
     console.print(Text(f"Wrote {options.out}: {', '.join(study.files)}."), soft_wrap=True)
+    command = f"parfocal predict {shlex.quote(str(options.out))} {shlex.quote(str(options.table))}"
+    keep = ""
+    if escaped(target.name) == target.name:  # a line break would look like two commands
+        keep = f" --keep {shlex.quote(target.name)}"
     if not options.rules and len(target.classes) > 2:
-        console.print(Text("To find rare classes more often: parfocal predict --decide balanced."))
+        balanced = shlex.quote(f"{options.out.name}-balanced.csv")
+        console.print(Text("To find rare classes more often:"))
+        console.print(Text(f"\n    {command} --out {balanced}{keep} --decide balanced\n"), soft_wrap=True)
     elif not options.rules:
         after = f"parfocal decide {shlex.quote(str(options.out))} cost:5,1"
         console.print(Text(f"To decide by what a miss and a false alarm cost: {after}."), soft_wrap=True)
     console.print(Text("To score a table, for example the same one:"))
-    scored = f"{options.out.name}-scores.csv"
-    command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored]
-    if escaped(target.name) == target.name:  # a line break would look like two commands
-        command += ["--keep", target.name]
-    console.print(Text(f"\n    {shlex.join(command)}\n"), soft_wrap=True)
+    scores = shlex.quote(f"{options.out.name}-scores.csv")
+    console.print(Text(f"\n    {command} --out {scores}{keep}\n"), soft_wrap=True)
