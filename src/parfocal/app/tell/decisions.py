@@ -22,18 +22,18 @@ HEADINGS = {
     "alarms_per_day": "alarms\na day",
     "cost_per_1000": "cost\nper 1,000",
 }
+LEAST_RULE = 28  # every rule but one with a long path has room
 
 
 def print_decisions(console: Console, found: Sequence[Decided], target: str, classes: Sequence[str]) -> None:
     """Each decision: what it will give on new rows with its interval, what it gave on the final test."""
     measures = [name for name in HEADINGS if any(name in one.folds.measures for one in found)]
-    interval = "    95 % interval"
-    table = Numbers("Decisions, chosen on the folds", "  rule", len(interval), [HEADINGS[name] for name in measures])
+    table = Numbers("Decisions, chosen on the folds", "  rule", LEAST_RULE, [HEADINGS[name] for name in measures])
     for number, one in enumerate(found):
         usual = number == 0
         table.add(("* " if usual else "  ") + escaped(one.rule.text), style="bold" if usual else "")
         table.add("    to expect", [cell(one.folds, name) for name in measures])
-        table.add(Text(interval, style="dim"), [ends(one.folds, name) for name in measures])
+        table.add(Text("    95 % interval", style="dim"), [ends(one.folds, name) for name in measures])
         table.add("    final test", [cell(one.test, name) for name in measures])
     table.print(console)
     for one in found:

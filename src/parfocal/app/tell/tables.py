@@ -18,7 +18,7 @@ class Numbers:
 
     title: str
     first: str  # the heading of the first column
-    least: int  # characters that the first column keeps
+    least: int  # characters that the first column keeps, unless a single column of numbers needs the room
     headings: Sequence[str]
     rows: list[tuple[Text, Sequence[Text], str]] = field(default_factory=list)  # the last is the row's style
 
@@ -48,9 +48,7 @@ class Numbers:
         return max(cell_len(line) for text in texts for line in text.split("\n"))
 
     def grid(self, title: str | None, places: Sequence[int]) -> Grid:
-        grid = Grid(
-            title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-        )  # fmt: skip
+        grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         grid.add_column(self.first, overflow="fold")
         for place in places:
             grid.add_column(self.headings[place], justify="right", no_wrap=True)

@@ -178,8 +178,7 @@ def print_classes(console: Console, study: Study) -> None:
     finalists = sorted(study.finalists, key=lambda finalist: finalist is not winner)
     rows = [result.rows for result in winner.by_class]
     rarest = sorted(np.argsort(rows, kind="stable")[:CLASSES_SHOWN])
-    headings = ("mean\nprobab.", "average\nprecision", "precision", "recall", "F1")
-    table = Numbers("Final test by class", "  class", LEAST_NAME, headings)
+    table = class_table()
     for place in rarest:
         share = 100 * winner.by_class[place].share
         table.add(f"  {shown(classes[place])}: {counted(rows[place], 'row')} ({share:.3g} %)", style="bold")
@@ -192,6 +191,11 @@ def print_classes(console: Console, study: Study) -> None:
     if len(rarest) < len(rows):
         more = f"the rarest {len(rarest)} of {counted(len(rows), 'class')}; model.json has all of them\n"
         console.print(Text(more, style="dim"))
+
+
+def class_table() -> Numbers:
+    headings = ("mean\nprobab.", "average\nprecision", "precision", "recall", "F1")
+    return Numbers("Final test by class", "  class", LEAST_NAME, headings)
 
 
 def metric_table(title: str) -> Numbers:
