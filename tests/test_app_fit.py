@@ -54,8 +54,9 @@ def test_fit_says_what_it_took_each_column_for(folder: Path, capsys: pytest.Capt
         f"training 960 rows, {int(made_table()['event'].sum() * 0.8 + 0.5)} positive; 5 folds, stratified",
     ):
         assert line in lines
-    assert "born %Y-%m-%d as month, weekday, days" in " ".join(lines)
-    assert "at %Y-%m-%dT%H:%M:%S%.f as month, weekday, hour, days" in " ".join(lines)
+    assert "born (written like 2013-01-31) as month, weekday, days" in " ".join(lines)
+    assert "at (written like 2013-01-31T17:05:01) as month, weekday, hour, days" in " ".join(lines)
+    assert not [line for line in said.out.splitlines() if line != line.rstrip()]
     assert said.err == ""  # no progress bar where nobody watches
     report = said.out[: said.out.index("Wrote ")]  # then paths follow, which are not broken
     assert max(map(len, report.splitlines())) <= 80

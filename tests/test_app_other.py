@@ -191,7 +191,8 @@ def test_fit_says_what_it_joined(folder: Path) -> None:
     each = ", ".join(f"{name!r} {count} rows" for name, count in rare.items())
     assert f"other 2 classes with fewer than 20 rows became one, 'other', {total} rows: {each}" in words
     assert f"kind: 3 classes, 'other' {total} rows" in words
-    assert "parfocal predict --decide balanced" in words
+    assert "To find rare classes more often: parfocal predict " in words
+    assert " --keep kind --decide balanced To score a table, for example the same one: parfocal predict " in words
     facts = json.loads((folder / "model" / "model.json").read_text(encoding="utf-8"))
     assert facts["classes"] == ["other", "sand", "wood"]
     assert facts["fit"]["other"] == {"fewest": 20, "name": "other", "rows": rare, "left_out": False}
@@ -235,7 +236,8 @@ def test_a_wrong_rule_writes_nothing(folder: Path, tmp_path: Path, capsys: pytes
     assert (
         capsys.readouterr().err
         == "parfocal: --decide 'sometimes': there is no such rule; it must be f1 or f2, cost:MISS,ALARM, recall:0.8, "
-        "precision:0.5, alarms:5/1000, alarms:100/day, balanced, most-probable or costs:FILE.csv\n"
+        "precision:0.5, alarms:5/1000, alarms:100/day, balanced, most-probable or costs:FILE.csv "
+        "(docs/tables.md#decisions)\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,21 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(arguments) == 0
         assert "Usage: parfocal" in capsys.readouterr().out
     assert main(["fit", "t.csv"]) == 2
-    assert "Missing option '--target'" in capsys.readouterr().err
+    assert "Missing option '--target'. (parfocal fit --help shows the options)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("fit", "[OPTIONS] TABLE"), ("predict", "[OPTIONS] FOLDER TABLE"), ("decide", "[OPTIONS] FOLDER [RULE]...")],
+)
+def test_help_names_what_is_given_as_users_write_it(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: parfocal {command} {usage}\n")
+    assert not re.search(r"list\[|<path>|<int|<str|<float|[{}]", said)
+    assert command != "fit" or said.count(" NUMBER ") == 3  # --gamma, --alpha, --seed
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from parfocal.app import files
 from parfocal.app.data import columns, splits
@@ -19,6 +23,7 @@ from parfocal.app.data.target import Target
 from parfocal.app.errors import BadInput, counted, listed, nearest
 from parfocal.app.options import seconds
 from parfocal.app.study.candidates import Candidate, candidates, usual_settings
+from parfocal.app.tell.text import class_table, metric_table, number
 
 
 def text(*values: str | None) -> pl.Series:
@@ -321,6 +326,25 @@ def test_staged_restores_the_old_folder_if_the_last_rename_fails(tmp_path: Path)
     with pytest.raises(OSError, match="No such file"), files.staged(out, True, lambda _: True):
         pass  # nothing was written, so there is nothing to rename
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
+@pytest.mark.parametrize("title", ["Mean ± standard error", "by class"])
+def test_tables_cut_no_number(width: int, title: str) -> None:
+    """The numbers are the widest that `number` writes for a metric, and names have no blank to break at."""
+    values = [-123456.7891, 0.0001234, 12345.6789, 0.5]
+    table = metric_table(title) if title != "by class" else class_table()
+    cells = [Text(f"{number(values[place % 4])}\n±{number(values[place % 3])}") for place in range(len(table.headings))]
+    table.add(f"  {'n' * 48}: 123,456,789 rows (12.3 %)", style="bold")
+    table.add("* focal (gamma 2.25, alpha 0.123), linear", cells)
+    console = Console(file=io.StringIO(), width=width)
+    table.print(console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= width
+    fields = re.split(r"\s{2,}", said.replace("\n", "  "))
+    assert all(line in fields for cell in cells for line in cell.plain.split("\n"))
+    assert all(line in fields for heading in table.headings for line in heading.split("\n"))
 
 
 def test_messages() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from parfocal import thresholds
+from parfocal.app.data.tables import CSV_PAGE
 from parfocal.app.errors import BadInput
 from parfocal.app.model import evidence as files
 from parfocal.app.model.decisions import (
@@ -23,7 +27,8 @@ from parfocal.app.model.decisions import (
     first_in_reach,
 )
 from parfocal.app.model.outcomes import LOG_ODDS, Outcome, interval, outcomes
-from parfocal.app.model.rules import Rule, read_rule, with_costs
+from parfocal.app.model.rules import PAGE, Rule, read_rule, with_costs
+from parfocal.app.tell.decisions import HEADINGS, cell, ends, print_decisions
 
 TWO, THREE = ("no", "yes"), ("a", "b", "c")
 
@@ -78,15 +83,22 @@ def test_rules_are_read(text: str, kind: str, numbers: tuple[float, ...]) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        *((text, "there is no such rule; it must be f1 or f2, cost:MISS,ALARM, ") for text in ("", "f3x", "a\nb")),
+        *((text, r"there is no such rule; did you mean f1\?") for text in ("F1", "f", "f-1")),
+        ("recal:0.8", r"there is no such rule; did you mean recall:0\.8\?"),
+        ("alarm:5", r"there is no such rule; did you mean alarms:5/1000\?"),
+        ("most probable", r"there is no such rule; did you mean most-probable\?"),
         *(
-            (text, "there is no such rule")
-            for text in ("", "F1", "f", "f-1", "cost:5", "cost:5;1", "cost:5,1,2", "a\nb")
+            (text, "cost needs two numbers, of a miss and of an alarm: cost:5,1 ")
+            for text in ("cost:5", "cost:5;1", "cost:5,1,2", "cost:-5,1")
         ),
-        *(
-            (text, "there is no such rule")
-            for text in ("costs:", "alarms:5", "alarms:5/week", "recall:nan", "recall:٣")
-        ),
-        *((text, "must be 1e-09 to") for text in ("f0", "cost:0,1", "cost:5,0", "alarms:0/day")),
+        ("costs:", "costs needs a CSV file of costs: costs:FILE.csv"),
+        *((text, "alarms needs two numbers, .*: alarms:5/1000 or ") for text in ("alarms:5", "alarms:5/week")),
+        *((text, r"recall needs one number, .*: recall:0\.8") for text in ("recall:nan", "recall:٣")),
+        ("balanced:2", "balanced takes nothing after it"),
+        ("cost:0,1", "the cost of a miss is 0; it must be above 0"),
+        ("cost:5,0", "the cost of an alarm is 0; it must be above 0"),
+        *((text, "must be 1e-09 to") for text in ("f0", "alarms:0/day")),
         ("recall:0", "above 0"),
         ("alarms:0/10", "more than 0 alarms"),
         *((text, "1 at most") for text in ("recall:1.1", "precision:80")),
@@ -97,16 +109,39 @@ def test_rules_are_read(text: str, kind: str, numbers: tuple[float, ...]) -> Non
     ],
 )
 def test_rules_that_are_none(text: str, words: str) -> None:
-    with pytest.raises(BadInput, match=f"^--decide .*{words}"):
+    with pytest.raises(BadInput, match=f"^--decide .*{words}") as raised:
         read_rule(text)
+    ends_with_the_page(raised.value)
+
+
+def ends_with_the_page(error: BadInput) -> None:
+    assert str(error).endswith(f" ({PAGE})")
+    assert str(error).count("docs/") == 1
+
+
+@pytest.mark.parametrize("page", [PAGE, CSV_PAGE])
+def test_the_page_of_an_error_is_there(page: str) -> None:
+    name, anchor = page.split("#")
+    headings = re.findall("^#+ (.*)", (Path(__file__).parents[1] / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize(
     ("text", "classes"), [("most-probable", TWO), ("costs:x.csv", TWO), ("f1", THREE), ("cost:1,2", THREE)]
 )
 def test_a_rule_must_suit_the_classes(text: str, classes: tuple[str, ...]) -> None:
-    with pytest.raises(BadInput, match=rf"with {len(classes)} classes it must be "):
+    with pytest.raises(BadInput, match=rf"with {len(classes)} classes it must be ") as raised:
         with_costs(read_rule(text), classes)
+    ends_with_the_page(raised.value)
+
+
+def test_costs_and_cost_are_told_apart() -> None:
+    with pytest.raises(BadInput, match=r"with 2 classes .*; did you mean cost:5,1\?") as raised:
+        with_costs(read_rule("costs:5,1"), TWO)
+    ends_with_the_page(raised.value)
+    with pytest.raises(BadInput, match=r"costs takes a CSV file .*, and there is no file 5,1 ") as raised:
+        with_costs(read_rule("costs:5,1"), THREE)
+    ends_with_the_page(raised.value)
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
@@ -309,6 +344,41 @@ def test_folds_that_differ_widen_the_intervals() -> None:
     assert wide[0] < narrow[0] < 0.3 < narrow[1] < wide[1]
     assert wide[0] > 0
     assert wide[1] < 1
+
+
+# -- in words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", range(60, 100, 5))
+@pytest.mark.parametrize("dear", ["cost:5,1", "cost:1000000000,999999999"])
+def test_the_table_of_decisions_cuts_no_number(width: int, dear: str) -> None:
+    given = evidence(rows_per_day=400.0, rows=made(600))
+    rules = [dear, "recall:0.8", "alarms:1/day", "f1", "alarms:5/1000", "precision:0.4"]
+    found = [outcomes(decision(read_rule(text), given), given) for text in rules]
+    console = Console(file=io.StringIO(), width=width)
+    print_decisions(console, found, "y", TWO)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    table = said[: said.index(f"{rules[0]}: y")]
+    assert max(map(len, said.splitlines())) <= width
+    fields = re.split(r"\s{2,}|\n", table)
+    for one in found:
+        for name in HEADINGS:
+            for text in (cell(one.folds, name), ends(one.folds, name).plain, cell(one.test, name)):
+                assert not text or text in fields
+    assert "…" not in said
+    assert [field for field in fields if field.lstrip("* ") in rules][: len(rules)] == [f"* {dear}", *rules[1:]]
+    assert "    95 % interval  " in table
+
+
+def test_a_long_rule_folds() -> None:
+    given = evidence(classes=3)
+    rule = Rule(f"costs:{'folder/' * 20}x.csv", "costs", costs=((0.0, 1.0, 9e8), (1.0, 0.0, 1.0), (9e8, 1.0, 0.0)))
+    found = outcomes(decision(rule, given), given)
+    console = Console(file=io.StringIO(), width=80)
+    print_decisions(console, [found], "y", THREE)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said
+    assert ends(found.folds, "cost_per_1000").plain in said
 
 
 # -- in files --------------------------------------------------------------------------------------

@@ -215,8 +215,20 @@ def table_of(**columns: Any) -> pl.DataFrame:
 def test_frames_that_do_not_fit(frame: Any, says: str) -> None:
     model = parfocal.load_model(SAVED / "fit-lightgbm")
     for method in (model.predict_proba, model.decide):
-        with pytest.raises(ValueError, match=re.escape(says)):
+        with pytest.raises(ValueError, match=re.escape(says)) as raised:
             method(frame)
+        assert (
+            "more than one" in says
+            or "int, str" in says
+            or str(raised.value).endswith("; model.columns says what it needs")
+        )
+
+
+def test_a_file_of_a_model_is_not_its_folder() -> None:
+    for name in ("model.json", "model.txt"):
+        path = SAVED / "fit-lightgbm" / name
+        with pytest.raises(ValueError, match=re.escape(f"{path} is a file of a model; give the folder, {path.parent}")):
+            parfocal.load_model(path)
 
 
 @pytest.mark.parametrize("frame", [{"x": [1]}, np.zeros((2, 2)), None, pd.Series([1])])

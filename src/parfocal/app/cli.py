@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
+from typer.core import TyperArgument, TyperCommand
 
 from parfocal import __version__
 from parfocal.app.data.roles import Roles
-from parfocal.app.errors import BadInput, escaped, one_line
+from parfocal.app.errors import BadInput, escaped, one_line, shown
 from parfocal.app.files import is_full
 from parfocal.app.model.rules import read_rule
 from parfocal.app.options import Dates, Decimal, EngineName, Metric, Options, reading_of, seconds
@@ -38,11 +40,44 @@ WELCOME = """parfocal {version}: focal losses, and models for tables with a rare
 app = typer.Typer(rich_markup_mode=None)
 
 
+class Command(TyperCommand):
+    """Its help names an argument as users write it: TABLE, where typer has {TABLE} and TABLE <path>."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+class Unpadded:
+    """A stream of text, without the blanks that rich fills lines with."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(re.sub(" +(?=\n)", "", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class Output(Console):
     """Standard output whose reader may leave: `parfocal fit ... | head` still writes the model."""
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def consoles() -> tuple[Console, Console]:
+    """Standard output and standard error."""
+    out, err = (cast("IO[str]", Unpadded(stream)) for stream in (sys.stdout, sys.stderr))
+    return Output(file=out, highlight=False), Console(file=err, highlight=False)
 
 
 def print_version(wanted: bool) -> None:
@@ -64,7 +99,7 @@ def parfocal(
     """Find a rare event, or rare classes, in a table: choose a loss, train on it, and get calibrated probabilities."""
 
 
-@app.command()
+@app.command(cls=Command)
 def info() -> None:
     """Say what computes the losses here: which kernel, how many threads, what a GPU would need, which libraries."""
     import platform
@@ -85,7 +120,7 @@ def info() -> None:
     print(f"libraries  {', '.join(' '.join(item) for item in versions().items())}")
 
 
-@app.command()
+@app.command(cls=Command)
 def fit(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file.")],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="What to predict: two classes or more.")],
@@ -124,11 +159,15 @@ def fit(
         Dates | None, typer.Option(help="How 1/2/2013 is read. [default: as all values allow, else day-first]")
     ] = None,
     gamma: Annotated[
-        list[float] | None, typer.Option(help="A gamma of the grid; repeatable. [default: 1 and 2]")
+        list[float] | None,
+        typer.Option(metavar="NUMBER", help="A gamma of the grid; repeatable. [default: 1 and 2]"),
     ] = None,
     alpha: Annotated[
         list[float] | None,
-        typer.Option(help="A weight of the positive class of two, in (0, 1); repeatable. [default: 0.25 and 0.5]"),
+        typer.Option(
+            metavar="NUMBER",
+            help="A weight of the positive class of two, in (0, 1); repeatable. [default: 0.25 and 0.5]",
+        ),
     ] = None,
     engine: Annotated[
         EngineName,
@@ -167,7 +206,10 @@ def fit(
         ),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same bits, except with --budget.")
+        int,
+        typer.Option(
+            metavar="NUMBER", min=0, max=LARGEST_SEED, help="The same seed gives the same bits, except with --budget."
+        ),
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the model at --out.")] = False,
     as_json: Annotated[
@@ -202,13 +244,13 @@ def fit(
         seed=seed,
         force=force,
     )
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     found = fitting.fit(options, err_console if as_json else out_console, err_console)
     if as_json:
         print_json(out_console, record.of_fit(found))
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `parfocal fit` wrote.")],
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with the model's columns.")],
@@ -249,14 +291,14 @@ def predict(
     from parfocal.app import predicting
     from parfocal.app.tell import record, scores
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     found = predicting.predict(folder, table, out, keep or (), decide, force, err_console, why)
     scores.print_scores(err_console if as_json else out_console, found)
     if as_json:
         print_json(out_console, record.of_scores(found))
 
 
-@app.command("decide")
+@app.command("decide", cls=Command)
 def decide_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `parfocal fit` wrote.")],
     rules: Annotated[
@@ -278,7 +320,7 @@ def decide_(
     from parfocal.app import deciding
     from parfocal.app.tell import record
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     try:
         found = deciding.decide(
             folder, [read_rule(rule) for rule in rules or ()], err_console if as_json else out_console
@@ -289,7 +331,7 @@ def decide_(
         print_json(out_console, {"model": str(folder), "decisions": [record.of_decision(one) for one in found]})
 
 
-@app.command("demo")
+@app.command("demo", cls=Command)
 def demo_(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write the model to.")] = Path(
         "parfocal-demo"
@@ -299,7 +341,7 @@ def demo_(
     """Fit a small table that comes with parfocal: which flights from New York are cancelled?"""
     from parfocal.app import demo, fitting
 
-    out_console, err_console = Output(highlight=False), Console(stderr=True, highlight=False)
+    out_console, err_console = consoles()
     options = demo.options(out, force)
     print(f"Every 23rd flight of 2013 from New York; 2.5 % were cancelled.  The same as:\n\n    {demo.command(out)}\n")
     fitting.fit(options, out_console, err_console)
@@ -338,7 +380,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = 130
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line itself was wrong
-            return fail(f"{one_line(Exception(error.format_message()))} (parfocal --help shows the options)")
+            asked = "parfocal" if given[0].startswith("-") else f"parfocal {given[0]}"  # some errors do not name it
+            command = getattr(getattr(error, "ctx", None), "command_path", asked)
+            return fail(f"{what_is_wrong(error)} ({command} --help shows the options)")
         if os.environ.get("PARFOCAL_TRACEBACK"):
             raise
         trouble = f"internal error, please report it: {type(error).__name__}: {one_line(error)}"
@@ -346,6 +390,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if status == 130:
         return fail("interrupted; nothing was written", status=130)
     return int(status or 0)
+
+
+def what_is_wrong(error: Any) -> str:
+    """An error of the command line; typer would tell it in the words of pydantic."""
+    found = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    if not found or getattr(error, "param", None) is None:
+        return one_line(Exception(error.format_message()))
+    kind, given, limits = found[0]["type"], str(found[0]["input"]), found[0].get("ctx", {})
+    needed = {
+        "float_parsing": "it must be a number, such as 2 or 0.5",
+        "int_parsing": "it must be a whole number",
+        "greater_than_equal": f"it must be {limits.get('ge')} or more",
+        "less_than_equal": f"it must be {limits.get('le')} or less",
+    }.get(kind, found[0]["msg"].removeprefix("Value error, ").rstrip("."))
+    option = error.param.get_error_hint().strip("'")
+    return f"{option}: {needed}" if repr(given) in needed else f"{option} {shown(given)}: {needed}"
 
 
 def fail(message: str, status: int = 2) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from parfocal.app.data.columns import AS_IT_IS, Reading
 from parfocal.app.data.roles import Roles
-from parfocal.app.errors import BadInput, shown
-from parfocal.app.model.rules import Rule
+from parfocal.app.errors import BadInput
+from parfocal.app.model.rules import Rule, refused
 
 LARGEST_GAMMA = 50.0  # beyond it the curvature underflows for all but the worst samples, and nothing is learnt
 
@@ -89,9 +89,7 @@ class Options:
                 raise BadInput(f"--alpha {alpha:g}: alpha must lie between 0 and 1; it is the weight of positives")
         for rule in self.rules:
             if rule.kind == "day" and self.roles.time is None:
-                raise BadInput(
-                    f"--decide {shown(rule.text)}: alarms a day need days; name a column of dates with --time"
-                )
+                raise refused(rule.text, "alarms a day need days; name a column of dates with --time")
         given = "--gamma" if self.gammas else "--alpha" if self.alphas else None
         if self.budget is not None and given:
             raise BadInput(f"--budget and {given}: a budget is spent on searching them; leave one of the two out")

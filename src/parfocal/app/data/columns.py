@@ -189,12 +189,18 @@ def recognise_date_format(texts: pl.Series, date_formats: tuple[str, ...]) -> st
 
 def described(column: Column) -> str:
     """What its values must be, in the words of an error."""
+    how = written_like(column)
+    return f"a {column.kind} {how}" if how else f"a {column.kind}"
+
+
+def written_like(column: Column) -> str:
+    """How its numbers or dates are written, by an example; nothing where that is plain."""
     if column.kind == "number" and not column.notation.plain:
-        return f"a number written like {column.notation.words}"
+        return f"written like {column.notation.words}"
     if column.date_format is not None:
         example = dt.datetime(2013, 1, 31, 17, 5, 1).strftime(column.date_format.replace("%.f", "").replace("%#z", "Z"))
-        return f"a {column.kind} written like {example}"
-    return f"a {column.kind}"
+        return f"written like {example}"
+    return ""
 
 
 def reading_notes(values: pl.Series, column: Column, reading: Reading) -> Iterator[str]:

@@ -24,6 +24,11 @@ from parfocal.app.errors import BadInput, counted, one_line
 SEPARATORS = ",;\t|"
 ESCAPED, ESCAPE = re.compile(r"\\.", re.DOTALL), re.compile(r'\\(["\\])')
 HEAD = 1 << 16  # bytes that the separator is found in
+OTHER_FILES = {  # by their first bytes
+    b"PK\x03\x04": "this is a zip or Excel file, not text; save the sheet as CSV, or unpack the file",
+    b"\xd0\xcf\x11\xe0": "this is an Excel file, not text; save the sheet as CSV",
+    b"PAR1": "this is a Parquet file, not text; let its name end in .parquet",
+}
 LARGEST_FIELD = 1 << 27  # characters, where Python's reader has to copy the file
 
 UNREADABLE = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, StopIteration)
@@ -51,6 +56,9 @@ def layout_of(path: Path) -> Layout:
     try:
         with opened(path) as binary:
             head = binary.read(HEAD)
+        for beginning, what in OTHER_FILES.items():
+            if head.startswith(beginning):
+                raise BadInput(f"{path}: {what}")
         head.decode("utf-8", "strict" if len(head) < HEAD else "ignore")
         notes: list[str] = []
         first = head.split(b"\n", 1)[0].strip().decode("utf-8", "replace")

@@ -138,9 +138,7 @@ def read_features(frame: pl.DataFrame, table: Table, roles: Roles, reading: Read
             told = columns.ambiguous_thousands(frame[column.name], column)
             features.notes += [f"{shown(column.name)}: {sentence}" for sentence in told]
     if not features.columns:
-        raise BadInput(
-            f"{table.path}: no column is left to learn from; left out: {left_out_in_words(features.left_out)}"
-        )
+        raise BadInput(f"{table.path}: no column is left to learn from; {why_none_is_left(features.left_out, roles)}")
     return features
 
 
@@ -164,8 +162,10 @@ def why_useless(values: pl.Series, column: Column, is_time: bool) -> str | None:
     return None
 
 
-def left_out_in_words(left_out: dict[str, list[str]]) -> str:
-    return "; ".join(f"{listed(map(shown, names))} ({reason})" for reason, names in left_out.items()) or "nothing"
+def why_none_is_left(left_out: dict[str, list[str]], roles: Roles) -> str:
+    if left_out:
+        return "left out: " + "; ".join(f"{listed(map(shown, names))} ({reason})" for reason, names in left_out.items())
+    return f"the table has only the target{'' if roles.weight is None else ' and the weights'}"
 
 
 # -- weights and times -----------------------------------------------------------------------------

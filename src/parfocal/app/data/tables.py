@@ -25,6 +25,8 @@ from parfocal.app.errors import BadInput, counted, listed, nearest, one_line
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 READ_ERRORS = (PolarsError, OSError)  # OSError: a gzip that ends too early
 PARQUET_ENDINGS = (".parquet", ".pq")
+SHEET_ENDINGS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
+CSV_PAGE = "docs/tables.md#csv-files"
 
 
 class Scratch:
@@ -106,11 +108,15 @@ def open_table(path: Path) -> Table:
     if not path.exists():
         raise BadInput(f"there is no file {path}")
     if not (is_csv(path) or is_parquet(path)):
-        raise BadInput(f"{path}: the name must end in {listed(CSV_ENDINGS + PARQUET_ENDINGS)}")
+        sheet = path.suffix.lower() in SHEET_ENDINGS
+        cure = "; save the sheet as CSV" if sheet else ""
+        raise BadInput(f"{path}: the name must end in {listed(CSV_ENDINGS + PARQUET_ENDINGS)}{cure}")
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty (0 bytes); it needs a line of column names, and rows")
     try:
         return open_csv(path) if is_csv(path) else open_parquet(path)
+    except BadInput as error:
+        raise BadInput(f"{error} ({CSV_PAGE})") from error
     except PermissionError:
         raise
     except READ_ERRORS as error:

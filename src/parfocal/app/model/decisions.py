@@ -14,7 +14,7 @@ import numpy as np
 
 from parfocal import thresholds
 from parfocal.app.errors import BadInput, brief, shown
-from parfocal.app.model.rules import BALANCED, COSTS, Rule, default_rule, read_rule
+from parfocal.app.model.rules import BALANCED, COSTS, Rule, default_rule, read_rule, refused
 
 NEVER = math.nextafter(1.0, 2.0)  # a threshold that no probability reaches; JSON has no infinity
 
@@ -164,12 +164,11 @@ def check_days(rule: Rule, rows_per_day: float | None) -> None:
     """Raise BadInput where alarms a day can't be had."""
     if rule.kind != "day":
         return
-    where = f"--decide {shown(rule.text)}"
     if rows_per_day is None:
-        raise BadInput(f"{where}: alarms a day need days, so a --time column of dates when the model is fitted")
+        raise refused(rule.text, "alarms a day need days, so a --time column of dates when the model is fitted")
     if rule.numbers[0] > rows_per_day:
-        raise BadInput(
-            f"{where}: the table has not as many rows a day, but {rows_per_day:.4g} on average; ask for fewer"
+        raise refused(
+            rule.text, f"the table has not as many rows a day, but {rows_per_day:.4g} on average; ask for fewer"
         )
 
 

@@ -125,7 +125,7 @@ class Model:
         table = polars_of(frame, [column.name for column in self.columns])
         rows = NewRows(self.columns, table.schema)
         matrices = [rows.read(chunk) for chunk in table.iter_slices(CHUNK)]
-        rows.check("the frame", "; the model's columns say what it needs")
+        rows.check("the frame", "; model.columns says what it needs")
         return [matrix for matrix in matrices if len(matrix)]
 
     @property

@@ -13,6 +13,7 @@ most-probable         more than two classes: the most probable one
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -21,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from parfocal.app.data.tables import open_table
+from parfocal.app.data.tables import is_csv, is_parquet, open_table
 from parfocal.app.errors import BadInput, counted, listed, quoted, shown
 
+PAGE = "docs/tables.md#decisions"
 BALANCED, MOST_PROBABLE, COSTS = "balanced", "most-probable", "costs"
 LARGEST = 1e9  # of a price and of a beta, and 1 over it the smallest: beyond it one of two prices means nothing
 
@@ -63,9 +65,10 @@ class Rule:
         """Raise BadInput for a rule of two classes where there are more, or the other way round."""
         allowed = OF_TWO if len(classes) == 2 else OF_MORE
         if self.kind not in allowed:
-            raise BadInput(
-                f"--decide {shown(self.text)}: with {counted(len(classes), 'class')} it must be "
-                f"{one_of(allowed.values())}"
+            meant = f"cost{self.text.removeprefix(COSTS)}"  # costs:5,1
+            hint = f"; did you mean {shown(meant)}?" if self.kind == COSTS and is_rule(meant) else ""
+            raise refused(
+                self.text, f"with {counted(len(classes), 'class')} it must be {one_of(allowed.values())}{hint}"
             )
 
 
@@ -81,6 +84,16 @@ OF_TWO = {
 OF_MORE = {MOST_PROBABLE: MOST_PROBABLE, BALANCED: BALANCED, COSTS: "costs:FILE.csv"}
 ALL = {**OF_TWO, **OF_MORE}
 
+NEEDS = {  # by the word before the colon
+    "cost": "cost needs two numbers, of a miss and of an alarm: cost:5,1",
+    "recall": "recall needs one number, the share of the positives to find: recall:0.8",
+    "precision": "precision needs one number, the share of the alarms that are right: precision:0.5",
+    "alarms": "alarms needs two numbers, of alarms and of rows, or one a day: alarms:5/1000 or alarms:100/day",
+    BALANCED: f"{BALANCED} takes nothing after it",
+    MOST_PROBABLE: f"{MOST_PROBABLE} takes nothing after it",
+    COSTS: "costs needs a CSV file of costs: costs:FILE.csv",
+}
+
 DEFAULT_OF_TWO, DEFAULT_OF_MORE = Rule("f1", "f", (1.0,)), Rule(MOST_PROBABLE, MOST_PROBABLE)
 
 NUMBER = r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)"
@@ -89,6 +102,13 @@ Check = Callable[[list[float]], str | None]  # what is wrong with the numbers
 
 def default_rule(classes: int) -> Rule:
     return DEFAULT_OF_TWO if classes == 2 else DEFAULT_OF_MORE
+
+
+def prices(numbers: list[float]) -> str | None:
+    for what, number in zip(("a miss", "an alarm"), numbers, strict=True):
+        if number == 0:
+            return f"the cost of {what} is 0; it must be above 0"
+    return above_zero(numbers)
 
 
 def above_zero(numbers: list[float]) -> str | None:
@@ -110,7 +130,7 @@ def alarms_of_rows(numbers: list[float]) -> str | None:
 
 PATTERNS: dict[str, tuple[str, Check]] = {
     "f": (f"f{NUMBER}", above_zero),
-    "cost": (f"cost:{NUMBER},{NUMBER}", above_zero),
+    "cost": (f"cost:{NUMBER},{NUMBER}", prices),
     "recall": (f"recall:{NUMBER}", share),
     "precision": (f"precision:{NUMBER}", share),
     "alarms": (f"alarms:{NUMBER}/{NUMBER}", alarms_of_rows),
@@ -130,9 +150,35 @@ def read_rule(text: str) -> Rule:
         if found:
             numbers = [float(number) for number in found.groups()]
             if wrong := check(numbers):
-                raise BadInput(f"--decide {shown(text)}: {wrong}")
+                raise refused(text, wrong)
             return Rule(text, kind, tuple(numbers))
-    raise BadInput(f"--decide {quoted(text)}: there is no such rule; it must be {one_of(ALL.values())}")
+    raise no_such_rule(text)
+
+
+def is_rule(text: str) -> bool:
+    try:
+        read_rule(text)
+    except BadInput:
+        return False
+    return True
+
+
+def no_such_rule(text: str) -> BadInput:
+    word, colon, rest = text.partition(":")
+    if word in NEEDS:
+        return refused(text, NEEDS[word], quoted)
+    close = difflib.get_close_matches(word.lower(), ["f1", *NEEDS], n=1)
+    if not close:
+        return refused(text, f"there is no such rule; it must be {one_of(ALL.values())}", quoted)
+    with_rest = f"{close[0]}{colon}{rest}"
+    meant = with_rest if is_rule(with_rest) else ALL.get(close[0], close[0])
+    return refused(text, f"there is no such rule; did you mean {shown(meant)}?", quoted)
+
+
+def refused(text: str, why: str, named: Callable[[str], str] = shown) -> BadInput:
+    """The error of a rule.  It ends with the page that explains rules, unless one on a file of costs names a page."""
+    page = "" if "(docs/" in why else f" ({PAGE})"
+    return BadInput(f"--decide {named(text)}: {why}{page}")
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -145,28 +191,30 @@ def with_costs(rule: Rule, classes: Sequence[str]) -> Rule:
     rule.check_classes(classes)
     if rule.kind != COSTS:
         return rule
-    table = read_costs(Path(rule.text.removeprefix(f"{COSTS}:")), f"--decide {shown(rule.text)}", classes)
+    try:
+        table = read_costs(Path(rule.text.removeprefix(f"{COSTS}:")), classes)
+    except BadInput as error:
+        raise refused(rule.text, str(error)) from error
     return Rule(rule.text, COSTS, costs=tuple(map(tuple, table.tolist())))
 
 
-def read_costs(path: Path, where: str, classes: Sequence[str]) -> np.ndarray:
+def read_costs(path: Path, classes: Sequence[str]) -> np.ndarray:
     """(classes, classes): what it costs that a row of a class, down, is decided for a class, across."""
-    try:
-        table = open_table(path)
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error
+    if not (path.exists() or is_csv(path) or is_parquet(path)):  # costs:5,1
+        raise BadInput(f"{COSTS} takes a CSV file with a cost for each pair of classes, and there is no file {path}")
+    table = open_table(path)
     frame = table.read(table.names)
     true = [str(name).strip() if name is not None else "" for name in frame[frame.columns[0]]]
     decided = [name.strip() for name in frame.columns[1:]]
     for what, names in (("first column", true), ("first line, from its second field on,", decided)):
         if sorted(names) != sorted(classes):
             known, has = listed(map(quoted, classes)), listed(map(quoted, names)) or "none"
-            raise BadInput(f"{where}: the {what} must name each class once ({known}); it has {has}")
+            raise BadInput(f"the {what} must name each class once ({known}); it has {has}")
     costs = np.empty((len(classes), len(classes)))
     for row, name in enumerate(true):
         for place, other in enumerate(decided, 1):
             given = frame[frame.columns[place]][row]
-            costs[classes.index(name), classes.index(other)] = price(given, f"{where}: {name}, {other}")
+            costs[classes.index(name), classes.index(other)] = price(given, f"{name}, {other}")
     return costs
 
 

@@ -121,6 +121,8 @@ def versions() -> dict[str, str]:
 
 def read_model(folder: Path) -> Model:
     """Read and check a folder that `parfocal fit` wrote."""
+    if folder.is_file() and (folder.parent / DESCRIPTION).is_file():
+        raise BadInput(f"{folder} is a file of a model; give the folder, {folder.parent}")
     if not (folder / DESCRIPTION).is_file():
         raise BadInput(
             f"{folder} is not a parfocal model: it has no {DESCRIPTION}; give the --out folder of parfocal fit"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table as Grid
 from rich.text import Text
 
 from parfocal.app.errors import escaped, shown
 from parfocal.app.model.decisions import NEVER, Decision
 from parfocal.app.model.outcomes import Decided, Outcome
+from parfocal.app.tell.tables import Numbers
 
 HEADINGS = {
     "recall": "recall",
@@ -23,25 +22,20 @@ HEADINGS = {
     "alarms_per_day": "alarms\na day",
     "cost_per_1000": "cost\nper 1,000",
 }
+LEAST_RULE = 28  # every rule but one with a long path has room
 
 
 def print_decisions(console: Console, found: Sequence[Decided], target: str, classes: Sequence[str]) -> None:
     """Each decision: what it will give on new rows with its interval, what it gave on the final test."""
     measures = [name for name in HEADINGS if any(name in one.folds.measures for one in found)]
-    grid = Grid(
-        title="Decisions, chosen on the folds", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    grid.add_column("  rule", no_wrap=True)
-    for name in measures:
-        grid.add_column(HEADINGS[name], justify="right", no_wrap=True)
+    table = Numbers("Decisions, chosen on the folds", "  rule", LEAST_RULE, [HEADINGS[name] for name in measures])
     for number, one in enumerate(found):
         usual = number == 0
-        grid.add_row(Text(("* " if usual else "  ") + escaped(one.rule.text), style="bold" if usual else ""))
-        grid.add_row("    to expect", *(cell(one.folds, name) for name in measures))
-        grid.add_row(Text("    95 % interval", style="dim"), *(ends(one.folds, name) for name in measures))
-        grid.add_row("    final test", *(cell(one.test, name) for name in measures))
-    console.print(grid)
+        table.add(("* " if usual else "  ") + escaped(one.rule.text), style="bold" if usual else "")
+        table.add("    to expect", [cell(one.folds, name) for name in measures])
+        table.add(Text("    95 % interval", style="dim"), [ends(one.folds, name) for name in measures])
+        table.add("    final test", [cell(one.test, name) for name in measures])
+    table.print(console)
     for one in found:
         for sentence in sentences(one, target, classes):
             console.print(Text(sentence))

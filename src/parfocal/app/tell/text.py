@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from parfocal.app.data.columns import Column
+from parfocal.app.data.columns import Column, written_like
 from parfocal.app.data.roles import Roles
 from parfocal.app.data.sample import Sample
 from parfocal.app.data.splits import Split
@@ -22,9 +21,11 @@ from parfocal.app.study.study import Prepared, Study
 from parfocal.app.study.trials import CALIBRATED, RAW, RECOVERED
 from parfocal.app.study.verdict import mean_and_error
 from parfocal.app.tell.decisions import print_decisions
+from parfocal.app.tell.tables import Numbers
 
 NAMES_SHOWN = 16
 CLASSES_SHOWN = 20
+LEAST_NAME = len("* cross-entropy")
 
 
 def print_sample(console: Console, prepared: Prepared) -> None:
@@ -73,7 +74,7 @@ def with_count(column: Column) -> str:
 
 
 def with_parts(column: Column) -> str:
-    read_as = f" {column.date_format}" if column.date_format else ""
+    read_as = f" ({written_like(column)})" if column.date_format else ""
     return f"{shown(column.name)}{read_as} as {', '.join(column.parts)}"
 
 
@@ -132,14 +133,14 @@ def print_study(console: Console, study: Study) -> None:
 def print_trials(console: Console, study: Study) -> None:
     """Each candidate's mean and standard error over folds: raw scores, recovered and calibrated probabilities."""
     options, winner = study.options, study.winner.trial
-    grid = metric_grid(f"Mean ± standard error over {counted(len(study.split.folds), 'fold')}")
+    table = metric_table(f"Mean ± standard error over {counted(len(study.split.folds), 'fold')}")
     for trial in study.shown_trials:
         kinds = [RECOVERED, CALIBRATED] if trial.candidate.is_cross_entropy else [RAW, RECOVERED, CALIBRATED]
         for kind in kinds if trial in (winner, study.finalists[0].trial) else [CALIBRATED]:
             wins = trial is winner and kind == CALIBRATED
             cells = [mean_cell(trial.per_fold(metric, kind)) for metric in TITLES]
-            grid.add_row(name_cell(trial.candidate, kind, wins, study.usual), *cells, style="bold" if wins else "")
-    console.print(grid)
+            table.add(name_cell(trial.candidate, kind, wins, study.usual), cells, style="bold" if wins else "")
+    table.print(console)
     chosen = f"* has the best mean {TITLES[options.select]}, calibrated"
     if study.best_trial is not winner:
         chosen = (
@@ -163,12 +164,12 @@ def print_trials(console: Console, study: Study) -> None:
 
 def print_test(console: Console, study: Study) -> None:
     """The finalists on the final test."""
-    grid = metric_grid(f"Final test, {counted(len(study.test.labels), 'row')}, trained on all training rows")
+    table = metric_table(f"Final test, {counted(len(study.test.labels), 'row')}, trained on all training rows")
     for result in study.results:
         wins = result.candidate == study.winner.candidate and result.kind == CALIBRATED
         cells = [number(result.scores[metric]) for metric in TITLES]
-        grid.add_row(name_cell(result.candidate, result.kind, wins, study.usual), *cells, style="bold" if wins else "")
-    console.print(grid)
+        table.add(name_cell(result.candidate, result.kind, wins, study.usual), cells, style="bold" if wins else "")
+    table.print(console)
 
 
 def print_classes(console: Console, study: Study) -> None:
@@ -177,33 +178,29 @@ def print_classes(console: Console, study: Study) -> None:
     finalists = sorted(study.finalists, key=lambda finalist: finalist is not winner)
     rows = [result.rows for result in winner.by_class]
     rarest = sorted(np.argsort(rows, kind="stable")[:CLASSES_SHOWN])
-    grid = Grid(
-        title="Final test by class", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    grid.add_column("  class")
-    for heading in ("mean\nprobab.", "average\nprecision", "precision", "recall", "F1"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    table = class_table()
     for place in rarest:
         share = 100 * winner.by_class[place].share
-        grid.add_row(Text(f"  {shown(classes[place])}: {counted(rows[place], 'row')} ({share:.3g} %)"), style="bold")
+        table.add(f"  {shown(classes[place])}: {counted(rows[place], 'row')} ({share:.3g} %)", style="bold")
         for finalist in finalists:
             result = finalist.by_class[place]
             cells = (result.mean_probability, result.average_precision, result.precision, result.recall, result.f1)
             name = ("* " if finalist is winner else "  ") + finalist.candidate.name
-            grid.add_row(Text(name, style="" if name[0] == "*" else "dim"), *(number(cell) for cell in cells))
-    console.print(grid)
+            table.add(Text(name, style="" if name[0] == "*" else "dim"), [number(cell) for cell in cells])
+    table.print(console)
     if len(rarest) < len(rows):
         more = f"the rarest {len(rarest)} of {counted(len(rows), 'class')}; model.json has all of them\n"
         console.print(Text(more, style="dim"))
 
 
-def metric_grid(title: str) -> Grid:
-    grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    grid.add_column("  loss")
-    for metric in TITLES.values():
-        heading = metric.replace("calibration", "calibr.").replace(" / ", "/\n").replace(" ", "\n", 1)  # 80 columns
-        grid.add_column(heading, justify="right", no_wrap=True)
-    return grid
+def class_table() -> Numbers:
+    headings = ("mean\nprobab.", "average\nprecision", "precision", "recall", "F1")
+    return Numbers("Final test by class", "  class", LEAST_NAME, headings)
+
+
+def metric_table(title: str) -> Numbers:
+    short = [name.replace("calibration", "calibr.").replace(" / ", "/\n") for name in TITLES.values()]  # 80 columns
+    return Numbers(title, "  loss", LEAST_NAME, [heading.replace(" ", "\n", 1) for heading in short])
 
 
 def name_cell(candidate: Candidate, kind: str, wins: bool, usual: Settings) -> Text:
@@ -227,14 +224,17 @@ def print_folder(console: Console, study: Study) -> None:
     """Where the model is, and a command to try."""
     options, target = study.options, study.sample.target
     console.print(Text(f"Wrote {options.out}: {', '.join(study.files)}."), soft_wrap=True)
+    command = f"parfocal predict {shlex.quote(str(options.out))} {shlex.quote(str(options.table))}"
+    keep = ""
+    if escaped(target.name) == target.name:  # a line break would look like two commands
+        keep = f" --keep {shlex.quote(target.name)}"
     if not options.rules and len(target.classes) > 2:
-        console.print(Text("To find rare classes more often: parfocal predict --decide balanced."))
+        balanced = shlex.quote(f"{options.out.name}-balanced.csv")
+        console.print(Text("To find rare classes more often:"))
+        console.print(Text(f"\n    {command} --out {balanced}{keep} --decide balanced\n"), soft_wrap=True)
     elif not options.rules:
         after = f"parfocal decide {shlex.quote(str(options.out))} cost:5,1"
         console.print(Text(f"To decide by what a miss and a false alarm cost: {after}."), soft_wrap=True)
     console.print(Text("To score a table, for example the same one:"))
-    scored = f"{options.out.name}-scores.csv"
-    command = ["parfocal", "predict", str(options.out), str(options.table), "--out", scored]
-    if escaped(target.name) == target.name:  # a line break would look like two commands
-        command += ["--keep", target.name]
-    console.print(Text(f"\n    {shlex.join(command)}\n"), soft_wrap=True)
+    scores = shlex.quote(f"{options.out.name}-scores.csv")
+    console.print(Text(f"\n    {command} --out {scores}{keep}\n"), soft_wrap=True)
