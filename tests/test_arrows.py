@@ -17,7 +17,7 @@ SOURCE = Path(parfocal.__file__).parent
 # Lower layers first.  A module imports only from layers below its own.
 LAYERS = [
     {"_native"},
-    {"core/__init__", "core/pairs", "config"},
+    {"core/__init__", "core/hosts", "core/pairs", "config"},
     {"core/formula"},
     {"core/validation"},
     {"core/parameters", "core/softmax", "weights"},

@@ -18,7 +18,7 @@ from parfocal.app.data import splits
 from parfocal.app.errors import BadInput
 from parfocal.app.tell import text
 from parfocal.boosters import Rows
-from parfocal.core.validation import counted
+from parfocal.core.hosts import counted
 from parfocal.sklearn import FocalBoostingClassifier
 from parfocal.torch import SoftmaxFocalLoss
 

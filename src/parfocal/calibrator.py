@@ -13,8 +13,8 @@ from parfocal import backends, held_out
 from parfocal.backends.numpy import NUMPY
 from parfocal.core import calibration, formula, posterior, validation
 from parfocal.core.formula import Array
+from parfocal.core.hosts import OBJECTS, Host, counted
 from parfocal.core.parameters import Binary
-from parfocal.core.validation import OBJECTS, Host
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -294,8 +294,7 @@ class Calibrator:
             classes = shape[validation.class_axis(parameters, shape, "posterior", self._host)]
             if classes != len(fit.bias):
                 raise ValueError(
-                    f"y_pred has {validation.counted(classes, 'class')}, and this Calibrator was fitted to "
-                    f"{len(fit.bias)}"
+                    f"y_pred has {counted(classes, 'class')}, and this Calibrator was fitted to {len(fit.bias)}"
                 )
         with backend.no_warnings():
             logits = backend.logits(parameters, backend.detached(given))

@@ -11,8 +11,8 @@ from parfocal import backends
 from parfocal.backends.numpy import NUMPY
 from parfocal.core import validation
 from parfocal.core.batch import weight_per_loss
+from parfocal.core.hosts import OBJECTS, Host
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
-from parfocal.core.validation import OBJECTS, Host
 
 Parameters = Binary | Categorical
 

@@ -9,8 +9,8 @@ import numpy as np
 from parfocal import backends, config, functional, held_out
 from parfocal.core import posterior, validation
 from parfocal.core.batch import BINARY_REDUCTIONS, REDUCTIONS, Batch, weight_per_loss
+from parfocal.core.hosts import OBJECTS, Host
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
-from parfocal.core.validation import OBJECTS, Host
 
 __all__ = ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Loss", "SparseCategoricalFocalCrossentropy"]
 

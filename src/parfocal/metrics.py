@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parfocal import backends, losses
-from parfocal.core.validation import OBJECTS
+from parfocal.core.hosts import OBJECTS
 from parfocal.functional import (
     binary_focal_crossentropy,
     categorical_focal_crossentropy,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from parfocal.core import validation
+from parfocal.core.hosts import counted
 
 SCHEMES = ("inverse_frequency", "effective_number")
 
@@ -232,7 +233,7 @@ def ambiguous(given: Any, numbers: np.ndarray) -> str:
         example = dict(enumerate(numbers.tolist())) if len(numbers) <= 6 else {0: 990, 1: 10}
         remedy = f"class_weights({example}) or class_weights(dict(enumerate(counts)))"
     labels = "labels.tolist()" if hasattr(given, "tolist") else "labels"
-    numbers_given = validation.counted(len(numbers), "number")
+    numbers_given = counted(len(numbers), "number")
     return (
         f"{numbers_given}, {len(np.unique(numbers))} of them different, could be counts or labels. If these are "
         f"counts, pass them as a mapping from class to count, e.g. {remedy}; if they are labels, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 
-from parfocal.core.validation import counted
+from parfocal.core.hosts import counted
 
 __all__ = [
     "BadInput",

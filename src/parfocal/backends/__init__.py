@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from parfocal.backends.base import Backend
 from parfocal.backends.numpy import NUMPY
-from parfocal.core.validation import KERAS, Host
+from parfocal.core.hosts import KERAS, Host
 
 # Libraries that have a file here, by the first part of the module of their array types.
 LIBRARIES = {

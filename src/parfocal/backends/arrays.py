@@ -10,7 +10,7 @@ import numpy as np
 from parfocal.core import formula, validation
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Array, Namespace
-from parfocal.core.validation import KERAS, Host
+from parfocal.core.hosts import KERAS, Host
 
 
 class Arrays:

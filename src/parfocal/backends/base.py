@@ -21,6 +21,7 @@ from parfocal.backends.arrays import Arrays
 from parfocal.core import formula, softmax, validation
 from parfocal.core.batch import Batch, mask_per_loss, weight_per_loss
 from parfocal.core.formula import Array
+from parfocal.core.hosts import KERAS, Host
 from parfocal.core.laws import (
     BinaryLaw,
     DenseSoftmaxLaw,
@@ -33,7 +34,6 @@ from parfocal.core.laws import (
     widened,
 )
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
-from parfocal.core.validation import KERAS, Host
 
 NARROW = ("bool", "int8", "uint8", "int16", "uint16")
 

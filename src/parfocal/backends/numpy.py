@@ -20,9 +20,10 @@ from parfocal.backends import kernel
 from parfocal.backends.base import Backend
 from parfocal.core import validation
 from parfocal.core.batch import Batch
+from parfocal.core.hosts import KERAS, Host
 from parfocal.core.laws import HardSoftmaxLaw, Law
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical
-from parfocal.core.validation import KERAS, Host, as_array
+from parfocal.core.validation import as_array
 
 # Elements at a time.  The formula makes some forty temporaries; at 2^14 float64 they stay in a 1 MB cache.  Gradient
 # and curvature of 252,000 margins: 52 ns each at 2^13 and 2^14, 58 at 2^12, 133 at 2^15, 143 in one piece.

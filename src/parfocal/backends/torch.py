@@ -33,9 +33,9 @@ from parfocal.backends.torch_terms import (
 )
 from parfocal.core import parameters
 from parfocal.core.batch import Batch
+from parfocal.core.hosts import KERAS, Host
 from parfocal.core.laws import Law
 from parfocal.core.parameters import Binary, Categorical
-from parfocal.core.validation import KERAS, Host
 
 LETTERS = {
     torch.bool: "b",

@@ -23,8 +23,8 @@ from parfocal.backends.torch import OPERATIONS, SCORES, TorchOperations, kernel_
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
 from parfocal.core.formula import Schedule
+from parfocal.core.hosts import KERAS, Host
 from parfocal.core.parameters import Binary, Categorical
-from parfocal.core.validation import KERAS, Host
 
 # The attribute of a sum over labels that has it as a divisor, 1 in place of 0: two numbers from one launch.
 DIVISOR = "parfocal_divisor"

@@ -18,8 +18,8 @@ from torch import Tensor
 from parfocal.backends import torch_gpu
 from parfocal.backends.torch_terms import Namespace
 from parfocal.core.batch import Batch
+from parfocal.core.hosts import Host
 from parfocal.core.parameters import Binary, Categorical, GammaSchedule, SparseCategorical
-from parfocal.core.validation import Host
 
 # What divides is `divisor`, or else `number` times `count`, a length that may be unknown while a graph is built.
 # `axis` is that of the classes, and None for a binary loss.  `alpha` is empty where nothing is balanced.

@@ -13,7 +13,7 @@ import numpy as np
 from parfocal.backends.numpy import NUMPY
 from parfocal.core import validation
 from parfocal.core.batch import weight_per_loss
-from parfocal.core.validation import Host
+from parfocal.core.hosts import Host
 from parfocal.losses import BinaryFocalCrossentropy, SparseCategoricalFocalCrossentropy
 
 BoostingLoss = BinaryFocalCrossentropy | SparseCategoricalFocalCrossentropy

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from parfocal.core.validation import counted
+from parfocal.core.hosts import counted
 
 PACKAGE = "lightgbm"
 VERSION = "4."  # of the C API below

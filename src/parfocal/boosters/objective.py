@@ -18,6 +18,7 @@ import numpy as np
 
 from parfocal.boosters.gradients import BOOSTERS, CURVATURES, BoostingLoss, Pair, derivatives
 from parfocal.core import validation
+from parfocal.core.hosts import counted
 from parfocal.losses import (
     BinaryFocalCrossentropy,
     CategoricalFocalCrossentropy,
@@ -61,8 +62,8 @@ def softmax_loss(classes: int, gamma: Any, alpha: Any, **config: Any) -> SparseC
     for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
         if isinstance(values, tuple) and len(values) != classes:
             raise ValueError(
-                f"{name} has {validation.counted(len(values), 'number')}, and there are "
-                f"{validation.counted(classes, 'class')}; give one number, or one for each class in sorted order"
+                f"{name} has {counted(len(values), 'number')}, and there are "
+                f"{counted(classes, 'class')}; give one number, or one for each class in sorted order"
             )
     return loss
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from parfocal.core import validation
 from parfocal.core.formula import Array, weighted
-from parfocal.core.validation import KERAS, Host, Shape
+from parfocal.core.hosts import KERAS, Host
+from parfocal.core.validation import Shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", None, "none", "mean_with_sample_weight")
 BINARY_REDUCTIONS = (*REDUCTIONS, "mean_over_positives")

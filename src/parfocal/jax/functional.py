@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from parfocal.backends.jax import BACKEND
 from parfocal.core import formula, validation
+from parfocal.core.hosts import Host, do
 from parfocal.core.parameters import Binary, Categorical, SparseCategorical, checked
-from parfocal.core.validation import Host
 
 # The names of these functions' arguments; each element of a binary batch is a loss of its own.
 JAX = Host(
@@ -235,6 +235,4 @@ def broadcast(name: str, array: jax.Array, shape: Any) -> jax.Array:
             remedy = f"; for one number a row write {name}[{', '.join([':'] * array.ndim + ['None'] * missing)}]"
         if name == JAX.labels and missing == 1:
             remedy += f". For class indices use {JAX.sparse}"
-        raise ValueError(
-            f"{name} of shape {array.shape} {validation.do(name)} not broadcast to {shape}{remedy}"
-        ) from None
+        raise ValueError(f"{name} of shape {array.shape} {do(name)} not broadcast to {shape}{remedy}") from None

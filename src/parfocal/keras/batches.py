@@ -12,7 +12,7 @@ from keras.src.backend import get_keras_mask  # Keras's losses and metrics read 
 
 from parfocal import backends
 from parfocal.core.batch import Batch
-from parfocal.core.validation import OBJECTS
+from parfocal.core.hosts import OBJECTS
 from parfocal.losses import FocalLoss
 
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from parfocal.boosters import ENGINES, Rows, Task, engine_parameters
 from parfocal.core import validation
 from parfocal.core.formula import Schedule
+from parfocal.core.hosts import counted
 from parfocal.sklearn import features
 from parfocal.sklearn.classifier import FocalClassifierMixin, with_class_weights
 
@@ -228,7 +229,7 @@ class FocalBoostingClassifier(FocalClassifierMixin, BaseEstimator):
         if len(lacking) and not at_random:
             held = len(held_out.labels)
             raise ValueError(
-                f"validation='last' holds out the last {validation.counted(held, 'row')}, and only "
+                f"validation='last' holds out the last {counted(held, 'row')}, and only "
                 f"{'it has' if held == 1 else 'they have'} the class {self.classes_[lacking].tolist()[0]!r}; use a "
                 "smaller validation_fraction, or validation='random'"
             )

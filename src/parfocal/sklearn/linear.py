@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from parfocal.boosters import Objective, focal_loss
 from parfocal.core import validation
+from parfocal.core.hosts import counted
 from parfocal.core.parameters import GammaSchedule
 from parfocal.sklearn import features
 from parfocal.sklearn.classifier import FocalClassifierMixin, with_class_weights
@@ -165,7 +166,7 @@ class FocalLogisticRegression(FocalClassifierMixin, BaseEstimator):
         solution = SOLVERS[self.solver](problem, problem.start(start), int(self.max_iter), float(self.tol))
         if solution.failure:
             warnings.warn(
-                f"{type(self).__name__} stopped after {validation.counted(solution.iterations, 'step')} of "
+                f"{type(self).__name__} stopped after {counted(solution.iterations, 'step')} of "
                 f"solver={self.solver!r} with max_iter={self.max_iter} and tol={self.tol}: {solution.failure}. Scale "
                 "the features (sklearn.preprocessing.StandardScaler), or raise max_iter or tol.",
                 ConvergenceWarning,

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from parfocal.core import validation
+from parfocal.core.hosts import Host, counted
 from parfocal.core.parameters import Numbers
-from parfocal.core.validation import Host
 
 # torch's names; each element of a binary batch is a loss of its own.
 TORCH = Host(
@@ -77,8 +77,7 @@ def product(alpha: Numbers | None, weight: tuple[float, ...] | None) -> Numbers:
         return weight if alpha is None else tuple(alpha * item for item in weight)
     if len(alpha) != len(weight):
         raise ValueError(
-            f"alpha has {validation.counted(len(alpha), 'number')} and weight has {len(weight):,}; give "
-            "one per class in both"
+            f"alpha has {counted(len(alpha), 'number')} and weight has {len(weight):,}; give one per class in both"
         )
     return tuple(a * b for a, b in zip(alpha, weight, strict=True))
 

@@ -25,6 +25,7 @@ from torch import distributed as dist
 
 from parfocal.backends.torch_terms import WIDE_DEVICES
 from parfocal.core import validation
+from parfocal.core.hosts import counted
 
 __all__ = ["global_divisor", "global_loss"]
 
@@ -253,7 +254,7 @@ def warn_if_alone(loss: Any, inputs: Any) -> bool:
         return False
     name, counts = type(loss).__name__, loss.rule.counts
     warnings.warn(
-        f"{validation.counted(dist.get_world_size(), 'process')} train, and this {name} divides by the {counts} of its "
+        f"{counted(dist.get_world_size(), 'process')} train, and this {name} divides by the {counts} of its "
         "own process. "
         "The average of such gradients is not the gradient of the whole batch (parfocal's docs/scale.md). Write "
         f"{name}(..., group=torch.distributed.group.WORLD); or, when gradients are accumulated, loss(input, target, "

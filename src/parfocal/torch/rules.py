@@ -18,6 +18,7 @@ from parfocal.backends import torch as backends
 from parfocal.backends.torch_terms import WIDE_DEVICES
 from parfocal.core import validation
 from parfocal.core.batch import Batch
+from parfocal.core.hosts import counted
 from parfocal.core.parameters import Numbers
 from parfocal.torch import distributed
 from parfocal.torch.arguments import (
@@ -299,8 +300,8 @@ class SoftmaxRule(Rule):
             )
         if self.weight is not None and len(self.weight) != inputs.shape[1]:
             raise ValueError(
-                f"weight has {validation.counted(len(self.weight), 'number')} and input has "
-                f"{validation.counted(inputs.shape[1], 'class')} on axis 1; give one number for each class"
+                f"weight has {counted(len(self.weight), 'number')} and input has "
+                f"{counted(inputs.shape[1], 'class')} on axis 1; give one number for each class"
             )
         if dense:
             if self.ignore_index >= 0:

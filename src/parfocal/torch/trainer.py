@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parfocal.core import validation
+from parfocal.core.hosts import counted
 from parfocal.torch.arguments import NORMALIZER
 from parfocal.torch.distributed import ALONE
 from parfocal.torch.losses import SigmoidFocalLoss, SoftmaxFocalLoss
@@ -151,7 +152,7 @@ def logits_of(outputs: Any) -> Tensor:
     elif not isinstance(outputs, Tensor) and hasattr(outputs, "logits"):
         logits = outputs.logits
     elif isinstance(outputs, tuple | list):
-        logits, got = (outputs[0] if outputs else None), f"{got} of {validation.counted(len(outputs), 'item')}"
+        logits, got = (outputs[0] if outputs else None), f"{got} of {counted(len(outputs), 'item')}"
     if not isinstance(logits, Tensor):
         got += "" if logits is None or logits is outputs else f", with logits of type {type(logits).__name__}"
         raise TypeError(
