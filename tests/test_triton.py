@@ -21,8 +21,8 @@ from cases import GAMMAS, LOGITS, SOFT_LABELS, SOFTMAX_ROWS, TOLERANCE, smallest
 from kernel_errors import extremes
 from parfocal.backends.triton import launch
 from parfocal.backends.triton.launch import Result
-from test_wide_softmax import loss_of, weights_of, worst
 from tiers import tiers
+from wide_rows import loss_of, weights_of, worst
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of infinities and NaN
 

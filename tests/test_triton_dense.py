@@ -32,8 +32,8 @@ from test_triton import (
     quicker_calls,
     softmax,
 )
-from test_wide_softmax import SMOOTHING, weights_of, worst
 from tiers import tiers
+from wide_rows import SMOOTHING, weights_of, worst
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of infinities and NaN
 
