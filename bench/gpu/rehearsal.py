@@ -18,6 +18,7 @@ from bench.gpu import device, interpreter, modes
 from parfocal.backends import torch as backends
 from parfocal.backends import torch_gpu
 from parfocal.backends.torch_terms import Namespace
+from parfocal.backends.triton import launch
 
 
 def as_on_gpu() -> None:
@@ -90,5 +91,6 @@ def begin(whole: bool = True) -> None:
     """Interpreted kernels; and, for `whole`, a GPU that is not there."""
     as_on_gpu()
     interpreter.quicken()
+    launch.ROWS = 2**12  # of a program: the interpreter's time goes with their number
     if whole:
         pretend()
