@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -131,12 +132,39 @@ def copy_of_parfocal(folder: Path) -> Path:
     return Path(shutil.copytree(SOURCE, folder / "parfocal", ignore=ignore))
 
 
-def turns_red_with(package: Path, checks: Iterable[str], kernel: str, of_each: int | None = None) -> bool:
+class Prepared:
+    """A process that has imported modules, and runs checks in forks of itself (prepared.py)."""
+
+    def __init__(self, *modules: str) -> None:
+        command = [sys.executable, str(TESTS / "prepared.py"), *modules]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        self.process.communicate()  # with nothing more to run it ends
+
+    def run(self, package: Path, environment: dict[str, str], given: list[str]) -> tuple[int, str]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([str(package), environment, given]), file=self.process.stdin, flush=True)
+        status, printed = json.loads(self.process.stdout.readline())
+        return status, printed
+
+
+def turns_red_with(
+    package: Path, checks: Iterable[str], kernel: str, of_each: int | None = None, prepared: Prepared | None = None
+) -> bool:
     """Runs checks in a new process, with the copy of parfocal in the folder `package`."""
+    given, environment = arguments(checks, of_each), environment_with(package, kernel)
+    if prepared is not None:
+        return red(*prepared.run(package, environment, given))
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments(checks, of_each)],
-        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-m", "pytest", *given], env={**os.environ, **environment}, capture_output=True, text=True
     )
     return red(result.returncode, result.stdout + result.stderr)
+
+
+def environment_with(package: Path, kernel: str) -> dict[str, str]:
+    return {"PYTHONPATH": f"{package}{os.pathsep}{TESTS}", "PARFOCAL_KERNEL": kernel}

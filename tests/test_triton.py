@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 from mpmath import mp, mpf
-from triton.runtime.interpreter import InterpretedFunction
 
 import kernel_errors
 import oracle
 import parfocal
 import parfocal.torch
 import wide_rows
+from bench.gpu import interpreter
 from cases import GAMMAS, LOGITS, SOFT_LABELS, SOFTMAX_ROWS, TOLERANCE, smallest_normal
 from kernel_errors import extremes
 from parfocal.backends.triton import launch
 from parfocal.backends.triton.launch import Result
-from test_wide_softmax import loss_of, weights_of, worst
 from tiers import tiers
+from wide_rows import loss_of, weights_of, worst
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of infinities and NaN
 
@@ -34,14 +34,7 @@ F32, F16, BF16, I64 = torch.float32, torch.float16, torch.bfloat16, torch.int64
 
 @pytest.fixture(autouse=True)
 def quicker_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A launch puts the interpreter's functions in place of Triton's, and each call in it would do so again."""
-    call = InterpretedFunction.__call__
-
-    def without_that(self: Any, *given: Any, **named: Any) -> Any:
-        ours = self.fn.__module__.startswith("parfocal.")
-        return self.rewrite()(*given, **named) if ours else call(self, *given, **named)
-
-    monkeypatch.setattr(InterpretedFunction, "__call__", without_that)
+    interpreter.quicken(monkeypatch.setattr)
 
 
 def both(gamma: float) -> tuple[float, float]:
@@ -74,6 +67,20 @@ def same(a: Any, b: Any) -> None:
 def near(got: Any, exact: Any, rtol: float = 2 * BOUND) -> None:
     """Two tellings of the formula differ by at most twice the bound."""
     torch.testing.assert_close(got.double(), exact.double(), rtol=rtol, atol=TINY)
+
+
+def test_the_quicker_interpreter_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(9)
+    x, y = 3 * torch.randn(1500), (torch.rand(1500) < 0.3).float()
+    z, soft = 3 * torch.randn(9, 100), torch.softmax(torch.randn(9, 100), 1).half()
+
+    def found() -> Any:
+        results = binary(x, y, both(1.5)), binary(x.bfloat16(), y.bool()), softmax(z, soft), softmax(z[:, :5], [2] * 9)
+        return [part for result in results for part in result] + list(launch.count(y, positives=True))
+
+    quick = found()
+    monkeypatch.undo()
+    same(found(), quick)
 
 
 # -- accuracy: binary
@@ -306,7 +313,7 @@ def test_weights_that_broadcast(name: str) -> None:
     same(binary(x, y, weight=weight), (loss * weight, gradient * weight))
 
 
-@pytest.mark.parametrize("gamma", [2.0, 1.3, "per class", parfocal.FLSD53])
+@pytest.mark.parametrize("gamma", tiers([2.0, 1.3, "per class", parfocal.FLSD53], first=(2.0,)))
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from test_triton_torch import (
     launches,
     loss_and_gradient,
 )
+from tiers import tiers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),
@@ -47,11 +49,21 @@ def compiled(function: Any, **options: Any) -> Any:
     return torch.compile(functools.partial(function, **options), fullgraph=True, backend="aot_eager")
 
 
+QUICK = ("plain", "weights and ignored", "class weights", "smoothed and ignored")  # the first tier, with a mean
+
+
 def tables() -> list[Any]:
     reductions = ("none", "mean", "mean_over_positives")
     sigmoid = [(SIGMOID_LOSS, X, name, given, r) for name, given in SIGMOID.items() for r in reductions]
     softmax = [(SOFTMAX_LOSS, Z, name, given, r) for name, given in SOFTMAX.items() for r in reductions[:2]]
-    return [pytest.param(*case, id=f"{case[0].__name__}-{case[2]}-{case[4]}") for case in (*sigmoid, *softmax)]
+    return [
+        pytest.param(
+            *case,
+            id=f"{case[0].__name__}-{case[2]}-{case[4]}",
+            marks=[pytest.mark.full] * (case[2] not in QUICK or case[4] != "mean"),
+        )
+        for case in (*sigmoid, *softmax)
+    ]
 
 
 @pytest.mark.parametrize(("function", "inputs", "name", "given", "reduction"), tables())
@@ -106,6 +118,7 @@ def test_the_losses_of_other_adapters(loss: str, launches: list[str]) -> None:
         torch.testing.assert_close(found[1].double(), expected[1], rtol=2e-6, atol=1e-9)
 
 
+@pytest.mark.full
 def test_by_inductor(launches: list[str]) -> None:
     """With the layer before it, as people compile a training step."""
     torch._dynamo.reset()
@@ -173,9 +186,13 @@ SAMPLES: list[tuple[Any, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("which", range(5))
-@pytest.mark.parametrize("needs_gradient", [False, True])
-def test_opcheck(which: int, needs_gradient: bool) -> None:
+@pytest.mark.parametrize(
+    ("needs_gradient", "which"),
+    tiers(
+        itertools.product([False, True], range(5)), first=[(True, 0), (False, 3), (False, 1), (False, 2), (False, 4)]
+    ),
+)
+def test_opcheck(needs_gradient: bool, which: int) -> None:
     scores, *others = SAMPLES[which]
     scores = scores.clone().requires_grad_(needs_gradient)
     torch.library.opcheck(torch.ops.parfocal.loss.default, (scores, *others))
@@ -198,7 +215,7 @@ def test_parameters_survive_the_operators(which: int) -> None:
 
 @pytest.mark.usefixtures("gpu_forgets")
 @pytest.mark.parametrize("fails", ["forward", "backward", "the count"])
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("reduction", tiers(["mean", "none"], first=["mean"]))
 @pytest.mark.parametrize("function", [SIGMOID_LOSS, SOFTMAX_LOSS])
 def test_operations_take_over_from_failing_kernels(
     function: Any, reduction: str, fails: str, monkeypatch: pytest.MonkeyPatch

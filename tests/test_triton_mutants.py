@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from breaking import copy_of_parfocal, mutated, turns_red_with
+from breaking import Prepared, copy_of_parfocal, mutated, turns_red_with
 from tiers import tiers
 
 # Each is (check, file in parfocal/backends/triton/, original, broken); the original stands in that file once.
@@ -138,22 +139,29 @@ MUTANTS = {
         "    left_out = inside & False\n",
     ),
 }
-FIRST = ("the target is left in the sum, of few classes", "operations are fused")
+FIRST = ("the target is left in the sum, of few classes",)
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[Prepared]:
+    """Importing these takes longer than most of the checks."""
+    with Prepared("torch", "triton.runtime.interpreter", "torch.distributed.tensor", "mpmath", "hypothesis") as process:
+        yield process
 
 
 @pytest.mark.parametrize("name", tiers(MUTANTS, FIRST))
-def test_a_broken_kernel_turns_red(name: str, tmp_path: Path) -> None:
+def test_a_broken_kernel_turns_red(name: str, tmp_path: Path, prepared: Prepared) -> None:
     check, file, original, broken = MUTANTS[name]
     path = copy_of_parfocal(tmp_path) / "backends/triton" / file
     path.write_text(mutated(path, original, broken))
-    assert turns_red_with(tmp_path, [check], "numpy")
+    assert turns_red_with(tmp_path, [check], "numpy", prepared=prepared)
 
 
 @pytest.mark.full
-def test_a_copy_as_it_is_stays_green(tmp_path: Path) -> None:
+def test_a_copy_as_it_is_stays_green(tmp_path: Path, prepared: Prepared) -> None:
     """With the first check of each file: what the others find in parfocal itself, they find in its copy."""
     copy_of_parfocal(tmp_path)
     first = {
         check.partition("::")[0]: check for check in sorted({mutant[0] for mutant in MUTANTS.values()}, reverse=True)
     }
-    assert not turns_red_with(tmp_path, first.values(), "numpy")
+    assert not turns_red_with(tmp_path, first.values(), "numpy", prepared=prepared)

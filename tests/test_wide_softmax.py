@@ -11,36 +11,16 @@ import pytest
 from mpmath import mp, mpf
 
 import oracle
-import parfocal
 import wide_rows
 from cases import TOLERANCE, smallest_normal
 from libraries import Library, all_terms, precision
+from wide_rows import loss_of, weights_of, worst
 
 # How the labels of the rows are written.
 LABELS = ("indices", "one-hot", "smoothed")
-SMOOTHING = 0.1
 
 # The first tier, at the gamma that costs most digits.  JAX and TensorFlow take seconds to compile a case.
 QUICK = (Library.NUMPY, Library.TORCH_TRACED)
-
-
-def loss_of(labels: str, gamma: float, dtype: type) -> parfocal.Loss:
-    kind = parfocal.CategoricalFocalCrossentropy if labels == "one-hot" else parfocal.SparseCategoricalFocalCrossentropy
-    smoothing = SMOOTHING if labels == "smoothed" else 0.0
-    return kind(1.0, gamma, from_logits=True, label_smoothing=smoothing, reduction=None, dtype=np.dtype(dtype).name)
-
-
-def weights_of(labels: str, targets: np.ndarray, classes: int) -> np.ndarray:
-    one_hot = (targets[:, None] == np.arange(classes)).astype(wide_rows.Wide)
-    smoothing = wide_rows.Wide(SMOOTHING if labels == "smoothed" else 0.0)
-    return one_hot * (1 - smoothing) + smoothing / classes
-
-
-def worst(got: np.ndarray, exact: np.ndarray, scale: np.ndarray, tiny: float) -> float:
-    """The largest error relative to `scale`, where that is a normal number; a result of 0 there has the error 1."""
-    assert not np.isnan(got).any()
-    normal = scale >= tiny
-    return float((np.abs(got - exact)[normal] / scale[normal]).max(initial=0))
 
 
 def tried() -> Iterator[Any]:

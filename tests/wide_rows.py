@@ -10,12 +10,15 @@ import itertools
 
 import numpy as np
 
+import parfocal
 from parfocal.core import formula
 
 CLASSES = (2, 3, 10, 100, 1000, 100_000)
 GAMMAS = (0.0, 2.0, 10.0)
 
 Wide = np.longdouble
+
+SMOOTHING = 0.1
 
 # The margins that targets are put at: from badly wrong to certain.
 MARGINS = (-20.0, -3.0, -0.1, 0.7, 2.5, 4.4, 5.9, 7.3)
@@ -92,3 +95,22 @@ def exact(logits: np.ndarray, weights: np.ndarray, gamma: float) -> tuple[np.nda
         from_below = np.where(first, 1, others) * (below.sum(axis=-1, keepdims=True) - below)
         from_first = (own * first).sum(axis=-1, keepdims=True) * r_first
         return (weights * loss).sum(axis=-1), own - from_below - from_first, -own - from_below - from_first
+
+
+def loss_of(labels: str, gamma: float, dtype: type) -> parfocal.Loss:
+    kind = parfocal.CategoricalFocalCrossentropy if labels == "one-hot" else parfocal.SparseCategoricalFocalCrossentropy
+    smoothing = SMOOTHING if labels == "smoothed" else 0.0
+    return kind(1.0, gamma, from_logits=True, label_smoothing=smoothing, reduction=None, dtype=np.dtype(dtype).name)
+
+
+def weights_of(labels: str, targets: np.ndarray, classes: int) -> np.ndarray:
+    one_hot = (targets[:, None] == np.arange(classes)).astype(Wide)
+    smoothing = Wide(SMOOTHING if labels == "smoothed" else 0.0)
+    return one_hot * (1 - smoothing) + smoothing / classes
+
+
+def worst(got: np.ndarray, exact: np.ndarray, scale: np.ndarray, tiny: float) -> float:
+    """The largest error relative to `scale`, where that is a normal number; a result of 0 there has the error 1."""
+    assert not np.isnan(got).any()
+    normal = scale >= tiny
+    return float((np.abs(got - exact)[normal] / scale[normal]).max(initial=0))

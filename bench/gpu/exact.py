@@ -103,7 +103,7 @@ def operations(stage: Stage) -> None:
 
 def compiled_operations(stage: Stage, logits: Tensor, labels: Tensor) -> None:
     """Inductor's logarithm and division are approximate, so these are expected to be worse."""
-    for gamma in (2.0, 10.0):
+    for gamma in (2.0,) if stage.tiny else (2.0, 10.0):
         for name, module, scores, targets in (
             ("binary", SigmoidFocalLoss(alpha=None, gamma=gamma, reduction="none"), logits, labels),
             ("softmax 1000", SoftmaxFocalLoss(gamma=gamma, reduction="none"), *rows(1000, stage.tiny)),
