@@ -6,7 +6,6 @@ Plain classes: dataclasses would add a twentieth to the time of `import parfocal
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -113,8 +112,6 @@ class Binary(Parameters):
     ) -> None:
         self.apply_class_balancing = validation.flag("apply_class_balancing", apply_class_balancing)
         self.alpha = validation.binary_alpha(alpha)
-        if not self.apply_class_balancing and self.alpha != 0.25:  # as in Keras, where nothing is said
-            warnings.warn(f"alpha={self.alpha:g} has no effect without apply_class_balancing=True", stacklevel=3)
         self.gamma: Numbers | Schedule = validation.gamma(known_gamma(gamma), classes=2)
         self.from_logits = validation.flag("from_logits", from_logits)
         self.label_smoothing = validation.label_smoothing(label_smoothing)
