@@ -37,6 +37,19 @@ ALLOWED_SKIPS: dict[str, str] = {
     "tests/test_r.py::test_r_prints_the_numbers_of_keras_pages": "R and its reticulate are not there; apt-get has both"
 }
 
+# All other warnings are errors (pyproject.toml).
+FOREIGN_WARNINGS = (
+    "ignore:Guards may run slower on Python 3.13.0",  # PyTorch
+    "ignore:.torch.jit.script. is not supported",  # PyTorch, whose forward mode scripts a function, on Python 3.14
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",  # Keras saves PyTorch's tensors
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in FOREIGN_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
 skipped: list[str] = []
 
 # They have no doctest; one would bring TensorFlow to every worker, the other needs the extra docs.

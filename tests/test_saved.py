@@ -98,7 +98,6 @@ def test_estimators_in_joblib_files(name: str) -> None:
     assert model.predict(rows).tolist() == expected["predict"]
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, on torch
 def test_keras_model_with_its_losses_and_metrics() -> None:
     model, expected = keras.saving.load_model(SAVED / "model.keras"), EXPECTED["keras"]
     X, labels = MAKE.keras_batch(TABLE)
