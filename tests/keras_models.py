@@ -266,8 +266,8 @@ def test_strings_and_mistakes() -> None:
         (lambda: Metrics.BinaryFocalCrossentropy(gamma="two"), TypeError, "gamma must be"),
         (lambda: Metrics.BinaryFocalCrossentropy(reduction="sum"), TypeError, "unexpected keyword"),
         (lambda: Losses.BinaryFocalCrossentropy()([[1.0, 0]], [[0.5]]), ValueError, "of one shape"),
-        (lambda: Losses.CategoricalFocalCrossentropy()([1, 0], PROBABILITIES[0, :2]), ValueError, "sparse_"),
-        (lambda: Losses.SparseCategoricalFocalCrossentropy()([[1]], [[0.5]]), ValueError, "binary_"),
+        (lambda: Losses.CategoricalFocalCrossentropy()([1, 0], PROBABILITIES[0, :2]), ValueError, "use SparseCat"),
+        (lambda: Losses.SparseCategoricalFocalCrossentropy()([[1]], [[0.5]]), ValueError, "use Binary"),
     ):
         with pytest.raises(error, match=words):
             call()
