@@ -339,7 +339,7 @@ def test_tables_cut_no_number(width: int, title: str) -> None:
     table.add("* focal (gamma 2.25, alpha 0.123), linear", cells)
     console = Console(file=io.StringIO(), width=width)
     table.print(console)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
+    said = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert "…" not in said
     assert max(map(len, said.splitlines())) <= width
     fields = re.split(r"\s{2,}", said.replace("\n", "  "))

@@ -357,7 +357,7 @@ def test_the_table_of_decisions_cuts_no_number(width: int, dear: str) -> None:
     found = [outcomes(decision(read_rule(text), given), given) for text in rules]
     console = Console(file=io.StringIO(), width=width)
     print_decisions(console, found, "y", TWO)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
+    said = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     table = said[: said.index(f"{rules[0]}: y")]
     assert max(map(len, said.splitlines())) <= width
     fields = re.split(r"\s{2,}|\n", table)
@@ -376,7 +376,7 @@ def test_a_long_rule_folds() -> None:
     found = outcomes(decision(rule, given), given)
     console = Console(file=io.StringIO(), width=80)
     print_decisions(console, [found], "y", THREE)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
+    said = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert "…" not in said
     assert ends(found.folds, "cost_per_1000").plain in said
 

@@ -560,4 +560,4 @@ def test_help_has_the_parameters_of_the_base(name: str) -> None:
 
 def test_a_metric_needs_its_objective() -> None:
     with pytest.raises(TypeError, match="objective must be the FocalObjective that trains; got 'log_loss'"):
-        parfocal.xgboost.FocalMetric("log_loss")  # type: ignore[arg-type]
+        parfocal.xgboost.FocalMetric("log_loss")  # type: ignore[arg-type]  # the mistake

@@ -8,7 +8,7 @@
     study/         candidates are trained, compared and judged; all of it is one value, a Study
     tell/          views of a Study: text, picture, JSON, progress
     files.py       outputs are written whole or not at all;  owners.py  what a killed process left behind
-    errors.py      mistakes that the caller can put right
+    consoles.py    the two streams, and the help;  errors.py  mistakes that the caller can put right
 
 `tell` imports `study`, `study` imports `model`, `model` imports `data`, and never the other way round.  In a file,
 values come first, and a function comes before those that it calls.

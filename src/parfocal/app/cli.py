@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from polars.exceptions import PanicException, PolarsError
 from rich.console import Console
-from typer.core import TyperArgument, TyperCommand
 
 from parfocal import __version__
+from parfocal.app.consoles import Command, consoles
 from parfocal.app.data.roles import Roles
 from parfocal.app.errors import BadInput, escaped, one_line, shown
 from parfocal.app.files import is_full
@@ -38,46 +37,6 @@ WELCOME = """parfocal {version}: focal losses, and models for tables with a rare
     parfocal COMMAND --help                             every option"""
 
 app = typer.Typer(rich_markup_mode=None)
-
-
-class Command(TyperCommand):
-    """Its help names an argument as users write it: TABLE, where typer has {TABLE} and TABLE <path>."""
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
-                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
-
-
-class Unpadded:
-    """A stream of text, without the blanks that rich fills lines with."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        self.stream.write(re.sub(" +(?=\n)", "", text))
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-class Output(Console):
-    """Standard output whose reader may leave: `parfocal fit ... | head` still writes the model."""
-
-    def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def consoles() -> tuple[Console, Console]:
-    """Standard output and standard error."""
-    out, err = (cast("IO[str]", Unpadded(stream)) for stream in (sys.stdout, sys.stderr))
-    return Output(file=out, highlight=False), Console(file=err, highlight=False)
 
 
 def print_version(wanted: bool) -> None:

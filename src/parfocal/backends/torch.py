@@ -183,7 +183,7 @@ def plain_apply(function: type[torch.autograd.Function]) -> Any:
     In a function, for a `super` at the top of a module changes what every other one in it is compiled to from Python
     3.12 on, and on 3.13 torch.compile (2.13) cannot read that.
     """
-    return super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]  # mypy knows super of an own class
 
 
 apply_kernel = plain_apply(KernelLoss)
